@@ -1,0 +1,148 @@
+//! The file around a data set (PS3.10 section 7): preamble, prefix, file meta information.
+
+use std::io::Write;
+
+use crate::{Error, IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, Uid};
+
+/// The file meta information that `preread` reads and writes (PS3.10 table 7.1-1).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Meta {
+    /// Media Storage SOP Class UID (0002,0002); absent in some old files.
+    pub sop_class_uid: Option<Uid>,
+    /// Media Storage SOP Instance UID (0002,0003); absent in some old files.
+    pub sop_instance_uid: Option<Uid>,
+    /// Transfer Syntax UID (0002,0010).
+    pub transfer_syntax_uid: Uid,
+    /// Source Application Entity Title (0002,0016).
+    pub source_ae_title: Option<String>,
+}
+
+const PREAMBLE: usize = 128;
+
+impl Meta {
+    /// The bytes that stand before the data set: a zeroed preamble, `DICM` and group 0002 in Explicit VR Little Endian.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut group = Vec::with_capacity(256);
+        element(&mut group, 0x0001, *b"OB", &[0, 1]);
+        let uid = |uid: &Option<Uid>| uid.as_ref().map(|uid| uid.as_str().to_owned()).unwrap_or_default();
+        element(&mut group, 0x0002, *b"UI", uid(&self.sop_class_uid).as_bytes());
+        element(&mut group, 0x0003, *b"UI", uid(&self.sop_instance_uid).as_bytes());
+        element(&mut group, 0x0010, *b"UI", self.transfer_syntax_uid.as_str().as_bytes());
+        element(&mut group, 0x0012, *b"UI", IMPLEMENTATION_CLASS_UID.as_bytes());
+        element(&mut group, 0x0013, *b"SH", IMPLEMENTATION_VERSION_NAME.as_bytes());
+        if let Some(title) = &self.source_ae_title {
+            element(&mut group, 0x0016, *b"AE", title.as_bytes());
+        }
+        let mut bytes = vec![0; PREAMBLE];
+        bytes.extend_from_slice(b"DICM");
+        element(&mut bytes, 0x0000, *b"UL", &u32::try_from(group.len()).unwrap_or(u32::MAX).to_le_bytes());
+        bytes.extend_from_slice(&group);
+        bytes
+    }
+
+    /// Reads the file meta information; also answers where the data set begins.
+    ///
+    /// A file without a preamble, and one without `DICM` that starts with group 0002, are read too: both are met.
+    pub fn parse(bytes: &[u8]) -> Result<(Self, usize), Error> {
+        let mut at = match bytes {
+            _ if bytes.get(PREAMBLE..PREAMBLE + 4) == Some(b"DICM") => PREAMBLE + 4,
+            [b'D', b'I', b'C', b'M', ..] => 4,
+            [2, 0, ..] => 0,
+            _ => return Err(Error::NotDicom),
+        };
+        let mut meta = Self {
+            sop_class_uid: None,
+            sop_instance_uid: None,
+            transfer_syntax_uid: "0".parse().map_err(|_| Error::NotDicom)?,
+            source_ae_title: None,
+        };
+        let mut has_transfer_syntax = false;
+        while bytes.get(at..at + 2) == Some(&[2, 0]) {
+            let (number, value, next) = read_element(bytes, at)?;
+            at = next;
+            match number {
+                0x0002 => meta.sop_class_uid = Uid::from_value(value).ok(),
+                0x0003 => meta.sop_instance_uid = Uid::from_value(value).ok(),
+                0x0010 => {
+                    meta.transfer_syntax_uid =
+                        Uid::from_value(value).map_err(|_| Error::Meta("Transfer Syntax UID (0002,0010) is no UID"))?;
+                    has_transfer_syntax = true;
+                }
+                0x0016 => meta.source_ae_title = Some(String::from_utf8_lossy(value).trim().to_owned()),
+                _ => {}
+            }
+        }
+        if !has_transfer_syntax {
+            return Err(Error::Meta("Transfer Syntax UID (0002,0010) is missing"));
+        }
+        Ok((meta, at))
+    }
+
+    /// Writes the file: [`Self::to_bytes`] and then the data set.
+    pub fn write_file(&self, data_set: &[u8], mut to: impl Write) -> std::io::Result<()> {
+        to.write_all(&self.to_bytes())?;
+        to.write_all(data_set)
+    }
+}
+
+/// Appends an element of group 0002, padded to even length.
+fn element(to: &mut Vec<u8>, number: u16, vr: [u8; 2], value: &[u8]) {
+    let padding = match &vr {
+        _ if value.len() % 2 == 0 => None,
+        b"UI" | b"OB" => Some(0),
+        _ => Some(b' '),
+    };
+    let length = value.len() + usize::from(padding.is_some());
+    to.extend_from_slice(&[2, 0]);
+    to.extend_from_slice(&number.to_le_bytes());
+    to.extend_from_slice(&vr);
+    if vr == *b"OB" {
+        to.extend_from_slice(&[0, 0]);
+        to.extend_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes());
+    } else {
+        to.extend_from_slice(&u16::try_from(length).unwrap_or(u16::MAX).to_le_bytes());
+    }
+    to.extend_from_slice(value);
+    to.extend(padding);
+}
+
+/// The element number, value and end of the group 0002 element at `at`.
+fn read_element(bytes: &[u8], at: usize) -> Result<(u16, &[u8], usize), Error> {
+    const CUT: Error = Error::Meta("it ends inside an element");
+    let head = bytes.get(at..at + 8).ok_or(CUT)?;
+    let number = u16::from_le_bytes([head[2], head[3]]);
+    let (length, value_at) = match &head[4..6] {
+        b"OB" | b"OW" | b"UN" | b"UT" | b"SQ" => {
+            let long = bytes.get(at + 8..at + 12).ok_or(CUT)?;
+            (u32::from_le_bytes([long[0], long[1], long[2], long[3]]) as usize, at + 12)
+        }
+        _ => (usize::from(u16::from_le_bytes([head[6], head[7]])), at + 8),
+    };
+    let end = value_at.checked_add(length).ok_or(CUT)?;
+    Ok((number, bytes.get(value_at..end).ok_or(CUT)?, end))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let meta = Meta {
+            sop_class_uid: "1.2.840.10008.5.1.4.1.1.1".parse().ok(),
+            sop_instance_uid: "1.2.3".parse().ok(),
+            transfer_syntax_uid: "1.2.840.10008.1.2.1".parse().unwrap(),
+            source_ae_title: Some("PACS".to_owned()),
+        };
+        let bytes = meta.to_bytes();
+        assert_eq!(bytes.len() % 2, 0);
+        assert_eq!(Meta::parse(&bytes).unwrap(), (meta, bytes.len()));
+    }
+
+    #[test]
+    fn what_is_not_dicom_is_said_to_be_not_dicom() {
+        assert!(matches!(Meta::parse(b"just some text"), Err(Error::NotDicom)));
+        assert!(matches!(Meta::parse(&[0; 200]), Err(Error::NotDicom)));
+        assert!(matches!(Meta::parse(&[2, 0, 0x10, 0, b'U', b'I', 0xff, 0xff]), Err(Error::Meta(_))));
+    }
+}

@@ -1,0 +1,64 @@
+use std::path::PathBuf;
+
+/// Why the spool refused or failed. Each variant is an action that somebody takes.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file system is down to its reserve: free space, or lower `spool.reserve`. Peers are told 0xA700.
+    #[error("{dir}: {free} bytes free is below the reserve of {reserve} bytes; free space or change spool.reserve")]
+    Full {
+        /// The spool's folder.
+        dir: PathBuf,
+        /// Bytes free.
+        free: u64,
+        /// Bytes that must stay free.
+        reserve: u64,
+    },
+    /// A file or folder could not be written or read.
+    #[error("{path}: {source}")]
+    Io {
+        /// Where.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The state database refused.
+    #[error("spool database: {0}")]
+    Database(#[from] rusqlite::Error),
+    /// Another process has the spool open as its daemon.
+    #[error("{0}: another preread daemon uses this spool; stop it, or give this one its own spool.dir")]
+    InUse(PathBuf),
+    /// There is no spool here.
+    #[error("{0}: no spool here; has `preread serve` run with this spool.dir?")]
+    Absent(PathBuf),
+    /// The database was made by a later version.
+    #[error("the spool's schema is version {found}, this preread knows {known}; install the later preread")]
+    Schema {
+        /// Found in the file.
+        found: i64,
+        /// Known to this binary.
+        known: i64,
+    },
+    /// An earlier fsync failed, so nothing more is acknowledged until a restart recovers (promise 1).
+    #[error("the spool stopped after a failed write to the disk; restart preread to recover")]
+    Stopped,
+    /// The study is not in a state that allows this.
+    #[error("study {study} is {state}: {why}")]
+    WrongState {
+        /// The study's id.
+        study: i64,
+        /// Its state.
+        state: String,
+        /// Why it does not go.
+        why: &'static str,
+    },
+    /// No such study.
+    #[error("no study {0} in the spool; `preread queue ls` shows what there is")]
+    NoStudy(String),
+}
+
+impl Error {
+    pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { path, source }
+    }
+}

@@ -1,0 +1,252 @@
+//! Reports and their deliveries: written once, delivered until every destination has them.
+
+use std::{io::Write, path::PathBuf, sync::Arc};
+
+use rusqlite::{OptionalExtension, params};
+
+use crate::{
+    Claim, Error, Spool, StudyId, StudyState, Timestamp,
+    disk::Home,
+    study::{delivery_state, leave_reading},
+};
+
+/// What a file of a report is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ObjectKind {
+    /// A TID 2000 text report, as a Part 10 file.
+    TextSr,
+    /// The attention over the image, as a PNG; kept here, not sent.
+    HeatmapPng,
+    /// The whole report as JSON; kept here, not sent.
+    ReportJson,
+}
+
+impl ObjectKind {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::TextSr => "text-sr",
+            Self::HeatmapPng => "heatmap-png",
+            Self::ReportJson => "report-json",
+        }
+    }
+
+    fn extension(self) -> &'static str {
+        match self {
+            Self::TextSr => "dcm",
+            Self::HeatmapPng => "png",
+            Self::ReportJson => "json",
+        }
+    }
+}
+
+/// One file of a report, to be kept and, where it has destinations, delivered.
+#[derive(Debug, Clone)]
+pub struct ReportFile {
+    /// What it is.
+    pub kind: ObjectKind,
+    /// SOP Instance, SOP Class and Series Instance UID, for a DICOM object.
+    pub uids: Option<[String; 3]>,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// Names of the destinations it goes to.
+    pub destinations: Vec<String>,
+}
+
+/// What a new report of a study follows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Lineage {
+    /// The version that the next report has, from 1.
+    pub next_version: i64,
+    /// Digest of the inputs of the newest report.
+    pub inputs_digest: Option<String>,
+    /// SOP Class and SOP Instance UID of the newest report's text SR.
+    pub predecessor: Option<[String; 2]>,
+}
+
+/// An object that is due at a destination.
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    /// The delivery's number.
+    pub id: i64,
+    /// The study it reports on.
+    pub study: StudyId,
+    /// The destination's name.
+    pub destination: String,
+    /// The file.
+    pub path: PathBuf,
+    /// Its SOP Instance UID.
+    pub sop_instance_uid: String,
+    /// Attempts made before.
+    pub attempts: i64,
+}
+
+impl Spool {
+    /// What a new report of this study would follow.
+    pub fn lineage(&self, study: StudyId) -> Result<Lineage, Error> {
+        self.database.read(|connection| {
+            let newest = connection
+                .query_row(
+                    "SELECT id, version, inputs_digest FROM report WHERE study_id = ?1 ORDER BY version DESC LIMIT 1",
+                    [study],
+                    |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get(2)?)),
+                )
+                .optional()?;
+            let Some((report, version, inputs_digest)) = newest else {
+                return Ok(Lineage { next_version: 1, ..Lineage::default() });
+            };
+            let predecessor = connection
+                .query_row(
+                    "SELECT sop_class_uid, sop_instance_uid FROM object WHERE report_id = ?1 AND kind = 'text-sr'",
+                    [report],
+                    |row| Ok([row.get(0)?, row.get(1)?]),
+                )
+                .optional()?;
+            Ok(Lineage { next_version: version + 1, inputs_digest: Some(inputs_digest), predecessor })
+        })
+    }
+
+    /// Keeps a report and queues its deliveries, in one step with the end of the reading.
+    ///
+    /// False when instances came meanwhile: the report is dropped, because it did not see them all.
+    pub async fn written(
+        &self,
+        claim: &Claim,
+        version: i64,
+        inputs_digest: String,
+        rule: String,
+        files: Vec<ReportFile>,
+        now: Timestamp,
+    ) -> Result<bool, Error> {
+        let mut kept = Vec::with_capacity(files.len());
+        let mut folders = Vec::new();
+        for file in files {
+            let disk = Arc::clone(&self.disk);
+            let path = tokio::task::spawn_blocking(move || {
+                let (mut to, path) = disk.create_incoming(now)?;
+                to.write_all(&file.bytes).map_err(Error::io(&path))?;
+                let (relative, to_sync) = disk.keep(&to, &path, Home::Reports(file.kind.extension()), now)?;
+                Ok::<_, Error>((file, relative, to_sync))
+            })
+            .await;
+            let (file, relative, to_sync) = path.map_err(|_| Error::Stopped)??;
+            folders.extend(to_sync);
+            kept.push((file, relative));
+        }
+        let paths: Vec<String> = kept.iter().map(|(_, path)| path.clone()).collect();
+        let claim = claim.clone();
+        let written = self
+            .database
+            .write(folders, move |connection| {
+                if !leave_reading(connection, &claim, StudyState::Written, None, Some(&rule))? {
+                    return Ok(false);
+                }
+                let report: i64 = connection.query_row(
+                    "INSERT INTO report (study_id, version, inputs_digest, written_at) VALUES (?1, ?2, ?3, ?4)
+                     RETURNING id",
+                    params![claim.study, version, inputs_digest, now],
+                    |row| row.get(0),
+                )?;
+                for (file, path) in &kept {
+                    let [sop_instance, sop_class, series] =
+                        file.uids.as_ref().map_or([None, None, None], |uids| uids.each_ref().map(Some));
+                    let object: i64 = connection.query_row(
+                        "INSERT INTO object (report_id, kind, sop_instance_uid, sop_class_uid, series_instance_uid, path)
+                         VALUES (?1, ?2, ?3, ?4, ?5, ?6) RETURNING id",
+                        params![report, file.kind.as_str(), sop_instance, sop_class, series, path],
+                        |row| row.get(0),
+                    )?;
+                    for destination in &file.destinations {
+                        connection.execute(
+                            "INSERT INTO delivery (object_id, destination, state, next_at) VALUES (?1, ?2, 'pending', ?3)",
+                            params![object, destination, now],
+                        )?;
+                    }
+                }
+                settle_deliveries(connection, claim.study)?;
+                Ok(true)
+            })
+            .await?;
+        if !written {
+            for path in paths {
+                self.disk.remove(&self.absolute(&path));
+            }
+        }
+        Ok(written)
+    }
+
+    /// The deliveries that are due, the longest waiting first; `limit` bounds the answer.
+    pub fn due_deliveries(&self, now: Timestamp, limit: usize) -> Result<Vec<Delivery>, Error> {
+        self.database.read(|connection| {
+            connection
+                .prepare_cached(
+                    "SELECT delivery.id, study_id, destination, path, sop_instance_uid, attempts
+                     FROM delivery JOIN object ON object.id = object_id JOIN report ON report.id = report_id
+                     WHERE delivery.state = 'pending' AND next_at <= ?1 ORDER BY next_at, delivery.id LIMIT ?2",
+                )?
+                .query_map(params![now, i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
+                    Ok(Delivery {
+                        id: row.get(0)?,
+                        study: row.get(1)?,
+                        destination: row.get(2)?,
+                        path: self.absolute(&row.get::<_, String>(3)?),
+                        sop_instance_uid: row.get(4)?,
+                        attempts: row.get(5)?,
+                    })
+                })?
+                .collect()
+        })
+    }
+
+    /// A destination has the object.
+    pub async fn delivered(&self, delivery: &Delivery, now: Timestamp) -> Result<(), Error> {
+        let (id, study) = (delivery.id, delivery.study);
+        self.database
+            .write(Vec::new(), move |connection| {
+                connection.execute(
+                    "UPDATE delivery SET state = 'delivered', delivered_at = ?2, last_error = NULL,
+                     attempts = attempts + 1 WHERE id = ?1 AND state = 'pending'",
+                    params![id, now],
+                )?;
+                settle_deliveries(connection, study)
+            })
+            .await
+    }
+
+    /// A delivery failed: it is tried again at `next_at`, or, with none, given up and its study held for a person.
+    pub async fn delivery_failed(
+        &self,
+        delivery: &Delivery,
+        error: String,
+        next_at: Option<Timestamp>,
+    ) -> Result<(), Error> {
+        let (id, study) = (delivery.id, delivery.study);
+        self.database
+            .write(Vec::new(), move |connection| {
+                let state = if next_at.is_some() { "pending" } else { "failed" };
+                connection.execute(
+                    "UPDATE delivery SET state = ?2, attempts = attempts + 1, last_error = ?3,
+                     next_at = coalesce(?4, next_at) WHERE id = ?1 AND state = 'pending'",
+                    params![id, state, error, next_at],
+                )?;
+                connection.execute(
+                    "UPDATE study SET reason = ?2 WHERE id = ?1 AND state = 'written'",
+                    params![study, error],
+                )?;
+                settle_deliveries(connection, study)
+            })
+            .await
+    }
+}
+
+/// Moves a written study on when none of its deliveries is pending. A study that is being received again stays so.
+fn settle_deliveries(connection: &rusqlite::Connection, study: StudyId) -> Result<(), Error> {
+    let state = delivery_state(connection, study)?;
+    if state != StudyState::Written {
+        connection.execute(
+            "UPDATE study SET state = ?2, reason = CASE ?2 WHEN 'delivered' THEN NULL ELSE reason END
+             WHERE id = ?1 AND state = 'written'",
+            params![study, state.as_str()],
+        )?;
+    }
+    Ok(())
+}

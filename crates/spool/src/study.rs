@@ -1,0 +1,305 @@
+//! Studies: what is being received, what has settled, what is being read, and how each ended.
+
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+    str::FromStr,
+    sync::PoisonError,
+};
+
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use crate::{Error, InstanceView, Spool, Timestamp};
+
+/// A study's number in this spool.
+pub type StudyId = i64;
+
+/// A number for an association, chosen by the receiver and unique while the daemon runs.
+pub type AssociationId = u64;
+
+/// Where a study stands. The states between `Reading` and `Written` (routed, rendered, inferred, checked) are steps of
+/// one task and are not kept: a crash among them starts the reading again, with the same outcome.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum StudyState {
+    /// Instances are still coming, or may.
+    Received,
+    /// Complete, waiting for its turn.
+    Settled,
+    /// Being read now.
+    Reading,
+    /// A report is written and on its way to its destinations.
+    Written,
+    /// Every destination has the report.
+    Delivered,
+    /// Stopped, with a reason that a person can act on (`preread queue retry`).
+    Held,
+    /// Not to be read, with the rule or the reason that said so.
+    Skipped,
+}
+
+impl StudyState {
+    const ALL: [Self; 7] = [
+        Self::Received,
+        Self::Settled,
+        Self::Reading,
+        Self::Written,
+        Self::Delivered,
+        Self::Held,
+        Self::Skipped,
+    ];
+
+    /// The state's name, as `queue ls` shows it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Received => "received",
+            Self::Settled => "settled",
+            Self::Reading => "reading",
+            Self::Written => "written",
+            Self::Delivered => "delivered",
+            Self::Held => "held",
+            Self::Skipped => "skipped",
+        }
+    }
+}
+
+impl FromStr for StudyState {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        Self::ALL.into_iter().find(|state| state.as_str() == text).ok_or(())
+    }
+}
+
+impl fmt::Display for StudyState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Which studies have an open association: such a study does not settle.
+#[derive(Default)]
+pub(crate) struct OpenAssociations(HashMap<AssociationId, HashSet<StudyId>>);
+
+/// The right to read one study, and what was there when it was given.
+#[derive(Debug, Clone)]
+pub struct Claim {
+    /// The study.
+    pub study: StudyId,
+    /// Its Study Instance UID.
+    pub study_instance_uid: String,
+    /// When its last instance came.
+    pub last_received_at: Timestamp,
+    /// How often it was read before this, reports and failures together.
+    pub attempts: i64,
+    /// The instances to read, our own objects left out, in order of arrival.
+    pub instances: Vec<InstanceView>,
+    generation: i64,
+}
+
+impl Spool {
+    /// An association is open: the studies it brings do not settle until [`Self::association_closed`].
+    pub fn association_opened(&self, association: AssociationId) {
+        self.associations.lock().unwrap_or_else(PoisonError::into_inner).0.entry(association).or_default();
+    }
+
+    /// An association is closed, in whatever way.
+    pub fn association_closed(&self, association: AssociationId) {
+        self.associations.lock().unwrap_or_else(PoisonError::into_inner).0.remove(&association);
+    }
+
+    pub(crate) fn association_brought(&self, association: Option<AssociationId>, study: StudyId) {
+        let mut open = self.associations.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(studies) = association.and_then(|association| open.0.get_mut(&association)) {
+            studies.insert(study);
+        }
+    }
+
+    fn has_open_association(&self, study: StudyId) -> bool {
+        let open = self.associations.lock().unwrap_or_else(PoisonError::into_inner);
+        open.0.values().any(|studies| studies.contains(&study))
+    }
+
+    /// Settles what is due: received, its quiet period over, none of its associations open. Answers how many settled.
+    pub async fn settle(&self, now: Timestamp) -> Result<usize, Error> {
+        let due: Vec<StudyId> = self.database.read(|connection| {
+            connection
+                .prepare_cached("SELECT id FROM study WHERE state = 'received' AND due_at <= ?1")?
+                .query_map([now], |row| row.get(0))?
+                .collect()
+        })?;
+        let due: Vec<StudyId> = due.into_iter().filter(|study| !self.has_open_association(*study)).collect();
+        if due.is_empty() {
+            return Ok(0);
+        }
+        self.database
+            .write(Vec::new(), move |connection| {
+                let mut settled = 0;
+                for study in due {
+                    // An instance may have come since, and moved due_at on.
+                    settled += connection.execute(
+                        "UPDATE study SET state = 'settled' WHERE id = ?1 AND state = 'received' AND due_at <= ?2",
+                        params![study, now],
+                    )?;
+                }
+                Ok(settled)
+            })
+            .await
+    }
+
+    /// When the next study may settle or the next delivery is due; nothing when there is nothing to wait for.
+    pub fn next_due(&self) -> Result<Option<Timestamp>, Error> {
+        self.database.read(|connection| {
+            connection.query_row(
+                "SELECT min(at) FROM (SELECT min(due_at) AS at FROM study WHERE state = 'received'
+                 UNION ALL SELECT min(next_at) FROM delivery WHERE state = 'pending')",
+                [],
+                |row| row.get(0),
+            )
+        })
+    }
+
+    /// Claims the next settled study to read: higher priority first, then the one that waits longest.
+    pub async fn claim(&self) -> Result<Option<Claim>, Error> {
+        let spool = self.clone();
+        self.database
+            .write(Vec::new(), move |connection| {
+                let claimed = connection
+                    .query_row(
+                        "UPDATE study SET state = 'reading', reason = NULL, attempts = attempts + 1
+                         WHERE id = (SELECT id FROM study WHERE state = 'settled'
+                                     ORDER BY priority DESC, last_received_at, id LIMIT 1)
+                         RETURNING id, study_instance_uid, last_received_at, attempts, generation",
+                        [],
+                        |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?)),
+                    )
+                    .optional()?;
+                let Some((study, study_instance_uid, last_received_at, attempts, generation)) = claimed else {
+                    return Ok(None);
+                };
+                let instances = spool.instances_of(connection, study)?;
+                let instances = instances.into_iter().filter(|instance| !instance.own).collect();
+                Ok(Some(Claim { study, study_instance_uid, last_received_at, attempts, instances, generation }))
+            })
+            .await
+    }
+
+    /// Ends a reading without a report: held or skipped, with the reason and the rule that said so.
+    ///
+    /// False when instances came meanwhile: the study is being received again, and this end is not its end.
+    pub async fn end(
+        &self,
+        claim: &Claim,
+        state: StudyState,
+        reason: String,
+        rule: Option<String>,
+    ) -> Result<bool, Error> {
+        let claim = claim.clone();
+        self.database
+            .write(Vec::new(), move |connection| leave_reading(connection, &claim, state, Some(&reason), rule.as_deref()))
+            .await
+    }
+
+    /// Puts a study that has its report already back to where its deliveries stand: nothing new was to be read.
+    pub async fn unchanged(&self, claim: &Claim) -> Result<bool, Error> {
+        let claim = claim.clone();
+        self.database
+            .write(Vec::new(), move |connection| {
+                let state = delivery_state(connection, claim.study)?;
+                leave_reading(connection, &claim, state, None, None)
+            })
+            .await
+    }
+
+    /// Gives a claim back, so that the study is read again: for a daemon that stops.
+    pub async fn release(&self, claim: &Claim) -> Result<bool, Error> {
+        let claim = claim.clone();
+        self.database
+            .write(Vec::new(), move |connection| leave_reading(connection, &claim, StudyState::Settled, None, None))
+            .await
+    }
+
+    /// Reads a held, skipped or finished study again, or tries a failed delivery again at once.
+    pub async fn retry(&self, study: StudyId, now: Timestamp) -> Result<StudyState, Error> {
+        self.database
+            .write(Vec::new(), move |connection| {
+                let state = state_of(connection, study)?;
+                let next = match state {
+                    StudyState::Held if failed_deliveries(connection, study)? > 0 => StudyState::Written,
+                    StudyState::Held | StudyState::Skipped => StudyState::Settled,
+                    StudyState::Written => StudyState::Written,
+                    _ => {
+                        return Err(Error::WrongState {
+                            study,
+                            state: state.to_string(),
+                            why: "only a held or skipped study, or one with deliveries waiting, can be retried",
+                        });
+                    }
+                };
+                connection.execute(
+                    "UPDATE delivery SET state = 'pending', next_at = ?2, attempts = 0
+                     WHERE state != 'delivered' AND object_id IN
+                     (SELECT object.id FROM object JOIN report ON report.id = report_id WHERE study_id = ?1)",
+                    params![study, now],
+                )?;
+                connection.execute(
+                    "UPDATE study SET state = ?2, reason = NULL WHERE id = ?1",
+                    params![study, next.as_str()],
+                )?;
+                Ok(next)
+            })
+            .await
+    }
+}
+
+/// The guarded step out of `Reading`: only when no instance came since the claim.
+pub(crate) fn leave_reading(
+    connection: &Connection,
+    claim: &Claim,
+    state: StudyState,
+    reason: Option<&str>,
+    rule: Option<&str>,
+) -> Result<bool, Error> {
+    let changed = connection.execute(
+        "UPDATE study SET state = ?3, reason = ?4, rule = coalesce(?5, rule)
+         WHERE id = ?1 AND state = 'reading' AND generation = ?2",
+        params![claim.study, claim.generation, state.as_str(), reason, rule],
+    )?;
+    Ok(changed == 1)
+}
+
+/// Where a study with a report stands, by its deliveries.
+pub(crate) fn delivery_state(connection: &Connection, study: StudyId) -> Result<StudyState, Error> {
+    let open: i64 = connection.query_row(
+        "SELECT count(*) FROM delivery JOIN object ON object.id = object_id JOIN report ON report.id = report_id
+         WHERE study_id = ?1 AND delivery.state = 'pending'",
+        [study],
+        |row| row.get(0),
+    )?;
+    Ok(match (open, failed_deliveries(connection, study)?) {
+        (0, 0) => StudyState::Delivered,
+        (0, _) => StudyState::Held,
+        _ => StudyState::Written,
+    })
+}
+
+fn failed_deliveries(connection: &Connection, study: StudyId) -> Result<i64, Error> {
+    Ok(connection.query_row(
+        "SELECT count(*) FROM delivery JOIN object ON object.id = object_id JOIN report ON report.id = report_id
+         WHERE study_id = ?1 AND delivery.state = 'failed'",
+        [study],
+        |row| row.get(0),
+    )?)
+}
+
+pub(crate) fn state_of(connection: &Connection, study: StudyId) -> Result<StudyState, Error> {
+    connection
+        .query_row("SELECT state FROM study WHERE id = ?1", [study], |row| state_column(row, 0))
+        .optional()?
+        .ok_or_else(|| Error::NoStudy(study.to_string()))
+}
+
+/// Reads a column of state names.
+pub(crate) fn state_column(row: &Row<'_>, index: usize) -> rusqlite::Result<StudyState> {
+    let name: String = row.get(index)?;
+    name.parse().map_err(|()| rusqlite::Error::InvalidColumnType(index, name, rusqlite::types::Type::Text))
+}

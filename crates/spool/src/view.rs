@@ -1,0 +1,224 @@
+//! What a person sees of the spool (`preread queue`).
+
+use std::path::PathBuf;
+
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use serde::Serialize;
+
+use crate::{Error, Spool, StudyId, Timestamp, study::state_column};
+
+/// A study in a list.
+#[derive(Debug, Clone, Serialize)]
+pub struct StudyView {
+    /// Its number.
+    pub id: StudyId,
+    /// Study Instance UID.
+    pub study_instance_uid: String,
+    /// Where it stands.
+    pub state: String,
+    /// Why it is held or skipped, or what its last delivery failed of.
+    pub reason: Option<String>,
+    /// How many instances it has; left out where they are listed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instances: Option<i64>,
+    /// When its first instance came, in milliseconds since 1970 UTC.
+    pub received_at: Timestamp,
+    /// The rule that chose its model.
+    pub rule: Option<String>,
+    /// How often it was read.
+    pub attempts: i64,
+    /// How many instances are quarantined: the same SOP Instance UID with another data set.
+    pub conflicts: i64,
+}
+
+/// An instance of a study.
+#[derive(Debug, Clone, Serialize)]
+pub struct InstanceView {
+    /// SOP Instance UID.
+    pub sop_instance_uid: String,
+    /// SOP Class UID.
+    pub sop_class_uid: String,
+    /// Series Instance UID.
+    pub series_instance_uid: String,
+    /// Transfer Syntax UID.
+    pub transfer_syntax_uid: String,
+    /// The Part 10 file; its data set is what was received, byte for byte.
+    pub path: PathBuf,
+    /// SHA-256 of the file.
+    pub sha256: String,
+    /// SHA-256 of the data set as received.
+    pub data_set_sha256: String,
+    /// Bytes of the file.
+    pub bytes: i64,
+    /// Who sent it.
+    pub source: String,
+    /// Whether `preread` made it itself.
+    pub own: bool,
+}
+
+/// A quarantined instance.
+#[derive(Debug, Clone, Serialize)]
+pub struct ConflictView {
+    /// SOP Instance UID, the same as of an instance that came first.
+    pub sop_instance_uid: String,
+    /// The Part 10 file.
+    pub path: PathBuf,
+    /// SHA-256 of the file.
+    pub sha256: String,
+    /// Who sent it.
+    pub source: String,
+}
+
+/// A file of a report.
+#[derive(Debug, Clone, Serialize)]
+pub struct ObjectView {
+    /// SOP Instance UID of a DICOM object.
+    pub sop_instance_uid: Option<String>,
+    /// SOP Class UID of a DICOM object.
+    pub sop_class_uid: Option<String>,
+    /// What it is: `text-sr`, `heatmap-png`, `report-json`.
+    pub kind: String,
+    /// The report's version, from 1.
+    pub version: i64,
+    /// The file.
+    pub path: PathBuf,
+    /// Destinations that have it.
+    pub delivered_to: Vec<String>,
+    /// Destinations that do not have it yet, with the last error.
+    pub pending: Vec<(String, Option<String>)>,
+}
+
+/// A study with all it holds.
+#[derive(Debug, Clone, Serialize)]
+pub struct StudyDetail {
+    /// The study.
+    #[serde(flatten)]
+    pub study: StudyView,
+    /// Its instances, in order of arrival.
+    pub instances: Vec<InstanceView>,
+    /// What is quarantined.
+    pub quarantined: Vec<ConflictView>,
+    /// Its reports' files, oldest first.
+    pub reports: Vec<ObjectView>,
+}
+
+const STUDY: &str = "SELECT id, study_instance_uid, state, reason, received_at, rule, attempts,
+    (SELECT count(*) FROM instance WHERE study_id = study.id),
+    (SELECT count(*) FROM conflict JOIN instance ON instance.id = instance_id WHERE study_id = study.id)
+    FROM study";
+
+impl Spool {
+    /// Every study, the newest first.
+    pub fn studies(&self) -> Result<Vec<StudyView>, Error> {
+        self.database.read(|connection| {
+            connection.prepare(&format!("{STUDY} ORDER BY received_at DESC, id DESC"))?.query_map([], study_view)?.collect()
+        })
+    }
+
+    /// A study by its number or its Study Instance UID. Errors with [`Error::NoStudy`].
+    pub fn study(&self, id_or_uid: &str) -> Result<StudyDetail, Error> {
+        let found = self.database.read(|connection| {
+            connection
+                .query_row(
+                    &format!("{STUDY} WHERE study_instance_uid = ?1 OR CAST(id AS TEXT) = ?1"),
+                    [id_or_uid],
+                    study_view,
+                )
+                .optional()
+        })?;
+        let study = found.ok_or_else(|| Error::NoStudy(id_or_uid.to_owned()))?;
+        let id = study.id;
+        self.database.read(|connection| {
+            Ok(StudyDetail {
+                instances: self.instances_of(connection, id)?,
+                quarantined: self.conflicts_of(connection, id)?,
+                reports: self.objects_of(connection, id)?,
+                study: StudyView { instances: None, ..study },
+            })
+        })
+    }
+
+    pub(crate) fn instances_of(&self, connection: &Connection, study: StudyId) -> rusqlite::Result<Vec<InstanceView>> {
+        connection
+            .prepare_cached(
+                "SELECT sop_instance_uid, sop_class_uid, series_instance_uid, transfer_syntax_uid, path, sha256,
+                 data_set_sha256, bytes, source, own FROM instance WHERE study_id = ?1 ORDER BY id",
+            )?
+            .query_map([study], |row| {
+                Ok(InstanceView {
+                    sop_instance_uid: row.get(0)?,
+                    sop_class_uid: row.get(1)?,
+                    series_instance_uid: row.get(2)?,
+                    transfer_syntax_uid: row.get(3)?,
+                    path: self.absolute(&row.get::<_, String>(4)?),
+                    sha256: row.get(5)?,
+                    data_set_sha256: row.get(6)?,
+                    bytes: row.get(7)?,
+                    source: row.get(8)?,
+                    own: row.get(9)?,
+                })
+            })?
+            .collect()
+    }
+
+    fn conflicts_of(&self, connection: &Connection, study: StudyId) -> rusqlite::Result<Vec<ConflictView>> {
+        connection
+            .prepare(
+                "SELECT sop_instance_uid, conflict.path, conflict.sha256, conflict.source FROM conflict
+                 JOIN instance ON instance.id = instance_id WHERE study_id = ?1 ORDER BY conflict.id",
+            )?
+            .query_map([study], |row| {
+                Ok(ConflictView {
+                    sop_instance_uid: row.get(0)?,
+                    path: self.absolute(&row.get::<_, String>(1)?),
+                    sha256: row.get(2)?,
+                    source: row.get(3)?,
+                })
+            })?
+            .collect()
+    }
+
+    fn objects_of(&self, connection: &Connection, study: StudyId) -> rusqlite::Result<Vec<ObjectView>> {
+        let mut deliveries = connection
+            .prepare("SELECT destination, state, last_error FROM delivery WHERE object_id = ?1 ORDER BY destination")?;
+        connection
+            .prepare(
+                "SELECT object.id, sop_instance_uid, sop_class_uid, kind, version, path FROM object
+                 JOIN report ON report.id = report_id WHERE study_id = ?1 ORDER BY version, object.id",
+            )?
+            .query_map([study], |row| {
+                let (mut delivered_to, mut pending) = (Vec::new(), Vec::new());
+                let mut rows = deliveries.query(params![row.get::<_, i64>(0)?])?;
+                while let Some(delivery) = rows.next()? {
+                    match delivery.get::<_, String>(1)?.as_str() {
+                        "delivered" => delivered_to.push(delivery.get(0)?),
+                        _ => pending.push((delivery.get(0)?, delivery.get(2)?)),
+                    }
+                }
+                Ok(ObjectView {
+                    sop_instance_uid: row.get(1)?,
+                    sop_class_uid: row.get(2)?,
+                    kind: row.get(3)?,
+                    version: row.get(4)?,
+                    path: self.absolute(&row.get::<_, String>(5)?),
+                    delivered_to,
+                    pending,
+                })
+            })?
+            .collect()
+    }
+}
+
+fn study_view(row: &Row<'_>) -> rusqlite::Result<StudyView> {
+    Ok(StudyView {
+        id: row.get(0)?,
+        study_instance_uid: row.get(1)?,
+        state: state_column(row, 2)?.to_string(),
+        reason: row.get(3)?,
+        received_at: row.get(4)?,
+        rule: row.get(5)?,
+        attempts: row.get(6)?,
+        instances: row.get(7)?,
+        conflicts: row.get(8)?,
+    })
+}

@@ -1,0 +1,197 @@
+//! The spool from outside: what is acknowledged stays, and every study ends in one state.
+
+use std::{fs, path::Path, time::Duration};
+
+use dataset::{Header, Limits, part10::Meta};
+use spool::{Arrival, Claim, Error, ObjectKind, Options, ReportFile, Spool, Stored, StudyState};
+
+const QUIET: i64 = 2_000;
+
+fn open(dir: &Path, now: i64) -> (Spool, spool::Recovery) {
+    Spool::open(dir, Options { reserve_bytes: 0, ..Options::default() }, now).expect("the spool opens")
+}
+
+/// A data set in Explicit VR Little Endian with nothing but identity, a manufacturer and a comment.
+fn data_set(study: &str, instance: &str, manufacturer: &str, comment: &str) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut element = |group: u16, number: u16, vr: &[u8; 2], value: &str| {
+        let mut value = value.as_bytes().to_vec();
+        if value.len() % 2 == 1 {
+            value.push(if vr == b"UI" { 0 } else { b' ' });
+        }
+        bytes.extend_from_slice(&group.to_le_bytes());
+        bytes.extend_from_slice(&number.to_le_bytes());
+        bytes.extend_from_slice(vr);
+        bytes.extend_from_slice(&u16::try_from(value.len()).unwrap().to_le_bytes());
+        bytes.extend_from_slice(&value);
+    };
+    element(0x0008, 0x0016, b"UI", "1.2.840.10008.5.1.4.1.1.1");
+    element(0x0008, 0x0018, b"UI", instance);
+    element(0x0008, 0x0070, b"LO", manufacturer);
+    element(0x0010, 0x4000, b"LO", comment);
+    element(0x0020, 0x000d, b"UI", study);
+    element(0x0020, 0x000e, b"UI", "1.2.3.9");
+    bytes
+}
+
+async fn store(spool: &Spool, association: Option<u64>, data_set: &[u8], now: i64) -> Result<Stored, Error> {
+    let meta = Meta {
+        sop_class_uid: None,
+        sop_instance_uid: None,
+        transfer_syntax_uid: "1.2.840.10008.1.2.1".parse().unwrap(),
+        source_ae_title: Some("TEST".to_owned()),
+    };
+    let quiet = Duration::from_millis(QUIET as u64);
+    let mut receiving = spool.begin(Arrival { association, source: "test".to_owned(), quiet }, &meta, now)?;
+    for piece in data_set.chunks(7) {
+        receiving.write(piece)?;
+    }
+    let header = Header::open(receiving.flushed()?, &Limits::default()).expect("the data set passes the gate");
+    receiving.commit(header, now).await
+}
+
+fn state(spool: &Spool, study: &str) -> String {
+    spool.study(study).expect("the study is there").study.state
+}
+
+async fn claim(spool: &Spool) -> Claim {
+    spool.claim().await.unwrap().expect("a study has settled")
+}
+
+fn text_sr(uid: &str) -> ReportFile {
+    ReportFile {
+        kind: ObjectKind::TextSr,
+        uids: Some([uid.to_owned(), "1.2.840.10008.5.1.4.1.1.88.11".to_owned(), "1.2.3.10".to_owned()]),
+        bytes: b"an SR".to_vec(),
+        destinations: vec!["pacs".to_owned()],
+    }
+}
+
+#[tokio::test]
+async fn an_instance_is_kept_once_and_another_one_under_its_uid_is_quarantined() {
+    let dir = tempfile::tempdir().unwrap();
+    let (spool, _) = open(dir.path(), 0);
+    let first = data_set("1.2.3", "1.2.3.1", "Acme", "first");
+    let other = data_set("1.2.3", "1.2.3.1", "Acme", "other");
+    assert!(matches!(store(&spool, None, &first, 0).await, Ok(Stored::New(_))));
+    assert!(matches!(store(&spool, None, &first, 1).await, Ok(Stored::Again(_))));
+    assert!(matches!(store(&spool, None, &other, 2).await, Ok(Stored::Conflict(_))));
+    assert!(matches!(store(&spool, None, &other, 3).await, Ok(Stored::Again(_))));
+
+    let study = spool.study("1.2.3").unwrap();
+    assert_eq!((study.instances.len(), study.quarantined.len()), (1, 1));
+    let kept = fs::read(&study.instances[0].path).unwrap();
+    assert_eq!(kept[kept.len() - first.len()..], first);
+    assert_eq!(i64::try_from(kept.len()).unwrap(), study.instances[0].bytes);
+    let quarantined = fs::read(&study.quarantined[0].path).unwrap();
+    assert_eq!(quarantined[quarantined.len() - other.len()..], other);
+    assert_eq!(fs::read_dir(dir.path().join("incoming")).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn a_study_settles_when_it_is_quiet_and_its_associations_are_closed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (spool, _) = open(dir.path(), 0);
+    spool.association_opened(7);
+    store(&spool, Some(7), &data_set("1.2.3", "1.2.3.1", "Acme", ""), 100).await.unwrap();
+    assert_eq!(spool.next_due().unwrap(), Some(100 + QUIET));
+    assert_eq!(spool.settle(100 + QUIET - 1).await.unwrap(), 0, "not quiet for long enough");
+    assert_eq!(spool.settle(100 + QUIET).await.unwrap(), 0, "an association is open");
+    spool.association_closed(7);
+    assert_eq!(spool.settle(100 + QUIET).await.unwrap(), 1);
+    assert_eq!(claim(&spool).await.instances.len(), 1);
+    assert!(spool.claim().await.unwrap().is_none(), "one study is read once");
+}
+
+#[tokio::test]
+async fn a_report_that_did_not_see_every_instance_is_dropped() {
+    let dir = tempfile::tempdir().unwrap();
+    let (spool, _) = open(dir.path(), 0);
+    store(&spool, None, &data_set("1.2.3", "1.2.3.1", "Acme", ""), 0).await.unwrap();
+    spool.settle(QUIET).await.unwrap();
+    let early = claim(&spool).await;
+    store(&spool, None, &data_set("1.2.3", "1.2.3.2", "Acme", ""), QUIET).await.unwrap();
+    let written = spool.written(&early, 1, "a".into(), "rule".into(), vec![text_sr("1.2.9")], QUIET).await.unwrap();
+    assert!(!written);
+    assert_eq!(state(&spool, "1.2.3"), "received");
+    assert_eq!(fs::read_dir(dir.path().join("reports")).unwrap().count(), 0);
+
+    spool.settle(3 * QUIET).await.unwrap();
+    let whole = claim(&spool).await;
+    assert_eq!(whole.instances.len(), 2);
+    assert!(spool.written(&whole, 1, "b".into(), "rule".into(), vec![text_sr("1.2.9")], QUIET).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_report_is_delivered_once_and_our_own_object_coming_back_starts_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (spool, _) = open(dir.path(), 0);
+    store(&spool, None, &data_set("1.2.3", "1.2.3.1", "Acme", ""), 0).await.unwrap();
+    spool.settle(QUIET).await.unwrap();
+    let claimed = claim(&spool).await;
+    spool.written(&claimed, 1, "a".into(), "chest".into(), vec![text_sr("1.2.9")], QUIET).await.unwrap();
+    assert_eq!(state(&spool, "1.2.3"), "written");
+
+    let due = spool.due_deliveries(QUIET, 8).unwrap();
+    spool.delivery_failed(&due[0], "pacs is away".to_owned(), Some(QUIET + 500)).await.unwrap();
+    assert!(spool.due_deliveries(QUIET, 8).unwrap().is_empty(), "it waits for its next attempt");
+    assert_eq!(spool.study("1.2.3").unwrap().study.reason.as_deref(), Some("pacs is away"));
+    let due = spool.due_deliveries(QUIET + 500, 8).unwrap();
+    assert_eq!(due[0].attempts, 1);
+    spool.delivered(&due[0], QUIET + 500).await.unwrap();
+    assert_eq!(state(&spool, "1.2.3"), "delivered");
+
+    store(&spool, None, &data_set("1.2.3", "1.2.9", dataset::MANUFACTURER, ""), 9 * QUIET).await.unwrap();
+    assert_eq!(state(&spool, "1.2.3"), "delivered");
+    let lineage = spool.lineage(claimed.study).unwrap();
+    assert_eq!((lineage.next_version, lineage.inputs_digest.as_deref()), (2, Some("a")));
+    assert_eq!(lineage.predecessor.unwrap()[1], "1.2.9");
+}
+
+#[tokio::test]
+async fn a_delivery_given_up_holds_its_study_until_somebody_retries() {
+    let dir = tempfile::tempdir().unwrap();
+    let (spool, _) = open(dir.path(), 0);
+    store(&spool, None, &data_set("1.2.3", "1.2.3.1", "Acme", ""), 0).await.unwrap();
+    spool.settle(QUIET).await.unwrap();
+    let claimed = claim(&spool).await;
+    spool.written(&claimed, 1, "a".into(), "chest".into(), vec![text_sr("1.2.9")], 0).await.unwrap();
+    let due = spool.due_deliveries(0, 8).unwrap();
+    spool.delivery_failed(&due[0], "refused".to_owned(), None).await.unwrap();
+    assert_eq!(state(&spool, "1.2.3"), "held");
+
+    let beside = Spool::open_beside(dir.path()).unwrap();
+    assert_eq!(beside.retry(claimed.study, 5).await.unwrap(), StudyState::Written);
+    assert_eq!(spool.due_deliveries(5, 8).unwrap().len(), 1);
+    assert!(matches!(Spool::open(dir.path(), Options::default(), 0), Err(Error::InUse(_))));
+}
+
+#[tokio::test]
+async fn a_crash_at_any_point_leaves_only_what_was_acknowledged() {
+    let dir = tempfile::tempdir().unwrap();
+    let (spool, _) = open(dir.path(), 0);
+    store(&spool, None, &data_set("1.2.3", "1.2.3.1", "Acme", ""), 0).await.unwrap();
+    store(&spool, None, &data_set("1.2.4", "1.2.4.1", "Acme", ""), 0).await.unwrap();
+    spool.settle(QUIET).await.unwrap();
+    let reading = claim(&spool).await;
+    let instance = spool.study("1.2.4").unwrap().instances[0].path.clone();
+    drop(spool);
+    fs::write(dir.path().join("incoming/half"), b"half an instance").unwrap();
+    fs::write(instance.with_file_name("renamed-but-not-committed.dcm"), b"whole").unwrap();
+    fs::remove_file(&instance).unwrap();
+
+    // The writer thread of the first spool holds the lock file open until it has seen its channel close.
+    let (spool, recovery) = open(dir.path(), 50 * QUIET);
+    assert_eq!((recovery.abandoned, recovery.orphans, recovery.readings, recovery.missing.len()), (1, 1, 1, 1));
+    assert_eq!(state(&spool, &reading.study_instance_uid), "settled");
+    assert_eq!(state(&spool, "1.2.4"), "held");
+    assert_eq!(fs::read_dir(dir.path().join("incoming")).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn a_full_disk_is_said_before_the_first_byte() {
+    let dir = tempfile::tempdir().unwrap();
+    let (spool, _) = Spool::open(dir.path(), Options { reserve_bytes: u64::MAX, ..Options::default() }, 0).unwrap();
+    let refused = store(&spool, None, &data_set("1.2.3", "1.2.3.1", "Acme", ""), 0).await;
+    assert!(matches!(refused, Err(Error::Full { .. })));
+}

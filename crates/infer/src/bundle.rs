@@ -56,8 +56,7 @@ pub struct Bundle {
     pub(crate) decoder: PathBuf,
 }
 
-const LAYOUTS: &str =
-    "encoder-decoder (encoder_model.onnx + decoder_model_merged.onnx, in the folder or under onnx/, as optimum exports)";
+const LAYOUTS: &str = "encoder-decoder (encoder_model.onnx + decoder_model_merged.onnx, in the folder or under onnx/, as optimum exports)";
 
 /// Configuration the engine reads; nothing else in the folder can change an answer.
 const CONFIGURATION: [&str; 7] = [

@@ -1,1 +1,53 @@
-//! 
+//! Images and text in; text, token probabilities and evidence out, for vision-language models exported to ONNX.
+//!
+//! A [`Bundle`] is a model folder looked at; a [`Model`] is a bundle loaded into a [`Runtime`]; a [`Dispatcher`] gives it
+//! a thread and a queue. The engine reads names, element types and fixed dimensions from the graphs; preprocessing and
+//! generation follow the model's own Hugging Face configuration. It runs encoder-decoder models (`encoder_model.onnx` +
+//! `decoder_model_merged.onnx`) with greedy search and says so about everything else.
+//!
+//! ```no_run
+//! # fn main() -> Result<(), infer::Error> {
+//! use infer::{Bundle, Cancel, Image, Model, Request, Runtime, SessionOptions};
+//!
+//! let runtime = Runtime::load("target/onnxruntime/libonnxruntime.so".as_ref())?;
+//! let bundle = Bundle::open("models/phantom-cxr".as_ref())?;
+//! let mut model = Model::load(&bundle, &runtime, &SessionOptions::default())?;
+//! let image = Image::new(256, 256, vec![0; 256 * 256 * 3])?;
+//! let answer = model.run(&Request { images: vec![image], ..Request::default() }, &Cancel::new())?;
+//! println!("{}", answer.text);
+//! # Ok(())
+//! # }
+//! ```
+
+mod answer;
+mod attention;
+mod backend;
+mod bundle;
+mod cancel;
+mod decoder;
+mod dispatcher;
+mod error;
+mod family;
+mod generate;
+mod generation;
+mod graph;
+mod image;
+mod logits;
+mod manifest;
+mod model;
+mod processor;
+mod resample;
+mod runtime;
+mod text;
+
+pub use answer::{Answer, Attention, EncoderOutput, Logits, Statistics, StoppedBy, Timings, Token};
+pub use backend::{Backend, Scripted};
+pub use bundle::{Bundle, BundleFile, Layout};
+pub use cancel::Cancel;
+pub use dispatcher::{Dispatcher, Ticket};
+pub use error::{Error, Result};
+pub use graph::{Dimension, GraphInfo, TensorInfo};
+pub use image::{Image, MAX_PIXELS};
+pub use manifest::{AttentionManifest, AttentionSource, Manifest};
+pub use model::{Model, Request, SessionOptions};
+pub use runtime::Runtime;

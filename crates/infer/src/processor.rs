@@ -147,9 +147,10 @@ impl Processor {
         let Some((mean, std)) = &self.normalize else { return Ok(rescaled.collect()) };
         let pick = |values: &[f32], key: &str| {
             let value = if values.len() == 1 { values.first() } else { values.get(channel) };
-            value.copied().filter(|_| values.len() == 1 || values.len() == channels).ok_or_else(|| {
-                Error::Request(format!("{key} has {} values for {channels} channels", values.len()))
-            })
+            value
+                .copied()
+                .filter(|_| values.len() == 1 || values.len() == channels)
+                .ok_or_else(|| Error::Request(format!("{key} has {} values for {channels} channels", values.len())))
         };
         let (mean, std) = (pick(mean, "image_mean")?, pick(std, "image_std")?);
         Ok(rescaled.map(|value| (value - mean) / std).collect())
@@ -209,7 +210,8 @@ impl Keys<'_> {
     fn size(&self, key: &str, square: bool) -> Result<Size> {
         let expected = "a number, [width, height], {height, width}, {shortest_edge, longest_edge} or {longest_edge}";
         let edge = |value: &Value| {
-            let edge = value.as_u64().and_then(|edge| u32::try_from(edge).ok()).filter(|edge| (1..=16384).contains(edge));
+            let edge =
+                value.as_u64().and_then(|edge| u32::try_from(edge).ok()).filter(|edge| (1..=16384).contains(edge));
             edge.ok_or_else(|| self.wrong(key, &format!("{expected}, each from 1 to 16384 pixels")))
         };
         match self.get(key) {
@@ -247,8 +249,10 @@ impl Keys<'_> {
             Some(value) => value.as_f64().map(|value| vec![value]),
             None => None,
         };
-        let values: Option<Vec<f32>> = values.map(|values: Vec<f64>| values.iter().map(|value| *value as f32).collect());
-        let valid = values.filter(|values| !values.is_empty() && (key != "image_std" || values.iter().all(|v| *v != 0.0)));
+        let values: Option<Vec<f32>> =
+            values.map(|values: Vec<f64>| values.iter().map(|value| *value as f32).collect());
+        let valid =
+            values.filter(|values| !values.is_empty() && (key != "image_std" || values.iter().all(|v| *v != 0.0)));
         valid.ok_or_else(|| self.wrong(key, "one number per channel (no zero in image_std)"))
     }
 }

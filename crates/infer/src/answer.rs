@@ -1,0 +1,224 @@
+//! What a model says, with the evidence beside it.
+
+use std::{collections::BTreeMap, ops::Range};
+
+use serde::{Serialize, Serializer, ser::SerializeStruct};
+
+/// One generated token.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Token {
+    /// Id in the model's vocabulary.
+    pub id: u32,
+    /// Bytes of [`Answer::text`] it accounts for. Empty for special tokens and for tokens whose character a later token
+    /// completes. Ranges are in order and leave no gap after the prompt.
+    pub text: Range<usize>,
+    /// Natural logarithm of its probability, from the model's scores before any processing.
+    pub logprob: f32,
+}
+
+/// Where the decoder looked in the encoder's grid. It shows what the model attended to, never where a finding is.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Attention {
+    /// Rows of the grid, from the top of the preprocessed image.
+    pub rows: usize,
+    /// Columns of the grid.
+    pub cols: usize,
+    /// Decoder layer, counted from 0.
+    pub layer: usize,
+    /// For each of [`Answer::tokens`], `rows * cols` weights row by row: the mean over the layer's heads at the step that
+    /// chose the token.
+    pub per_token: Vec<Vec<f32>>,
+}
+
+/// A tensor in short.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Statistics {
+    /// Dimensions, outermost first.
+    pub shape: Vec<usize>,
+    /// Sum of all values.
+    pub sum: f64,
+    /// Sum of their magnitudes.
+    pub abs_sum: f64,
+    /// Smallest value.
+    pub min: f32,
+    /// Largest value.
+    pub max: f32,
+    /// The first 16 values, row-major.
+    pub first: Vec<f32>,
+}
+
+impl Statistics {
+    pub(crate) fn of(shape: &[usize], values: &[f32]) -> Self {
+        Self {
+            shape: shape.to_vec(),
+            sum: values.iter().map(|value| f64::from(*value)).sum(),
+            abs_sum: values.iter().map(|value| f64::from(value.abs())).sum(),
+            min: values.iter().copied().fold(f32::INFINITY, f32::min),
+            max: values.iter().copied().fold(f32::NEG_INFINITY, f32::max),
+            first: values.iter().take(16).copied().collect(),
+        }
+    }
+}
+
+/// The scores of the first generated token, in short, before any processing.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub struct Logits {
+    /// Size of the vocabulary.
+    pub n: usize,
+    /// The first 16 scores.
+    pub first: Vec<f32>,
+    /// The ten best tokens and their scores, best first.
+    pub top: Vec<(u32, f32)>,
+    /// Sum of all scores.
+    pub sum: f64,
+}
+
+impl Logits {
+    #[expect(clippy::cast_possible_truncation, reason = "vocabularies are far below 2^32")]
+    pub(crate) fn of(scores: &[f32]) -> Self {
+        let mut order: Vec<usize> = (0..scores.len()).collect();
+        order.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]));
+        Self {
+            n: scores.len(),
+            first: scores.iter().take(16).copied().collect(),
+            top: order.into_iter().take(10).map(|id| (id as u32, scores[id])).collect(),
+            sum: scores.iter().map(|score| f64::from(*score)).sum(),
+        }
+    }
+}
+
+/// A small tensor an encoder returns beside its features, such as `finding_logits`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct EncoderOutput {
+    /// Dimensions, outermost first.
+    pub shape: Vec<usize>,
+    /// Values, row-major.
+    pub values: Vec<f32>,
+}
+
+/// Milliseconds of wall time per stage.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
+pub struct Timings {
+    /// Loading the model, once.
+    pub load: f64,
+    /// Resizing and normalising the images.
+    pub preprocess: f64,
+    /// The vision encoder.
+    pub vision: f64,
+    /// The decoder over the prompt, which yields the first token.
+    pub prefill: f64,
+    /// The decoder for all further tokens.
+    pub decode: f64,
+}
+
+/// Why generation ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StoppedBy {
+    /// The model ended its text.
+    EndOfText,
+    /// `max_length` or `max_new_tokens`: the text may be cut short.
+    Length,
+}
+
+/// A model's answer. Serialises with the field names of Transformers and of ONNX Runtime tooling: `logprobs` is a list
+/// beside `generated_ids`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    /// `model_type` of the model's configuration.
+    pub family: String,
+    /// The prompt that was used, the manifest's when the request brought none.
+    pub prompt: Option<String>,
+    /// Ids the decoder started from.
+    pub input_ids: Vec<u32>,
+    /// The whole decoder sequence: in encoder-decoder models `input_ids` and what was generated after them.
+    pub generated_ids: Vec<u32>,
+    /// Text of `generated_ids` without special tokens. Model output: untrusted.
+    pub text: String,
+    /// The generated tokens, without `input_ids`.
+    pub tokens: Vec<Token>,
+    /// Where the decoder looked, when the graphs tell and the grid is known.
+    pub attention: Option<Attention>,
+    /// Scores of the first generated token.
+    pub logits_step1: Logits,
+    /// What the encoder returns beside its features, by name.
+    pub encoder_outputs: BTreeMap<String, EncoderOutput>,
+    /// The preprocessed image, in short.
+    pub pixel_values: Option<Statistics>,
+    /// The encoder's features, in short.
+    pub image_features: Option<Statistics>,
+    /// Wall time per stage.
+    pub timings_ms: Timings,
+    /// Tokens generated per second of prefill and decode.
+    pub tokens_per_second: f64,
+    /// Why generation ended.
+    pub stopped_by: StoppedBy,
+}
+
+impl Answer {
+    /// An answer that says `text`, one token per word with log-probability -0.1: for tests of what comes after a model.
+    pub fn scripted(text: &str) -> Self {
+        let mut ends: Vec<usize> = text.match_indices(' ').map(|(at, _)| at).filter(|at| *at > 0).collect();
+        ends.extend((!text.is_empty()).then_some(text.len()));
+        let starts = std::iter::once(0).chain(ends.iter().copied());
+        let ranges = starts.zip(ends.iter().copied()).map(|(start, end)| start..end);
+        let tokens: Vec<Token> = (1..).zip(ranges).map(|(id, text)| Token { id, text, logprob: -0.1 }).collect();
+        Self {
+            family: "scripted".to_owned(),
+            prompt: None,
+            input_ids: vec![0],
+            generated_ids: std::iter::once(0).chain(tokens.iter().map(|token| token.id)).collect(),
+            text: text.to_owned(),
+            tokens,
+            attention: None,
+            logits_step1: Logits::default(),
+            encoder_outputs: BTreeMap::new(),
+            pixel_values: None,
+            image_features: None,
+            timings_ms: Timings::default(),
+            tokens_per_second: 0.0,
+            stopped_by: StoppedBy::EndOfText,
+        }
+    }
+}
+
+impl Serialize for Answer {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let logprobs: Vec<f32> = self.tokens.iter().map(|token| token.logprob).collect();
+        let mut out = serializer.serialize_struct("Answer", 15)?;
+        out.serialize_field("family", &self.family)?;
+        out.serialize_field("prompt", &self.prompt)?;
+        out.serialize_field("input_ids", &self.input_ids)?;
+        out.serialize_field("generated_ids", &self.generated_ids)?;
+        out.serialize_field("text", &self.text)?;
+        out.serialize_field("logprobs", &logprobs)?;
+        out.serialize_field("tokens", &self.tokens)?;
+        out.serialize_field("attention", &self.attention)?;
+        out.serialize_field("logits_step1", &self.logits_step1)?;
+        out.serialize_field("encoder_outputs", &self.encoder_outputs)?;
+        out.serialize_field("pixel_values", &self.pixel_values)?;
+        out.serialize_field("image_features", &self.image_features)?;
+        out.serialize_field("timings_ms", &self.timings_ms)?;
+        out.serialize_field("tokens_per_second", &self.tokens_per_second)?;
+        out.serialize_field("stopped_by", &self.stopped_by)?;
+        out.end()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scripted_tokens_cover_the_text() {
+        let check = |text: &str, words: usize| {
+            let answer = Answer::scripted(text);
+            let joined: String = answer.tokens.iter().map(|token| &text[token.text.clone()]).collect();
+            assert_eq!((joined.as_str(), answer.tokens.len()), (text, words));
+        };
+        check("", 0);
+        check("Normal.", 1);
+        check("No effusion. Heart é normal.", 5);
+        check(" a  b ", 4);
+    }
+}

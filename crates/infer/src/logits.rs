@@ -1,0 +1,176 @@
+//! Logits processing in Transformers' order and meaning (`generation/logits_process.py`), for one sequence.
+
+use crate::generation::Generation;
+
+/// The processors of one generation. Their state is the sequence itself, so one serves every step.
+pub(crate) struct Processors<'a> {
+    options: &'a Generation,
+    prompt: usize,
+    limit: usize,
+}
+
+impl<'a> Processors<'a> {
+    /// For a prompt of `prompt` tokens and sequences of at most `limit`, prompt included.
+    pub(crate) fn new(options: &'a Generation, prompt: usize, limit: usize) -> Self {
+        Self { options, prompt, limit }
+    }
+
+    /// Turns the scores of the token after `ids` (prompt and generated) into those to choose from.
+    pub(crate) fn apply(&self, ids: &[u32], scores: &mut [f32]) {
+        let options = self.options;
+        if (options.repetition_penalty - 1.0).abs() > f32::EPSILON {
+            repetition_penalty(options.repetition_penalty, ids, scores);
+        }
+        if options.no_repeat_ngram_size > 0 {
+            no_repeat_ngram(options.no_repeat_ngram_size, ids, scores);
+        }
+        bad_words(&options.bad_words_ids, &options.eos_token_id, ids, scores);
+        if ids.len() < options.min_length || ids.len() < self.prompt + options.min_new_tokens {
+            ban(&options.eos_token_id, scores);
+        }
+        if let Some(bos) = options.forced_bos_token_id
+            && ids.len() == 1
+        {
+            force(&[bos], scores);
+        }
+        if !options.forced_eos_token_id.is_empty() && ids.len() + 1 == self.limit {
+            force(&options.forced_eos_token_id, scores);
+        }
+        ban(&options.suppress_tokens, scores);
+        // The forced first token moves "begin" by one.
+        let shift = usize::from(self.prompt == 1 && options.forced_bos_token_id.is_some());
+        if ids.len() == self.prompt + shift {
+            ban(&options.begin_suppress_tokens, scores);
+        }
+    }
+}
+
+fn ban(ids: &[u32], scores: &mut [f32]) {
+    for id in ids {
+        if let Some(score) = scores.get_mut(*id as usize) {
+            *score = f32::NEG_INFINITY;
+        }
+    }
+}
+
+fn force(ids: &[u32], scores: &mut [f32]) {
+    scores.fill(f32::NEG_INFINITY);
+    for id in ids {
+        if let Some(score) = scores.get_mut(*id as usize) {
+            *score = 0.0;
+        }
+    }
+}
+
+fn repetition_penalty(penalty: f32, ids: &[u32], scores: &mut [f32]) {
+    let mut seen = ids.to_vec();
+    seen.sort_unstable();
+    seen.dedup();
+    for id in seen {
+        if let Some(score) = scores.get_mut(id as usize) {
+            *score = if *score < 0.0 { *score * penalty } else { *score / penalty };
+        }
+    }
+}
+
+fn no_repeat_ngram(size: usize, ids: &[u32], scores: &mut [f32]) {
+    if ids.len() + 1 < size {
+        return;
+    }
+    let recent = &ids[ids.len() + 1 - size..];
+    for ngram in ids.windows(size).filter(|ngram| ngram[..size - 1] == *recent) {
+        ban(&ngram[size - 1..], scores);
+    }
+}
+
+fn bad_words(words: &[Vec<u32>], eos: &[u32], ids: &[u32], scores: &mut [f32]) {
+    for word in words {
+        let Some((last, prefix)) = word.split_last() else { continue };
+        let is_eos = prefix.is_empty() && eos.contains(last);
+        // A word longer than the sequence so far is not looked at, even if its prefix fits: so does the reference.
+        let too_long = !prefix.is_empty() && word.len() > ids.len();
+        if !is_eos && !too_long && ids.ends_with(prefix) {
+            ban(&[*last], scores);
+        }
+    }
+}
+
+/// The best token; the first of equals.
+pub(crate) fn argmax(scores: &[f32]) -> usize {
+    let mut best = 0;
+    for (index, score) in scores.iter().enumerate() {
+        if *score > scores[best] {
+            best = index;
+        }
+    }
+    best
+}
+
+/// Natural logarithm of the softmax probability of `index`.
+#[expect(clippy::cast_possible_truncation, reason = "log-probabilities are reported in single precision")]
+pub(crate) fn log_softmax(scores: &[f32], index: usize) -> f32 {
+    let max = f64::from(scores.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+    let sum: f64 = scores.iter().map(|score| (f64::from(*score) - max).exp()).sum();
+    (f64::from(scores[index]) - max - sum.ln()) as f32
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const BANNED: f32 = f32::NEG_INFINITY;
+
+    /// Scores 1, -1, 2, 3 after the processors; `limit` 6.
+    fn processed(options: Value, prompt: usize, ids: &[u32]) -> Vec<f32> {
+        let Value::Object(mut map) = options else { panic!("an object") };
+        map.insert("decoder_start_token_id".into(), 0.into());
+        let generation = Generation::new(&map, &Value::Null).expect("valid");
+        let mut scores = vec![1.0, -1.0, 2.0, 3.0];
+        Processors::new(&generation, prompt, 6).apply(ids, &mut scores);
+        scores
+    }
+
+    #[test]
+    fn processors_mean_what_transformers_means() {
+        let check = |options: Value, prompt: usize, ids: &[u32], expected: [f32; 4]| {
+            assert_eq!(processed(options.clone(), prompt, ids), expected, "{options} after {ids:?}");
+        };
+        let as_is = [1.0, -1.0, 2.0, 3.0];
+        check(json!({}), 1, &[0], as_is);
+        check(json!({"repetition_penalty": 2.0}), 1, &[0, 1, 1, 2], [0.5, -2.0, 1.0, 3.0]);
+
+        check(json!({"no_repeat_ngram_size": 1}), 1, &[0, 3], [BANNED, -1.0, 2.0, BANNED]);
+        check(json!({"no_repeat_ngram_size": 3}), 1, &[0, 3], as_is);
+        check(json!({"no_repeat_ngram_size": 3}), 1, &[1, 2, 3, 1, 2], [1.0, -1.0, 2.0, BANNED]);
+
+        check(json!({"bad_words_ids": [[3]], "eos_token_id": 1}), 1, &[0], [1.0, -1.0, 2.0, BANNED]);
+        check(json!({"bad_words_ids": [[1]], "eos_token_id": 1}), 1, &[0], as_is);
+        check(json!({"bad_words_ids": [[2, 3]]}), 1, &[0, 2], [1.0, -1.0, 2.0, BANNED]);
+        check(json!({"bad_words_ids": [[2, 3]]}), 1, &[2], as_is);
+
+        check(json!({"min_length": 3, "eos_token_id": 0}), 1, &[0, 1], [BANNED, -1.0, 2.0, 3.0]);
+        check(json!({"min_length": 3, "eos_token_id": 0}), 1, &[0, 1, 1], as_is);
+        check(json!({"min_new_tokens": 2, "eos_token_id": 0}), 2, &[0, 1, 1], [BANNED, -1.0, 2.0, 3.0]);
+
+        check(json!({"forced_bos_token_id": 1}), 1, &[0], [BANNED, 0.0, BANNED, BANNED]);
+        check(json!({"forced_bos_token_id": 1}), 2, &[0, 1], as_is);
+        check(json!({"forced_eos_token_id": [1]}), 1, &[0; 5], [BANNED, 0.0, BANNED, BANNED]);
+        check(json!({"forced_eos_token_id": 1}), 1, &[0; 4], as_is);
+
+        check(json!({"suppress_tokens": [0, 9]}), 1, &[0], [BANNED, -1.0, 2.0, 3.0]);
+        check(json!({"begin_suppress_tokens": [2]}), 2, &[0, 1], [1.0, -1.0, BANNED, 3.0]);
+        check(json!({"begin_suppress_tokens": [2]}), 2, &[0, 1, 1], as_is);
+        let shifted = json!({"begin_suppress_tokens": [2], "forced_bos_token_id": 1});
+        check(shifted.clone(), 1, &[0, 1], [1.0, -1.0, BANNED, 3.0]);
+        check(shifted, 1, &[0], [BANNED, 0.0, BANNED, BANNED]);
+    }
+
+    #[test]
+    fn log_softmax_is_stable() {
+        assert_eq!(argmax(&[1.0, 5.0, 5.0]), 1);
+        assert!((log_softmax(&[1000.0, 1000.0], 0) + std::f32::consts::LN_2).abs() < 1e-6);
+        assert_eq!(log_softmax(&[0.0, f32::NEG_INFINITY], 0), 0.0);
+    }
+}

@@ -1,0 +1,7 @@
+//! The engine against reference models, and its queue against a scripted backend.
+
+mod bundles;
+mod dispatcher;
+mod encoder_decoder;
+mod runtimes;
+mod support;

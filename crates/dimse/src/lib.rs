@@ -1,1 +1,28 @@
-//! 
+//! DICOM on the wire, both directions: who may talk, C-ECHO and C-STORE as provider and as user.
+//!
+//! [`Server`] receives: it decides who may associate ([`Peer`]), speaks the upper layer (PS3.8) and DIMSE (PS3.7), and
+//! streams each data set into a [`Sink`] as it comes, never holding one whole. [`echo`] and [`store`] send to a
+//! [`Destination`]. What is received is not looked into here: that a data set is what its command says is the sink's to
+//! find out, because only the sink has it all.
+//!
+//! PDUs are coded by dicom-ul, except the P-DATA-TF: its values are handed on from the receive buffer without a copy,
+//! and written with the data set's last byte marked last and no other (dropping dicom-ul's own writer marks a cut data
+//! set as complete).
+
+mod client;
+mod command;
+mod error;
+mod negotiation;
+mod peer;
+mod scp;
+mod server;
+mod sink;
+mod store;
+mod wire;
+
+pub use client::{Destination, Timeouts, echo};
+pub use error::Error;
+pub use peer::{AeTitle, AeTitleError, Peer};
+pub use server::{Deadlines, Server, ServerConfig};
+pub use sink::{AssociationId, AssociationInfo, IncomingInstance, InstanceInfo, Refusal, Sink};
+pub use store::{Outcome, StoreStatus, store};

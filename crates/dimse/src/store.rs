@@ -1,0 +1,377 @@
+use std::{
+    io::SeekFrom,
+    path::{Path, PathBuf},
+};
+
+use dataset::{Header, Instance, Limits, TransferSyntax, Uid, part10::Meta};
+use dicom_transfer_syntax_registry::entries;
+use tokio::{
+    fs::File,
+    io::{AsyncRead, AsyncReadExt, AsyncSeekExt},
+    task::spawn_blocking,
+};
+
+use crate::{
+    Destination, Error,
+    client::Association,
+    command::{CommandSet, element, field, status},
+    wire::{Value, WireError},
+};
+
+/// What became of one file.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The file, as it was given.
+    pub path: PathBuf,
+    /// Its SOP Instance UID, where the file could be read.
+    pub sop_instance_uid: Option<Uid>,
+    /// What became of it.
+    pub status: StoreStatus,
+}
+
+/// What a destination, or the way to it, made of an instance (PS3.4 table B.2-1).
+#[derive(Debug, thiserror::Error)]
+pub enum StoreStatus {
+    /// The destination has stored it.
+    #[error("stored")]
+    Success,
+    /// The destination has stored it, with a reservation (coercion, elements discarded).
+    #[error("stored with warning {0:#06x}")]
+    Warning(u16),
+    /// The destination has not stored it.
+    #[error("refused with status {code:#06x}{}", comment.as_ref().map(|text| format!(": {text}")).unwrap_or_default())]
+    Failure {
+        /// The status; 0xA7xx means "out of resources", and to try later.
+        code: u16,
+        /// The destination's Error Comment (0000,0902).
+        comment: Option<String>,
+    },
+    /// The destination takes neither the file's transfer syntax nor one that it can be rewritten in. Trying again will
+    /// not help.
+    #[error("the destination accepts SOP class {sop_class_uid} not in {transfer_syntax}, nor in a syntax it can be rewritten in")]
+    NotAccepted {
+        /// The SOP class.
+        sop_class_uid: Uid,
+        /// The name of the transfer syntax that the file has.
+        transfer_syntax: &'static str,
+    },
+    /// The file cannot be read or is no instance. Trying again will not help.
+    #[error("not sent: {0}")]
+    Unreadable(dataset::Error),
+    /// The association ended before the destination answered: it may have stored the instance or not.
+    #[error("not answered: {0}")]
+    Unanswered(String),
+}
+
+/// Presentation contexts in one association: the odd numbers below 256 (PS3.8 section 9.3.2.2).
+const MOST_CONTEXTS: usize = 128;
+/// File meta information ends before this in any file met.
+const HEAD: usize = 64 << 10;
+
+/// A file that can be offered.
+struct Candidate {
+    /// Which of the given files.
+    index: usize,
+    sop_class_uid: Uid,
+    sop_instance_uid: Uid,
+    syntax: TransferSyntax,
+    data_set_at: u64,
+    length: u64,
+}
+
+/// Sends files (C-STORE, PS3.4 annex B) and says of each, in their order, what became of it.
+///
+/// All go over one association, or over as many as their presentation contexts need. Errors when the first association
+/// cannot be had; nothing was sent then. When one breaks later, the files that follow are [`StoreStatus::Unanswered`].
+pub async fn store(destination: &Destination, files: &[PathBuf]) -> Result<Vec<Outcome>, Error> {
+    let mut outcomes = Vec::with_capacity(files.len());
+    let mut candidates = Vec::new();
+    for (index, path) in files.iter().enumerate() {
+        let (sop_instance_uid, status) = match candidate(index, path).await {
+            Ok(found) => {
+                let uid = found.sop_instance_uid.clone();
+                candidates.push(found);
+                (Some(uid), StoreStatus::Unanswered("it was not its turn yet".to_owned()))
+            }
+            Err(error) => (None, StoreStatus::Unreadable(error)),
+        };
+        outcomes.push(Outcome { path: path.clone(), sop_instance_uid, status });
+    }
+    let mut broken: Option<Error> = None;
+    for (number, (batch, contexts)) in batches(candidates).into_iter().enumerate() {
+        if let Some(error) = &broken {
+            give_up(&batch, error, &mut outcomes);
+            continue;
+        }
+        match Association::request(destination, &contexts).await {
+            Ok(association) => broken = send_batch(association, destination, &batch, &mut outcomes).await,
+            Err(error) if number == 0 => return Err(error),
+            Err(error) => {
+                give_up(&batch, &error, &mut outcomes);
+                broken = Some(error);
+            }
+        }
+    }
+    Ok(outcomes)
+}
+
+fn give_up(left: &[Candidate], error: &Error, outcomes: &mut [Outcome]) {
+    for candidate in left {
+        outcomes[candidate.index].status = StoreStatus::Unanswered(error.to_string());
+    }
+}
+
+/// Reads what is needed to offer a file.
+async fn candidate(index: usize, path: &Path) -> Result<Candidate, dataset::Error> {
+    let mut file = File::open(path).await?;
+    let file_length = file.metadata().await?.len();
+    let mut head = Vec::new();
+    (&mut file).take(HEAD as u64).read_to_end(&mut head).await?;
+    let (meta, data_set_at) = Meta::parse(&head)?;
+    let syntax = TransferSyntax::from_uid(meta.transfer_syntax_uid.as_str())?;
+    let length = file_length.saturating_sub(data_set_at as u64);
+    if length == 0 {
+        return Err(dataset::Error::Meta("no data set follows it"));
+    }
+    let (sop_class_uid, sop_instance_uid) = match (meta.sop_class_uid, meta.sop_instance_uid) {
+        (Some(class), Some(instance)) => (class, instance),
+        // Old files leave them out of the file meta information; the data set has them.
+        _ => {
+            let path = path.to_owned();
+            let header = spawn_blocking(move || Header::open(&path, &Limits::default())).await.map_err(std::io::Error::other)??;
+            (header.sop_class_uid, header.sop_instance_uid)
+        }
+    };
+    Ok(Candidate { index, sop_class_uid, sop_instance_uid, syntax, data_set_at: data_set_at as u64, length })
+}
+
+impl Candidate {
+    /// In which transfer syntaxes it can be sent, its own first. Compressed pixels are never recompressed, and big
+    /// endian never turned round: nothing says which bytes of a private element would have to be swapped.
+    fn syntaxes(&self) -> Vec<&'static str> {
+        let mut syntaxes = vec![self.syntax.uid()];
+        if !self.syntax.encapsulated() && !self.syntax.big_endian() {
+            for uid in [TransferSyntax::EXPLICIT_VR_LITTLE_ENDIAN, TransferSyntax::IMPLICIT_VR_LITTLE_ENDIAN] {
+                if !syntaxes.contains(&uid) {
+                    syntaxes.push(uid);
+                }
+            }
+        }
+        syntaxes
+    }
+}
+
+/// One presentation context to propose: abstract and transfer syntax.
+type Proposed = (String, &'static str);
+
+/// Splits the files, in their order, into as many associations as their presentation contexts need: mostly one.
+fn batches(candidates: Vec<Candidate>) -> Vec<(Vec<Candidate>, Vec<Proposed>)> {
+    let mut batches: Vec<(Vec<Candidate>, Vec<Proposed>)> = Vec::new();
+    for candidate in candidates {
+        let class = candidate.sop_class_uid.as_str();
+        let wanted: Vec<Proposed> = candidate.syntaxes().into_iter().map(|syntax| (class.to_owned(), syntax)).collect();
+        let fits = |contexts: &[Proposed]| {
+            contexts.len() + wanted.iter().filter(|context| !contexts.contains(context)).count() <= MOST_CONTEXTS
+        };
+        if !batches.last().is_some_and(|(_, contexts)| fits(contexts)) {
+            batches.push((Vec::new(), Vec::new()));
+        }
+        if let Some((files, contexts)) = batches.last_mut() {
+            for context in wanted {
+                if !contexts.contains(&context) {
+                    contexts.push(context);
+                }
+            }
+            files.push(candidate);
+        }
+    }
+    batches
+}
+
+/// Sends the files of one association. Answers why it broke, if it did.
+async fn send_batch(
+    mut association: Association<'_>,
+    destination: &Destination,
+    batch: &[Candidate],
+    outcomes: &mut [Outcome],
+) -> Option<Error> {
+    for (done, candidate) in batch.iter().enumerate() {
+        let path = outcomes[candidate.index].path.clone();
+        match send(&mut association, candidate, &path).await {
+            Ok(status) => outcomes[candidate.index].status = status,
+            Err(failure) => {
+                association.abort().await;
+                let (error, left) = match failure {
+                    Failure::Wire(error) => (Error::wire(destination, &error), &batch[done..]),
+                    Failure::File(error) => {
+                        outcomes[candidate.index].status = StoreStatus::Unreadable(error.into());
+                        let what = WireError::Protocol("aborted here, because a file could not be read to its end");
+                        (Error::wire(destination, &what), &batch[done + 1..])
+                    }
+                };
+                give_up(left, &error, outcomes);
+                return Some(error);
+            }
+        }
+    }
+    association.release().await;
+    None
+}
+
+/// Why the association cannot go on.
+enum Failure {
+    Wire(WireError),
+    File(std::io::Error),
+}
+
+impl From<WireError> for Failure {
+    fn from(error: WireError) -> Self {
+        Self::Wire(error)
+    }
+}
+
+/// Sends one file and waits for the answer.
+async fn send(association: &mut Association<'_>, candidate: &Candidate, path: &Path) -> Result<StoreStatus, Failure> {
+    let context_for = |syntax: &str| {
+        let class = candidate.sop_class_uid.as_str();
+        let mut contexts = association.contexts.iter();
+        contexts.find(|(_, context)| context.abstract_syntax == class && context.transfer_syntax.uid() == syntax)
+    };
+    let accepted = candidate.syntaxes().into_iter().find_map(|syntax| context_for(syntax).map(|(&id, _)| (id, syntax)));
+    let Some((context, syntax)) = accepted else {
+        let transfer_syntax = candidate.syntax.name();
+        return Ok(StoreStatus::NotAccepted { sop_class_uid: candidate.sop_class_uid.clone(), transfer_syntax });
+    };
+    let request = association
+        .request_command(field::C_STORE_RQ)
+        .with_uid(element::AFFECTED_SOP_CLASS_UID, candidate.sop_class_uid.as_str())
+        .with_uid(element::AFFECTED_SOP_INSTANCE_UID, candidate.sop_instance_uid.as_str())
+        .with_number(element::PRIORITY, 0)
+        .followed_by_data_set();
+    if syntax == candidate.syntax.uid() {
+        let mut file = match open_at(path, candidate.data_set_at).await {
+            Ok(file) => file,
+            Err(error) => return Ok(StoreStatus::Unreadable(error.into())),
+        };
+        association.wire.send_command(context, &request).await?;
+        send_data_set(association, context, &mut file, candidate.length).await?;
+    } else {
+        let bytes = match rewritten(path.to_owned(), syntax).await {
+            Ok(bytes) => bytes,
+            Err(error) => return Ok(StoreStatus::Unreadable(error)),
+        };
+        association.wire.send_command(context, &request).await?;
+        send_data_set(association, context, &mut bytes.as_slice(), bytes.len() as u64).await?;
+    }
+    let response = association.response(context, &request, field::C_STORE_RSP).await?;
+    Ok(outcome(&response))
+}
+
+async fn open_at(path: &Path, offset: u64) -> std::io::Result<File> {
+    let mut file = File::open(path).await?;
+    file.seek(SeekFrom::Start(offset)).await?;
+    Ok(file)
+}
+
+/// Streams a data set of known length in pieces as large as the peer takes. Only the byte that the length says is the
+/// last one is marked last: if the file ends before, the peer must not take what it got for the whole.
+async fn send_data_set(
+    association: &mut Association<'_>,
+    context: u8,
+    data_set: &mut (impl AsyncRead + Unpin),
+    length: u64,
+) -> Result<(), Failure> {
+    let mut buffer = vec![0; association.wire.fragment_size()];
+    let mut left = length;
+    while left > 0 {
+        let size = usize::try_from(left).map_or(buffer.len(), |left| left.min(buffer.len()));
+        let data = &mut buffer[..size];
+        data_set.read_exact(data).await.map_err(Failure::File)?;
+        left -= size as u64;
+        association.wire.send_value(&Value { context, command: false, last: left == 0, data }).await?;
+    }
+    Ok(())
+}
+
+/// The whole data set in another of the uncompressed little endian transfer syntaxes.
+async fn rewritten(path: PathBuf, syntax: &'static str) -> Result<Vec<u8>, dataset::Error> {
+    let rewrite = move || {
+        let instance = Instance::open(&path, &Limits::default())?;
+        let syntax = if syntax == TransferSyntax::IMPLICIT_VR_LITTLE_ENDIAN {
+            entries::IMPLICIT_VR_LITTLE_ENDIAN.erased()
+        } else {
+            entries::EXPLICIT_VR_LITTLE_ENDIAN.erased()
+        };
+        let mut bytes = Vec::new();
+        let written = instance.object().write_dataset_with_ts(&mut bytes, &syntax);
+        written.map_err(|_| dataset::Error::Parse(instance.header.sop_instance_uid.clone()))?;
+        Ok(bytes)
+    };
+    spawn_blocking(rewrite).await.map_err(std::io::Error::other)?
+}
+
+/// Reads the status of a C-STORE response (PS3.7 annex C, PS3.4 table B.2-1).
+fn outcome(response: &CommandSet) -> StoreStatus {
+    match response.number(element::STATUS) {
+        Some(status::SUCCESS) => StoreStatus::Success,
+        Some(code @ (0x0001 | 0x0107 | 0x0116 | 0xB000..=0xBFFF)) => StoreStatus::Warning(code),
+        code => {
+            let code = code.unwrap_or(status::PROCESSING_FAILURE);
+            StoreStatus::Failure { code, comment: response.comment() }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn made_of(index: usize, class: &str, syntax: &str) -> Candidate {
+        Candidate {
+            index,
+            sop_class_uid: class.parse().unwrap(),
+            sop_instance_uid: "1.2.3".parse().unwrap(),
+            syntax: TransferSyntax::from_uid(syntax).unwrap(),
+            data_set_at: 0,
+            length: 1,
+        }
+    }
+
+    #[test]
+    fn contexts_are_shared_and_compressed_files_offered_as_they_are() {
+        let files = vec![
+            made_of(0, "1.2.1", "1.2.840.10008.1.2.1"),
+            made_of(1, "1.2.1", "1.2.840.10008.1.2"),
+            made_of(2, "1.2.1", "1.2.840.10008.1.2.4.90"),
+            made_of(3, "1.2.2", "1.2.840.10008.1.2.4.90"),
+            made_of(4, "1.2.2", "1.2.840.10008.1.2.2"),
+        ];
+        let batches = batches(files);
+        assert_eq!(batches.len(), 1);
+        let proposed: Vec<_> = batches[0].1.iter().map(|(class, syntax)| (class.as_str(), *syntax)).collect();
+        assert_eq!(proposed, [
+            ("1.2.1", "1.2.840.10008.1.2.1"),
+            ("1.2.1", "1.2.840.10008.1.2"),
+            ("1.2.1", "1.2.840.10008.1.2.4.90"),
+            ("1.2.2", "1.2.840.10008.1.2.4.90"),
+            ("1.2.2", "1.2.840.10008.1.2.2"),
+        ]);
+    }
+
+    #[test]
+    fn more_than_128_contexts_take_more_associations() {
+        let files = (0..100).map(|number| made_of(number, &format!("1.2.{number}"), "1.2.840.10008.1.2.1")).collect();
+        let batches = batches(files);
+        let sizes: Vec<_> = batches.iter().map(|(files, contexts)| (files.len(), contexts.len())).collect();
+        assert_eq!(sizes, [(64, 128), (36, 72)]);
+    }
+
+    #[test]
+    fn statuses_are_sorted_into_success_warning_and_failure() {
+        let told = |code| outcome(&CommandSet::default().with_number(element::STATUS, code));
+        assert!(matches!(told(0), StoreStatus::Success));
+        assert!(matches!(told(0xB006), StoreStatus::Warning(0xB006)));
+        assert!(matches!(told(0xA700), StoreStatus::Failure { code: 0xA700, .. }));
+        assert!(matches!(outcome(&CommandSet::default()), StoreStatus::Failure { .. }));
+    }
+}

@@ -34,6 +34,9 @@ pub enum Error {
         /// Bytes allowed.
         limit: u64,
     },
+    /// What passed the gate may be kept and sent on, but must not reach the recursive parser.
+    #[error("the data set of {0} holds a sequence sent as UN of undefined length, which cannot be parsed yet")]
+    UndefinedLengthUn(Uid),
     /// The recursive parser refused what passed the gate. The parser's own message may quote values, so it is dropped.
     #[error("the data set of {0} cannot be parsed")]
     Parse(Uid),

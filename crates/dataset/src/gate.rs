@@ -88,6 +88,9 @@ pub struct Scan {
     pub bytes: u64,
     /// Whether there is pixel data of any kind (native, float, double).
     pub has_pixel_data: bool,
+    /// Whether a UN element of undefined length was met. Its content is implicit VR whatever the transfer syntax (PS3.5
+    /// 6.2.2), which dicom-object 0.10 reads as explicit: it takes tags for lengths and spends seconds and gigabytes.
+    pub has_undefined_length_un: bool,
 }
 
 /// Walks a data set to its end.
@@ -101,12 +104,10 @@ pub fn scan(
     limits: &Limits,
 ) -> Result<Scan, GateError> {
     if syntax.deflated() {
-        let inflated = flate2::read::DeflateDecoder::new(reader).take(limits.inflated_bytes + 1);
-        let scan = Walk::new(inflated, None, syntax, limits).run()?;
-        if scan.bytes > limits.inflated_bytes {
-            return Err(GateError::Inflation { limit: limits.inflated_bytes });
-        }
-        Ok(scan)
+        let mut inflated = flate2::read::DeflateDecoder::new(reader).take(limits.inflated_bytes + 1);
+        let scan = Walk::new(&mut inflated, None, syntax, limits).run();
+        // At the cap the walk meets an end that is ours and not the data set's, so its own finding is beside the point.
+        if inflated.limit() == 0 { Err(GateError::Inflation { limit: limits.inflated_bytes }) } else { scan }
     } else {
         Walk::new(reader, length, syntax, limits).run()
     }
@@ -242,7 +243,10 @@ impl<'a, R: Read> Walk<'a, R> {
             return match vr {
                 VR::OB | VR::OW if tag == tags::PIXEL_DATA => self.push(Open::Fragments, self.implicit),
                 VR::SQ => self.push(Open::Sequence { end: None }, self.implicit),
-                VR::UN => self.push(Open::Sequence { end: None }, true),
+                VR::UN => {
+                    self.scan.has_undefined_length_un = true;
+                    self.push(Open::Sequence { end: None }, true)
+                }
                 _ => Err(GateError::Malformed { what: "an undefined length on a value that has none", offset: at }),
             };
         }

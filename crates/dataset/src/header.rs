@@ -21,27 +21,44 @@ pub struct Header {
     pub series_instance_uid: Uid,
     /// The transfer syntax that the values are encoded in.
     pub transfer_syntax: TransferSyntax,
+    missing: Option<(&'static str, Tag)>,
     character_set: CharacterSet,
     scan: Scan,
 }
 
+/// Stands for an identifier that is absent; no instance may have it (PS3.5 B.2 gives no root to zero).
+const NO_UID: &str = "0";
+
 impl Header {
-    /// The header of a data set that passed the gate. Errors with [`Error::MissingUid`] for one without identity.
-    pub fn from_scan(scan: Scan, transfer_syntax: TransferSyntax) -> Result<Self, Error> {
-        let uid = |name, tag: Tag| {
-            let value = scan.values.get(&tag).ok_or(Error::MissingUid { name, tag })?;
-            Uid::from_value(&value.bytes).map_err(|_| Error::MissingUid { name, tag })
+    /// The header of a data set that passed the gate.
+    ///
+    /// Files without identity are met and their pixels can be looked at, so an absent identifier is `0` here; what is
+    /// to be kept or reported on must pass [`Self::require_identity`].
+    pub fn from_scan(scan: Scan, transfer_syntax: TransferSyntax) -> Self {
+        let mut missing = None;
+        let mut uid = |name, tag: Tag| {
+            let value = scan.values.get(&tag).and_then(|value| Uid::from_value(&value.bytes).ok());
+            value.unwrap_or_else(|| {
+                missing = missing.or(Some((name, tag)));
+                Uid::from_value(NO_UID.as_bytes()).expect("zero is a UID")
+            })
         };
         let declared = scan.values.get(&tags::SPECIFIC_CHARACTER_SET).map_or(&[][..], |value| &value.bytes);
-        Ok(Self {
-            sop_class_uid: uid("SOP Class UID", tags::SOP_CLASS_UID)?,
-            sop_instance_uid: uid("SOP Instance UID", tags::SOP_INSTANCE_UID)?,
-            study_instance_uid: uid("Study Instance UID", tags::STUDY_INSTANCE_UID)?,
-            series_instance_uid: uid("Series Instance UID", tags::SERIES_INSTANCE_UID)?,
+        Self {
+            sop_class_uid: uid("SOP Class UID", tags::SOP_CLASS_UID),
+            sop_instance_uid: uid("SOP Instance UID", tags::SOP_INSTANCE_UID),
+            study_instance_uid: uid("Study Instance UID", tags::STUDY_INSTANCE_UID),
+            series_instance_uid: uid("Series Instance UID", tags::SERIES_INSTANCE_UID),
+            missing,
             character_set: CharacterSet::declared(declared),
             transfer_syntax,
             scan,
-        })
+        }
+    }
+
+    /// Errors with [`Error::MissingUid`] when the instance lacks one of the four identifiers that make it one.
+    pub fn require_identity(&self) -> Result<(), Error> {
+        self.missing.map_or(Ok(()), |(name, tag)| Err(Error::MissingUid { name, tag }))
     }
 
     /// A value's bytes as they came, padding included; nothing when absent or too long to be kept.
@@ -87,6 +104,11 @@ impl Header {
     /// Whether the instance has pixel data of any kind.
     pub fn has_pixel_data(&self) -> bool {
         self.scan.has_pixel_data
+    }
+
+    /// Whether the recursive parser must be kept away (see [`Scan::has_undefined_length_un`]).
+    pub(crate) fn has_undefined_length_un(&self) -> bool {
+        self.scan.has_undefined_length_un
     }
 
     /// Whether `preread` made this object: such an object never starts a reading.

@@ -24,6 +24,9 @@ impl Instance {
     /// The same over bytes in memory.
     pub fn from_bytes(bytes: &[u8], limits: &Limits) -> Result<Self, Error> {
         let (meta, header, data_set_at) = gated(bytes, limits)?;
+        if header.has_undefined_length_un() {
+            return Err(Error::UndefinedLengthUn(header.sop_instance_uid));
+        }
         // Our own preamble and meta replace what came, so that the parser meets one form only.
         let mut file = meta.to_bytes();
         file.extend_from_slice(&bytes[data_set_at..]);
@@ -58,7 +61,7 @@ impl Header {
         let syntax = TransferSyntax::from_uid(meta.transfer_syntax_uid.as_str())?;
         let data_set = head[data_set_at..].chain(file);
         let scan = gate::scan(std::io::BufReader::new(data_set), Some(length - data_set_at as u64), syntax, limits)?;
-        Self::from_scan(scan, syntax)
+        Ok(Self::from_scan(scan, syntax))
     }
 }
 
@@ -68,7 +71,7 @@ fn gated(bytes: &[u8], limits: &Limits) -> Result<(Meta, Header, usize), Error> 
     let syntax = TransferSyntax::from_uid(meta.transfer_syntax_uid.as_str())?;
     let data_set = &bytes[data_set_at..];
     let scan = gate::scan(data_set, Some(data_set.len() as u64), syntax, limits)?;
-    Ok((meta, Header::from_scan(scan, syntax)?, data_set_at))
+    Ok((meta, Header::from_scan(scan, syntax), data_set_at))
 }
 
 fn bounded(bytes: u64, limits: &Limits) -> Result<(), Error> {

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use crate::{Error, IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, Uid};
+use crate::{Error, IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, TransferSyntax, Uid};
 
 /// The file meta information that `preread` reads and writes (PS3.10 table 7.1-1).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,13 +42,14 @@ impl Meta {
 
     /// Reads the file meta information; also answers where the data set begins.
     ///
-    /// A file without a preamble, and one without `DICM` that starts with group 0002, are read too: both are met.
+    /// A file without a preamble, one without `DICM` that starts with group 0002, and a bare data set that starts with
+    /// group 0008 are read too: all are met.
     pub fn parse(bytes: &[u8]) -> Result<(Self, usize), Error> {
         let mut at = match bytes {
             _ if bytes.get(PREAMBLE..PREAMBLE + 4) == Some(b"DICM") => PREAMBLE + 4,
             [b'D', b'I', b'C', b'M', ..] => 4,
             [2, 0, ..] => 0,
-            _ => return Err(Error::NotDicom),
+            _ => return Self::of_bare_data_set(bytes).map(|meta| (meta, 0)).ok_or(Error::NotDicom),
         };
         let mut meta = Self {
             sop_class_uid: None,
@@ -76,6 +77,22 @@ impl Meta {
             return Err(Error::Meta("Transfer Syntax UID (0002,0010) is missing"));
         }
         Ok((meta, at))
+    }
+
+    /// The meta that a data set without any would have had: it starts with group 0008, and the VR shows or does not.
+    fn of_bare_data_set(bytes: &[u8]) -> Option<Self> {
+        let (&[8, 0, _, _, a, b, ..], true) = (bytes.first_chunk::<8>()?, bytes.len() > 8) else { return None };
+        let explicit = dicom_core::VR::from_binary([a, b]).is_some();
+        let transfer_syntax_uid = match explicit {
+            true => TransferSyntax::EXPLICIT_VR_LITTLE_ENDIAN,
+            false => TransferSyntax::IMPLICIT_VR_LITTLE_ENDIAN,
+        };
+        Some(Self {
+            sop_class_uid: None,
+            sop_instance_uid: None,
+            transfer_syntax_uid: transfer_syntax_uid.parse().ok()?,
+            source_ae_title: None,
+        })
     }
 
     /// Writes the file: [`Self::to_bytes`] and then the data set.

@@ -1,0 +1,202 @@
+//! DICOM instances as bytes: read from files, or made up.
+
+use std::{fs, path::Path};
+
+use anyhow::{Context, Result};
+use dicom_core::{DataElement, PrimitiveValue, VR};
+use dicom_dictionary_std::{tags, uids};
+use dicom_object::{FileMetaTableBuilder, InMemDicomObject, OpenFileOptions};
+
+use crate::random::Random;
+
+/// An instance as it is sent: its data set stays the bytes it came as.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Instance {
+    /// SOP Class UID (0008,0016).
+    pub sop_class_uid: String,
+    /// SOP Instance UID (0008,0018).
+    pub sop_instance_uid: String,
+    /// Study Instance UID (0020,000D); empty where the data set has none.
+    pub study_instance_uid: String,
+    /// Transfer Syntax UID (0002,0010).
+    pub transfer_syntax_uid: String,
+    /// The data set, without preamble and file meta information.
+    pub data_set: Vec<u8>,
+}
+
+impl Instance {
+    /// Reads a Part 10 file.
+    ///
+    /// # Errors
+    /// When it cannot be read or is none.
+    pub fn read(file: &Path) -> Result<Self> {
+        let bytes = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+        Self::from_part10(&bytes).with_context(|| format!("{} is not a DICOM file", file.display()))
+    }
+
+    /// Takes a Part 10 file apart.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn from_part10(bytes: &[u8]) -> Result<Self> {
+        let object = OpenFileOptions::new().read_until(tags::PIXEL_DATA).from_reader(bytes)?;
+        let uid = |tag| object.get(tag).and_then(|element| element.to_str().ok()).unwrap_or_default();
+        let uid = |tag| uid(tag).trim_end_matches(['\0', ' ']).to_owned();
+        Ok(Self {
+            sop_class_uid: object.meta().media_storage_sop_class_uid().to_owned(),
+            sop_instance_uid: object.meta().media_storage_sop_instance_uid().to_owned(),
+            study_instance_uid: uid(tags::STUDY_INSTANCE_UID),
+            transfer_syntax_uid: object.meta().transfer_syntax().to_owned(),
+            data_set: data_set(bytes)?.to_vec(),
+        })
+    }
+
+    /// The instance as a Part 10 file.
+    ///
+    /// # Errors
+    /// When the file meta information cannot be written.
+    pub fn to_part10(&self) -> Result<Vec<u8>> {
+        let meta = FileMetaTableBuilder::new()
+            .media_storage_sop_class_uid(&self.sop_class_uid)
+            .media_storage_sop_instance_uid(&self.sop_instance_uid)
+            .transfer_syntax(&self.transfer_syntax_uid)
+            .build()?;
+        // The table writes neither the preamble nor the prefix.
+        let mut bytes = vec![0; 128];
+        bytes.extend(b"DICM");
+        meta.write(&mut bytes)?;
+        bytes.extend(&self.data_set);
+        Ok(bytes)
+    }
+
+    /// Every data element but the pixels.
+    ///
+    /// # Errors
+    /// When the data set cannot be parsed.
+    pub fn header(&self) -> Result<InMemDicomObject> {
+        let file = self.to_part10()?;
+        Ok(OpenFileOptions::new().read_until(tags::PIXEL_DATA).from_reader(file.as_slice())?.into_inner())
+    }
+}
+
+/// The data set of a Part 10 file, byte for byte.
+///
+/// # Errors
+/// When `bytes` is not a Part 10 file with a group length.
+pub fn data_set(bytes: &[u8]) -> Result<&[u8]> {
+    // Preamble, prefix, then (0002,0000) UL 4: twelve bytes whose last four are the length of the rest of the group.
+    let length = bytes.get(140..144).filter(|_| &bytes[128..138] == b"DICM\x02\x00\x00\x00UL");
+    let length = length.and_then(|length| <[u8; 4]>::try_from(length).ok()).context("no file meta group length")?;
+    bytes.get(144 + u32::from_le_bytes(length) as usize..).context("the file ends within its file meta information")
+}
+
+/// A made-up patient's study, to which images are added.
+#[derive(Debug, Clone)]
+pub struct Study {
+    /// Study Instance UID.
+    pub uid: String,
+    /// Patient's Name.
+    pub patient_name: String,
+    series: String,
+    accession_number: String,
+    random: Random,
+}
+
+impl Study {
+    /// The study that `seed` decides.
+    pub fn seeded(seed: u64) -> Self {
+        let mut random = Random::seeded(seed);
+        Self {
+            uid: random.uid(),
+            patient_name: format!("MADEUP^{seed}"),
+            series: random.uid(),
+            accession_number: format!("MADEUP{seed:06}"),
+            random,
+        }
+    }
+
+    /// A small CR image (PS3.3 A.2) of noise, 64 x 64 pixels of one byte.
+    ///
+    /// # Errors
+    /// When it cannot be encoded.
+    pub fn image(&mut self, number: u32) -> Result<Instance> {
+        let pixels: Vec<u8> = (0..64 * 64 / 8).flat_map(|_| self.random.bits().to_le_bytes()).collect();
+        let mut object = self.header(uids::COMPUTED_RADIOGRAPHY_IMAGE_STORAGE, "CR", number);
+        text(&mut object, tags::PHOTOMETRIC_INTERPRETATION, VR::CS, "MONOCHROME2");
+        for (tag, value) in [
+            (tags::SAMPLES_PER_PIXEL, 1_u16),
+            (tags::ROWS, 64),
+            (tags::COLUMNS, 64),
+            (tags::BITS_ALLOCATED, 8),
+            (tags::BITS_STORED, 8),
+            (tags::HIGH_BIT, 7),
+            (tags::PIXEL_REPRESENTATION, 0),
+        ] {
+            object.put(DataElement::new(tag, VR::US, PrimitiveValue::from(value)));
+        }
+        object.put(DataElement::new(tags::PIXEL_DATA, VR::OB, PrimitiveValue::from(pixels)));
+        encode(object)
+    }
+
+    /// An instance without pixels: an encapsulated document that holds a few bytes.
+    ///
+    /// # Errors
+    /// When it cannot be encoded.
+    pub fn document(&mut self, number: u32) -> Result<Instance> {
+        let mut object = self.header(uids::ENCAPSULATED_PDF_STORAGE, "DOC", number);
+        text(&mut object, tags::MIME_TYPE_OF_ENCAPSULATED_DOCUMENT, VR::LO, "application/pdf");
+        object.put(DataElement::new(tags::ENCAPSULATED_DOCUMENT, VR::OB, PrimitiveValue::from(b"%PDF-1.4".to_vec())));
+        encode(object)
+    }
+
+    /// As [`Self::image`], without a Study Instance UID.
+    ///
+    /// # Errors
+    /// When it cannot be encoded.
+    pub fn image_without_study(&mut self, number: u32) -> Result<Instance> {
+        let whole = self.image(number)?;
+        let mut object = dicom_object::from_reader(whole.to_part10()?.as_slice())?.into_inner();
+        object.remove_element(tags::STUDY_INSTANCE_UID);
+        encode(object)
+    }
+
+    fn header(&mut self, sop_class: &str, modality: &str, number: u32) -> InMemDicomObject {
+        let mut object = InMemDicomObject::new_empty();
+        let instance = self.random.uid();
+        for (tag, vr, value) in [
+            (tags::SOP_CLASS_UID, VR::UI, sop_class),
+            (tags::SOP_INSTANCE_UID, VR::UI, &instance),
+            (tags::STUDY_DATE, VR::DA, "20260101"),
+            (tags::STUDY_TIME, VR::TM, "120000"),
+            (tags::ACCESSION_NUMBER, VR::SH, &self.accession_number),
+            (tags::MODALITY, VR::CS, modality),
+            (tags::MANUFACTURER, VR::LO, ""),
+            (tags::REFERRING_PHYSICIAN_NAME, VR::PN, ""),
+            (tags::PATIENT_NAME, VR::PN, &self.patient_name),
+            (tags::PATIENT_ID, VR::LO, &self.accession_number),
+            (tags::PATIENT_BIRTH_DATE, VR::DA, ""),
+            (tags::PATIENT_SEX, VR::CS, ""),
+            (tags::BODY_PART_EXAMINED, VR::CS, "CHEST"),
+            (tags::VIEW_POSITION, VR::CS, "PA"),
+            (tags::STUDY_INSTANCE_UID, VR::UI, &self.uid),
+            (tags::SERIES_INSTANCE_UID, VR::UI, &self.series),
+            (tags::STUDY_ID, VR::SH, "1"),
+            (tags::SERIES_NUMBER, VR::IS, "1"),
+            (tags::INSTANCE_NUMBER, VR::IS, &number.to_string()),
+        ] {
+            text(&mut object, tag, vr, value);
+        }
+        object
+    }
+}
+
+fn text(object: &mut InMemDicomObject, tag: dicom_core::Tag, vr: VR, value: &str) {
+    object.put(DataElement::new(tag, vr, PrimitiveValue::from(value)));
+}
+
+fn encode(object: InMemDicomObject) -> Result<Instance> {
+    let meta = FileMetaTableBuilder::new().transfer_syntax(uids::EXPLICIT_VR_LITTLE_ENDIAN);
+    let mut file = Vec::new();
+    object.with_meta(meta)?.write_all(&mut file)?;
+    Instance::from_part10(&file)
+}

@@ -1,0 +1,200 @@
+//! Debian's Orthanc as the PACS: a process, a database and ports of its own.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::{child::Child, daemon::AE_TITLE, http, peers, port::Port, wait};
+
+/// Its title.
+pub const ORTHANC: &str = "ORTHANC";
+
+/// A running Orthanc.
+pub struct Orthanc {
+    child: Child,
+    http: Port,
+    dicom: Port,
+    dir: TempDir,
+}
+
+/// Sends every instance that Orthanc stores, from wherever it came, to preread; and notes every C-STORE that comes in,
+/// also one that brings what is already there.
+const ROUTING: &str = r#"
+function ReceivedInstanceFilter(dicom, origin)
+  if origin["RequestOrigin"] == "DicomProtocol" then
+    print("came-by-store " .. dicom.SOPInstanceUID)
+  end
+  return true
+end
+
+function OnStoredInstance(instanceId, tags, metadata, origin)
+  print("routed " .. tags.SOPInstanceUID)
+  SendToModality(instanceId, "preread")
+end
+"#;
+
+impl Orthanc {
+    /// Takes the ports that a later [`Ready::route_to`] starts it on: preread and Orthanc each need the other's.
+    ///
+    /// # Errors
+    /// When Orthanc is not installed, or no port is free.
+    pub fn prepare() -> Result<Ready> {
+        Ok(Ready { program: peers::program("Orthanc", "orthanc")?, http: Port::free()?, dicom: Port::free()? })
+    }
+
+    /// Its DICOM port, as `host:port`.
+    pub fn address(&self) -> String {
+        self.dicom.address()
+    }
+
+    /// Its web page, as `host:port`.
+    pub fn web_address(&self) -> String {
+        self.http.address()
+    }
+
+    /// What it printed so far.
+    pub fn log(&self) -> String {
+        self.child.log()
+    }
+
+    /// The SOP Instance UIDs of the C-STORE requests that came in, each as often as it came.
+    pub fn came_by_store(&self) -> Vec<String> {
+        self.noted("came-by-store ")
+    }
+
+    /// The SOP Instance UIDs of the instances that it sent on to preread, each as often as it tried.
+    pub fn routed(&self) -> Vec<String> {
+        self.noted("routed ")
+    }
+
+    fn noted(&self, what: &str) -> Vec<String> {
+        let log = self.log();
+        let after = |line: &str| Some(line.split_once(what)?.1.trim().to_owned());
+        log.lines().filter_map(after).collect()
+    }
+
+    /// Puts a file into Orthanc as its web page would.
+    ///
+    /// # Errors
+    /// When Orthanc refuses it.
+    pub fn upload(&self, file: &Path) -> Result<()> {
+        let bytes = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+        http::request("POST", &self.http.address(), "/instances", &bytes)?;
+        Ok(())
+    }
+
+    /// The SOP Instance UIDs and Orthanc's own ids of the SR documents in a study, one list for each SR series.
+    ///
+    /// # Errors
+    /// When Orthanc does not answer.
+    pub fn sr_series(&self, study_instance_uid: &str) -> Result<Vec<Vec<(String, String)>>> {
+        let query = json!({
+            "Level": "Series",
+            "Expand": true,
+            "Query": {"StudyInstanceUID": study_instance_uid, "Modality": "SR"},
+        });
+        let mut all = Vec::new();
+        for series in self.post("/tools/find", &query)?.as_array().into_iter().flatten() {
+            let mut documents = Vec::new();
+            for id in series["Instances"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+                let instance = self.get(&format!("/instances/{id}"))?;
+                let uid = instance["MainDicomTags"]["SOPInstanceUID"].as_str().unwrap_or_default();
+                documents.push((uid.to_owned(), id.to_owned()));
+            }
+            all.push(documents);
+        }
+        Ok(all)
+    }
+
+    /// The DICOM file that Orthanc keeps under its own id.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn file(&self, id: &str) -> Result<Vec<u8>> {
+        http::request("GET", &self.http.address(), &format!("/instances/{id}/file"), &[])
+    }
+
+    /// Whether a job, such as sending an instance, is waiting or running.
+    ///
+    /// # Errors
+    /// When Orthanc does not answer.
+    pub fn is_busy(&self) -> Result<bool> {
+        let jobs = self.get("/jobs?expand")?;
+        let open = |job: &Value| matches!(job["State"].as_str(), Some("Pending" | "Running" | "Retry"));
+        Ok(jobs.as_array().is_some_and(|jobs| jobs.iter().any(open)))
+    }
+
+    fn get(&self, path: &str) -> Result<Value> {
+        Ok(serde_json::from_slice(&http::request("GET", &self.http.address(), path, &[])?)?)
+    }
+
+    fn post(&self, path: &str, body: &Value) -> Result<Value> {
+        let answer = http::request("POST", &self.http.address(), path, body.to_string().as_bytes())?;
+        Ok(serde_json::from_slice(&answer)?)
+    }
+
+    /// The folder it keeps everything in.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+}
+
+/// An Orthanc whose ports are known and that does not run yet.
+pub struct Ready {
+    program: PathBuf,
+    http: Port,
+    dicom: Port,
+}
+
+impl Ready {
+    /// Where it will receive, as `host:port`.
+    pub fn address(&self) -> String {
+        self.dicom.address()
+    }
+
+    /// Starts it; every instance that it stores goes on to preread on `port`.
+    ///
+    /// # Errors
+    /// When it does not answer within half a minute; what it printed is part of the message.
+    pub fn route_to(self, port: u16) -> Result<Orthanc> {
+        let dir = tempfile::Builder::new().prefix("preread-e2e-orthanc-").tempdir()?;
+        let (storage, routing, config) =
+            (dir.path().join("storage"), dir.path().join("routing.lua"), dir.path().join("orthanc.json"));
+        fs::write(&routing, ROUTING)?;
+        let settings = json!({
+            "Name": "e2e",
+            "StorageDirectory": storage,
+            "IndexDirectory": storage,
+            "HttpPort": self.http.number(),
+            "RemoteAccessAllowed": false,
+            "AuthenticationEnabled": false,
+            "DicomPort": self.dicom.number(),
+            "DicomAet": ORTHANC,
+            "DicomAlwaysAllowStore": true,
+            "UnknownSopClassAccepted": true,
+            "DicomModalities": {"preread": [AE_TITLE, "127.0.0.1", port]},
+            // It would hold the association open for five seconds after the last instance.
+            "DicomAssociationCloseDelay": 1,
+            "LuaScripts": [routing],
+            "Plugins": [],
+        });
+        fs::write(&config, settings.to_string())?;
+        let child = Child::start(Command::new(self.program).arg(&config), &dir.path().join("orthanc.log"))?;
+        let mut orthanc = Orthanc { child, http: self.http, dicom: self.dicom, dir };
+        let answer = wait::until("Orthanc's answer", Duration::from_secs(30), || {
+            if let Some(status) = orthanc.child.ended()? {
+                anyhow::bail!("Orthanc ended with {status}");
+            }
+            Ok(orthanc.get("/system").ok())
+        });
+        answer.with_context(|| format!("Orthanc's log:\n{}", orthanc.log()))?;
+        Ok(orthanc)
+    }
+}

@@ -1,0 +1,57 @@
+//! Where things are.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+
+/// The root of the checkout.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map_or_else(|| PathBuf::from("."), Path::to_path_buf)
+}
+
+/// The folder of files that are not in the repository, beside the checkout. Where it is absent, a test over it says so
+/// and is done: the project builds and passes without it.
+pub fn shared() -> Option<PathBuf> {
+    let folder = root().join("../shared");
+    let found = folder.is_dir();
+    if !found {
+        eprintln!("skipped: there is no folder named shared beside the checkout");
+    }
+    found.then_some(folder)
+}
+
+/// The program under test.
+///
+/// # Errors
+/// When it has not been built; the message names the command that does.
+pub fn preread() -> Result<PathBuf> {
+    let program = root().join("target/debug/preread");
+    if !program.is_file() {
+        bail!("{} is not there. Build it: cargo build --workspace --bins", program.display());
+    }
+    Ok(program)
+}
+
+/// The embedded model's folder.
+pub fn model() -> PathBuf {
+    root().join("models/phantom-cxr")
+}
+
+/// Every DICOM file right under `folder`, by name.
+///
+/// # Errors
+/// When the folder cannot be read or holds none.
+pub fn dicom_files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "dcm") {
+            files.push(path);
+        }
+    }
+    if files.is_empty() {
+        bail!("no DICOM file in {}", folder.display());
+    }
+    files.sort();
+    Ok(files)
+}

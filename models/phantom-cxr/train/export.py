@@ -109,18 +109,16 @@ def export(checkpoint: Path, out: Path):
         "tokenizer_class": "PreTrainedTokenizerFast", "bos_token": SPECIAL[BOS], "eos_token": SPECIAL[EOS],
         "pad_token": SPECIAL[PAD], "unk_token": SPECIAL[UNK], "model_max_length": MAX_LENGTH,
         "clean_up_tokenization_spaces": False})
-    findings = ", ".join(f'"{n}"' for n in LABELS)
     (out / "model.toml").write_text(f'''# What a reader has to know about this model beside its graphs.
 name = "phantom-cxr"
 version = "1"
-licence = "same as this repository"
+licence = "MIT OR Apache-2.0"
 intended_use = "Demonstration and tests of the reading pipeline. Not a medical device; not for use with patients."
 notice = "{NOTICE}"
 modality = ["CR", "DX"]
 body_part = ["CHEST"]
 view = ["PA", "AP"]
-# order of the finding_logits output of the encoder
-findings = [{findings}]
+# The names of the encoder's finding_logits stand in config.json, id2label.
 
 # A sentence's heat map: mean over the heads of this layer, mean over the positions that predicted the sentence's
 # tokens (full stop included), as rows x columns of the whole image. The layer was trained to look at the finding.

@@ -7,7 +7,7 @@ use ort::value::DynValue;
 use crate::{
     cancel::Cancel,
     error::{Error, Result},
-    graph::{Feeds, Graph, GraphInfo, empty_cache, floats, has_element_of, integers, read_floats, switch},
+    graph::{Feeds, Graph, GraphInfo, TensorInfo, empty_cache, floats, has_element_of, integers, read_floats, switch},
 };
 
 /// A decoder graph and where its parts are.
@@ -34,6 +34,8 @@ pub(crate) struct Decoding {
     cache: Vec<DynValue>,
     /// Tokens in the cache.
     past: usize,
+    /// Sequences side by side.
+    rows: usize,
 }
 
 /// One step of a decoder.
@@ -94,7 +96,7 @@ impl Decoder {
             None => Err(Error::graph(&self.info().file, format!("input {} vanished", slot.input))),
         };
         let cache = self.cache.iter().map(empty).collect::<Result<Vec<_>>>()?;
-        Ok(Decoding { features, encoder_length, cache, past: 0 })
+        Ok(Decoding { features, encoder_length, cache, past: 0, rows: 1 })
     }
 
     /// Encoder and decoder may come in different precisions.
@@ -108,24 +110,25 @@ impl Decoder {
         }
     }
 
-    /// Feeds tokens (the prompt first, then one at a time) and returns the scores of the next. `layer` picks the cross
-    /// attention to read.
+    /// Feeds tokens (the prompt first, then one at a time, as many for each sequence) and returns the scores of the next.
+    /// `layer` picks the cross attention to read.
     pub(crate) fn step(
         &mut self,
         state: &mut Decoding,
-        tokens: &[u32],
+        tokens: &[&[u32]],
         layer: Option<usize>,
         cancel: &Cancel,
-    ) -> Result<Step> {
+    ) -> Result<Vec<Step>> {
         let first = state.past == 0;
         let info = &Arc::clone(self.graph.info());
         let feeds = feeds(info, &self.cache, state, tokens)?;
         let mut outputs: Vec<Option<DynValue>> = self.graph.run(feeds, cancel)?.into_iter().map(Some).collect();
-        let logits = last_row(info, "logits", outputs[self.logits].as_ref())?;
-        let attention = match layer.and_then(|layer| self.cross_attentions.get(layer)) {
-            Some(output) => Some(mean_over_heads(info, outputs[*output].as_ref())?),
-            None => None,
-        };
+        let logits = last_rows(info, "logits", outputs[self.logits].as_ref(), state.rows)?;
+        let mut attention = match layer.and_then(|layer| self.cross_attentions.get(layer)) {
+            Some(output) => mean_over_heads(info, outputs[*output].as_ref(), state.rows)?,
+            None => Vec::new(),
+        }
+        .into_iter();
         for (slot, value) in self.cache.iter().zip(&mut state.cache) {
             if (first || !slot.of_encoder)
                 && let Some(present) = outputs[slot.output].take()
@@ -133,19 +136,42 @@ impl Decoder {
                 *value = present;
             }
         }
-        state.past += tokens.len();
-        Ok(Step { logits, attention })
+        state.past += tokens.first().map_or(0, |tokens| tokens.len());
+        Ok(logits.into_iter().map(|logits| Step { logits, attention: attention.next() }).collect())
+    }
+
+    /// Continues with the sequences at `rows`, which may repeat. Copies the cache unless nothing changes.
+    pub(crate) fn select(&self, state: &mut Decoding, rows: &[usize]) -> Result<()> {
+        if rows.iter().copied().eq(0..state.rows) {
+            return Ok(());
+        }
+        // All sequences read the same image: its features and their keys and values differ only in number.
+        let resized = rows.len() != state.rows;
+        for (slot, value) in self.cache.iter().zip(&mut state.cache) {
+            if resized || !slot.of_encoder {
+                *value = select_rows(self.graph.input(&slot.input), value, rows)?;
+            }
+        }
+        if resized {
+            state.features = select_rows(self.graph.input("encoder_hidden_states"), &state.features, rows)?;
+        }
+        state.rows = rows.len();
+        Ok(())
     }
 }
 
-fn feeds<'a>(info: &'a GraphInfo, slots: &'a [CacheSlot], state: &'a Decoding, tokens: &[u32]) -> Result<Feeds<'a>> {
+fn feeds<'a>(info: &'a GraphInfo, slots: &'a [CacheSlot], state: &'a Decoding, tokens: &[&[u32]]) -> Result<Feeds<'a>> {
+    let length = tokens.first().map_or(0, |tokens| tokens.len());
     let mut feeds: Feeds<'a> = Vec::with_capacity(slots.len() + 5);
     for input in &info.inputs {
-        let ones = |length: usize| integers(input, &[1, length], vec![1; length]);
+        let ones = |length: usize| integers(input, &[state.rows, length], vec![1; state.rows * length]);
         let value = match input.name.as_str() {
-            "input_ids" => integers(input, &[1, tokens.len()], tokens.iter().map(|id| i64::from(*id)).collect())?,
+            "input_ids" => {
+                let ids = tokens.iter().flat_map(|tokens| tokens.iter().map(|id| i64::from(*id))).collect();
+                integers(input, &[state.rows, length], ids)?
+            }
             "encoder_attention_mask" => ones(state.encoder_length)?,
-            "attention_mask" => ones(state.past + tokens.len())?,
+            "attention_mask" => ones(state.past + length)?,
             "use_cache_branch" => switch(state.past > 0)?,
             // Passed by reference below: features and cache are never copied.
             _ => continue,
@@ -189,35 +215,57 @@ fn missing_output(info: &GraphInfo, name: &str) -> Error {
     )
 }
 
-/// The last row of [1, sequence, width].
-fn last_row(info: &GraphInfo, name: &str, value: Option<&DynValue>) -> Result<Vec<f32>> {
+/// The last position of each sequence in [sequences, length, width].
+fn last_rows(info: &GraphInfo, name: &str, value: Option<&DynValue>, rows: usize) -> Result<Vec<Vec<f32>>> {
     let value = value.ok_or_else(|| missing_output(info, name))?;
     let (shape, values) = read_floats(name, value)?;
     match shape[..] {
-        [1, length, width] if length > 0 && width > 0 => Ok(values[(length - 1) * width..].to_vec()),
-        _ => Err(Error::graph(&info.file, format!("{name} has shape {shape:?}; expected [1, sequence, width]"))),
+        [count, length, width] if count == rows && length > 0 && width > 0 => {
+            Ok(values.chunks_exact(length * width).map(|row| row[(length - 1) * width..].to_vec()).collect())
+        }
+        _ => Err(Error::graph(&info.file, format!("{name} has shape {shape:?}; expected [{rows}, length, width]"))),
     }
 }
 
-/// The last query row of [1, heads, sequence, encoder length], averaged over heads.
-fn mean_over_heads(info: &GraphInfo, value: Option<&DynValue>) -> Result<Vec<f32>> {
+/// The last query position of each sequence in [sequences, heads, length, encoder length], averaged over heads.
+fn mean_over_heads(info: &GraphInfo, value: Option<&DynValue>, rows: usize) -> Result<Vec<Vec<f32>>> {
     let name = "cross_attentions";
     let value = value.ok_or_else(|| missing_output(info, name))?;
     let (shape, values) = read_floats(name, value)?;
-    let [1, heads, length, width] = shape[..] else {
-        return Err(Error::graph(
-            &info.file,
-            format!("{name} has shape {shape:?}; expected [1, heads, sequence, features]"),
-        ));
-    };
-    let mut mean = vec![0.0; width];
-    for head in 0..heads {
-        let row = (head * length + length).saturating_sub(1) * width;
-        for (sum, weight) in mean.iter_mut().zip(&values[row..]) {
-            *sum += *weight;
+    let (heads, length, width) = match shape[..] {
+        [count, heads, length, width] if count == rows && heads * length * width > 0 => (heads, length, width),
+        _ => {
+            let expected = format!("[{rows}, heads, length, features]");
+            return Err(Error::graph(&info.file, format!("{name} has shape {shape:?}; expected {expected}")));
         }
-    }
+    };
     #[expect(clippy::cast_precision_loss, reason = "a handful of heads")]
-    mean.iter_mut().for_each(|sum| *sum /= heads.max(1) as f32);
-    Ok(mean)
+    let share = 1.0 / heads as f32;
+    let mean = |sequence: &[f32]| {
+        let mut mean = vec![0.0; width];
+        for head in sequence.chunks_exact(length * width) {
+            for (sum, weight) in mean.iter_mut().zip(&head[(length - 1) * width..]) {
+                *sum += *weight * share;
+            }
+        }
+        mean
+    };
+    Ok(values.chunks_exact(heads * length * width).map(mean).collect())
+}
+
+/// A copy of the first dimension's entries at `rows`.
+fn select_rows(input: Option<&TensorInfo>, value: &DynValue, rows: &[usize]) -> Result<DynValue> {
+    let Some(input) = input else { return Err(Error::graph("decoder", "a cache input vanished")) };
+    let (mut shape, values) = read_floats(&input.name, value)?;
+    let stride: usize = shape.iter().skip(1).product();
+    let mut selected = Vec::with_capacity(rows.len() * stride);
+    for row in rows {
+        let row = values.get(row * stride..(row + 1) * stride);
+        selected
+            .extend_from_slice(row.ok_or_else(|| Error::graph(&input.name, "it has fewer sequences than expected"))?);
+    }
+    if let Some(first) = shape.first_mut() {
+        *first = rows.len();
+    }
+    floats(input, &shape, selected)
 }

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::{
     answer::{Logits, StoppedBy},
+    beam::beam_search,
     decoder::Step,
     error::{Error, Result},
     generation::Generation,
@@ -24,21 +25,39 @@ pub(crate) struct Generated {
     pub(crate) decode: Duration,
 }
 
-/// Greedy search: the best token at every step. `step` runs the decoder over tokens it has not seen.
-pub(crate) fn greedy(
-    options: &Generation,
-    prompt: Vec<u32>,
-    mut step: impl FnMut(&[u32]) -> Result<Step>,
-) -> Result<Generated> {
-    let limit = options.limit(prompt.len());
-    if limit <= prompt.len() {
-        return Err(Error::Request(format!(
-            "max_length {limit} leaves no room after a prompt of {} tokens; raise it or set max_new_tokens",
-            prompt.len()
-        )));
+/// Runs the decoder for several sequences at once: which row of the previous call each continues, and its new tokens
+/// (as many for each).
+pub(crate) type StepFn<'a> = dyn FnMut(&[usize], &[&[u32]]) -> Result<Vec<Step>> + 'a;
+
+/// Chooses tokens as the options say.
+pub(crate) fn generate(options: &Generation, prompt: Vec<u32>, step: &mut StepFn<'_>) -> Result<Generated> {
+    if options.num_beams > 1 { beam_search(options, prompt, step) } else { greedy(options, prompt, step) }
+}
+
+/// Longest sequence allowed, when it leaves room after the prompt.
+pub(crate) fn room(options: &Generation, prompt: &[u32]) -> Result<usize> {
+    let (limit, prompt) = (options.limit(prompt.len()), prompt.len());
+    if limit > prompt {
+        return Ok(limit);
     }
-    let start = prompt.len();
-    let processors = Processors::new(options, start, limit);
+    Err(Error::Request(format!(
+        "max_length {limit} leaves no room after a prompt of {prompt} tokens; raise it or set max_new_tokens"
+    )))
+}
+
+/// Broken weights or an overflow in reduced precision show as scores that are not numbers; nothing chosen from them
+/// means anything.
+pub(crate) fn check_scores(logits: &[f32]) -> Result<()> {
+    if logits.is_empty() || logits.iter().any(|score| score.is_nan()) {
+        return Err(Error::graph("decoder", "the scores are not numbers; weights or precision are broken"));
+    }
+    Ok(())
+}
+
+/// The best token at every step.
+fn greedy(options: &Generation, prompt: Vec<u32>, step: &mut StepFn<'_>) -> Result<Generated> {
+    let limit = room(options, &prompt)?;
+    let processors = Processors::new(options, prompt.len(), limit);
     let mut generated = Generated {
         ids: prompt,
         logprobs: Vec::new(),
@@ -51,19 +70,20 @@ pub(crate) fn greedy(
     let began = Instant::now();
     let mut seen = 0;
     while generated.ids.len() < limit {
-        let Step { logits, attention } = step(&generated.ids[seen..])?;
+        let Some(Step { logits, attention }) = step(&[0], &[&generated.ids[seen..]])?.pop() else {
+            return Err(Error::graph("decoder", "no scores came back"));
+        };
         seen = generated.ids.len();
-        if logits.iter().any(|score| score.is_nan()) {
-            return Err(Error::graph("decoder", "the scores are not numbers; weights or precision are broken"));
-        }
+        check_scores(&logits)?;
         if generated.logprobs.is_empty() {
             generated.first = Logits::of(&logits);
             generated.prefill = began.elapsed();
         }
-        let mut scores = logits.clone();
+        let logprobs = log_softmax(&logits);
+        let mut scores = logits;
         processors.apply(&generated.ids, &mut scores);
         let best = argmax(&scores);
-        generated.logprobs.push(log_softmax(&logits, best));
+        generated.logprobs.push(logprobs[best]);
         generated.attention.extend(attention);
         #[expect(clippy::cast_possible_truncation, reason = "vocabularies are far below 2^32")]
         let id = best as u32;
@@ -85,16 +105,19 @@ mod tests {
     use super::*;
 
     /// A decoder over five tokens that always prefers the successor of the last.
-    fn count_up(tokens: &[u32]) -> Result<Step> {
-        let last = tokens.last().copied().expect("something to read");
-        let logits = (0..5).map(|id| if id == (last + 1) % 5 { 1.0 } else { 0.0 }).collect();
-        Ok(Step { logits, attention: Some(vec![0.5]) })
+    fn count_up(_: &[usize], rows: &[&[u32]]) -> Result<Vec<Step>> {
+        let step = |tokens: &&[u32]| {
+            let last = tokens.last().copied().expect("something to read");
+            let logits = (0..5).map(|id| if id == (last + 1) % 5 { 1.0 } else { 0.0 }).collect();
+            Step { logits, attention: Some(vec![0.5]) }
+        };
+        Ok(rows.iter().map(step).collect())
     }
 
     fn run(options: Value, prompt: &[u32]) -> Result<Generated> {
         let Value::Object(mut map) = options else { panic!("an object") };
         map.insert("decoder_start_token_id".into(), 0.into());
-        greedy(&Generation::new(&map, &Value::Null)?, prompt.to_vec(), count_up)
+        generate(&Generation::new(&map, &Value::Null)?, prompt.to_vec(), &mut count_up)
     }
 
     #[test]
@@ -123,7 +146,7 @@ mod tests {
     fn refuses_scores_that_are_not_numbers() {
         let map = json!({"decoder_start_token_id": 0});
         let options = Generation::new(map.as_object().expect("object"), &Value::Null).expect("valid");
-        let nan = |_: &[u32]| Ok(Step { logits: vec![0.0, f32::NAN], attention: None });
-        assert!(matches!(greedy(&options, vec![0], nan), Err(Error::Graph { .. })));
+        let mut nan = |_: &[usize], _: &[&[u32]]| Ok(vec![Step { logits: vec![0.0, f32::NAN], attention: None }]);
+        assert!(matches!(generate(&options, vec![0], &mut nan), Err(Error::Graph { .. })));
     }
 }

@@ -25,10 +25,28 @@ pub(crate) struct Generation {
     pub(crate) begin_suppress_tokens: Vec<u32>,
     pub(crate) forced_bos_token_id: Option<u32>,
     pub(crate) forced_eos_token_id: Vec<u32>,
+    /// 1 is greedy search.
+    pub(crate) num_beams: usize,
+    pub(crate) length_penalty: f32,
+    pub(crate) early_stopping: EarlyStopping,
 }
 
+/// When beam search ends, by `early_stopping`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum EarlyStopping {
+    /// `true`: as soon as there are as many finished sequences as beams.
+    Always,
+    /// `false`: when an estimate says that running sequences cannot win any more.
+    Estimate,
+    /// `"never"`: when they cannot win at any length.
+    Never,
+}
+
+/// Each beam holds a whole key/value cache.
+const MAX_BEAMS: usize = 32;
+
 /// Options this engine applies.
-const APPLIED: [&str; 13] = [
+const APPLIED: [&str; 16] = [
     "decoder_start_token_id",
     "eos_token_id",
     "max_length",
@@ -42,6 +60,9 @@ const APPLIED: [&str; 13] = [
     "begin_suppress_tokens",
     "forced_bos_token_id",
     "forced_eos_token_id",
+    "num_beams",
+    "length_penalty",
+    "early_stopping",
 ];
 
 /// Options that would change an answer and are not implemented, with the values at which they do nothing.
@@ -61,15 +82,15 @@ fn neutral(key: &str) -> Option<&'static [&'static str]> {
         | "max_time"
         | "remove_invalid_values"
         | "renormalize_logits" => &["false", "[]", "{}"],
-        "num_beams" | "num_beam_groups" | "num_return_sequences" => &["1"],
+        "num_beam_groups" | "num_return_sequences" => &["1"],
         "diversity_penalty" | "encoder_no_repeat_ngram_size" => &["0", "0.0"],
         "guidance_scale" | "encoder_repetition_penalty" => &["1", "1.0"],
         _ => return None,
     })
 }
 
-/// Options that do nothing in greedy search, and bookkeeping.
-const WITHOUT_EFFECT: [&str; 20] = [
+/// Options that do nothing without sampling, and bookkeeping.
+const WITHOUT_EFFECT: [&str; 18] = [
     "bos_token_id",
     "pad_token_id",
     "temperature",
@@ -79,8 +100,6 @@ const WITHOUT_EFFECT: [&str; 20] = [
     "typical_p",
     "epsilon_cutoff",
     "eta_cutoff",
-    "length_penalty",
-    "early_stopping",
     "use_cache",
     "cache_implementation",
     "output_attentions",
@@ -128,7 +147,7 @@ fn legacy(config: &Value) -> Map<String, Value> {
     APPLIED
         .iter()
         .copied()
-        .chain(["bos_token_id", "num_beams", "do_sample"])
+        .chain(["bos_token_id", "do_sample"])
         .filter_map(|key| Some((key.to_owned(), find(key)?.clone())))
         .collect()
 }
@@ -163,7 +182,7 @@ impl Generation {
             if applied {
                 return Err(Error::unsupported(
                     format!("generation option `{key}` = {value}"),
-                    format!("greedy search with {}", APPLIED.join(", ")),
+                    format!("greedy and beam search with {}", APPLIED.join(", ")),
                     format!("set `{key}` to {} in the request", neutral(key).map_or("null", |neutral| neutral[0])),
                 ));
             }
@@ -181,7 +200,11 @@ impl Generation {
         if repetition_penalty <= 0.0 {
             return Err(options.wrong("repetition_penalty", "a number above 0"));
         }
-        let generation = Self {
+        let num_beams = options.count("num_beams")?.unwrap_or(1);
+        if !(1..=MAX_BEAMS).contains(&num_beams) {
+            return Err(options.wrong("num_beams", &format!("a number from 1 to {MAX_BEAMS}")));
+        }
+        Ok(Self {
             decoder_start_token_id,
             eos_token_id: options.ids("eos_token_id")?,
             // Transformers' own default.
@@ -196,8 +219,10 @@ impl Generation {
             begin_suppress_tokens: options.ids("begin_suppress_tokens")?,
             forced_bos_token_id: forced_bos.first().copied(),
             forced_eos_token_id: options.ids("forced_eos_token_id")?,
-        };
-        Ok(generation)
+            num_beams,
+            length_penalty: options.number("length_penalty", 1.0)?,
+            early_stopping: options.early_stopping()?,
+        })
     }
 
     /// Longest sequence, prompt included, for a prompt of `prompt` tokens.
@@ -227,6 +252,15 @@ impl Options<'_> {
     fn number(&self, key: &str, default: f32) -> Result<f32> {
         let Some(value) = self.0.get(key) else { return Ok(default) };
         value.as_f64().map(|number| number as f32).ok_or_else(|| self.wrong(key, "a number"))
+    }
+
+    fn early_stopping(&self) -> Result<EarlyStopping> {
+        match self.0.get("early_stopping") {
+            None | Some(Value::Bool(false)) => Ok(EarlyStopping::Estimate),
+            Some(Value::Bool(true)) => Ok(EarlyStopping::Always),
+            Some(Value::String(word)) if word == "never" => Ok(EarlyStopping::Never),
+            Some(_) => Err(self.wrong("early_stopping", "true, false or \"never\"")),
+        }
     }
 
     /// One token id, or a list of them.
@@ -274,7 +308,7 @@ mod tests {
         let generation =
             combined(folder, json!({"num_beams": 1, "max_new_tokens": 5, "eos_token_id": 7})).expect("valid");
         assert_eq!(generation.eos_token_id, [7]);
-        assert_eq!((generation.limit(3), generation.max_length), (8, 24));
+        assert_eq!((generation.limit(3), generation.max_length, generation.num_beams), (8, 24, 1));
     }
 
     #[test]
@@ -285,7 +319,9 @@ mod tests {
                 assert!(error.contains(part), "{part:?} not in {error:?}");
             }
         };
-        check(json!({"num_beams": 4}), &["not supported", "`num_beams` = 4", "greedy", "set `num_beams` to 1"]);
+        check(json!({"num_beam_groups": 4}), &["not supported", "`num_beam_groups` = 4", "set `num_beam_groups` to 1"]);
+        check(json!({"num_beams": 0}), &["`num_beams` is 0", "1 to 32"]);
+        check(json!({"early_stopping": "soon"}), &["early_stopping", "never"]);
         check(json!({"do_sample": true}), &["`do_sample` = true", "set `do_sample` to false"]);
         check(json!({"maxlength": 4}), &["`maxlength` is unknown", "max_length"]);
         check(json!({"max_length": -1}), &["`max_length` is -1", "whole number"]);

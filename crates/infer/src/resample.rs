@@ -181,3 +181,63 @@ fn nearest(image: &Image, width: u32, height: u32) -> Image {
     }
     Image { width, height, rgb }
 }
+
+#[cfg(test)]
+mod tests {
+    use sha2::{Digest, Sha256};
+
+    use super::*;
+
+    /// 97 x 61 pixels of a linear congruential generator.
+    fn noise() -> Image {
+        let mut state = 1u32;
+        let mut next = || {
+            state = state.wrapping_mul(1_103_515_245).wrapping_add(12345) & 0x7fff_ffff;
+            state.to_le_bytes()[2]
+        };
+        Image { width: 97, height: 61, rgb: (0..97 * 61 * 3).map(|_| next()).collect() }
+    }
+
+    #[test]
+    fn is_pillow_bit_for_bit() {
+        // First bytes of the SHA-256 of Pillow 13.0's `resize` of the same noise.
+        let check = |code: u64, width: u32, height: u32, expected: &str| {
+            let out = resize(&noise(), width, height, Filter::from_code(code).expect("a code"));
+            let digest: String = Sha256::digest(&out.rgb).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+            assert_eq!(digest, expected, "filter {code} to {width} x {height}");
+        };
+        check(0, 31, 17, "491995ec22f4952c");
+        check(0, 200, 150, "4ae179904c993f8d");
+        check(0, 97, 20, "a5bef4667f64a158");
+        check(1, 31, 17, "d181311b1f2f9473");
+        check(1, 200, 150, "8830f887c786b887");
+        check(1, 97, 20, "45f7e8289089ec23");
+        check(1, 13, 61, "981be909197fddfa");
+        check(1, 1, 1, "4ac5fe6b86e178f6");
+        check(2, 31, 17, "45fc49e2d7dd5d92");
+        check(2, 200, 150, "76e219fe399d1fff");
+        check(2, 97, 20, "536e1e1670b6609c");
+        check(2, 13, 61, "7c8b604e6d4b7b2a");
+        check(3, 31, 17, "26e9c1561a7c6ced");
+        check(3, 200, 150, "c7052e7b3206db98");
+        check(3, 97, 20, "9635c62fb00af8b4");
+        check(3, 13, 61, "be138cf951771996");
+        check(3, 64, 64, "61a4abe0da691e4e");
+        check(4, 31, 17, "2186c9773a435a90");
+        check(4, 200, 150, "4ae179904c993f8d");
+        check(4, 13, 61, "a266c591a210961e");
+        check(5, 31, 17, "592fe357ea86d7c9");
+        check(5, 200, 150, "87e653b76df3a35d");
+        check(5, 13, 61, "3444be5f1f0bd9d0");
+    }
+
+    #[test]
+    fn a_constant_image_stays_constant() {
+        let grey = Image { width: 5, height: 7, rgb: vec![200; 5 * 7 * 3] };
+        for code in 0..6 {
+            let out = resize(&grey, 11, 3, Filter::from_code(code).expect("a code"));
+            assert!(out.rgb.iter().all(|value| *value == 200), "filter {code}");
+        }
+        assert!(Filter::from_code(6).is_err());
+    }
+}

@@ -81,6 +81,16 @@ fn swin_gpt2_repetition_penalty_and_ngrams() {
 }
 
 #[test]
+fn vit_gpt2_beam_search() {
+    check("ved_vit_gpt2", "beam4");
+}
+
+#[test]
+fn swin_gpt2_beam_search() {
+    check("ved_swin_gpt2", "beam4");
+}
+
+#[test]
 fn graphs_are_described_as_the_file_states_them() {
     let Some(folder) = reference("ved_vit_gpt2") else { return };
     let expected = &json(&folder.join("expected.json"))["graphs"];

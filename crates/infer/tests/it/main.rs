@@ -3,5 +3,6 @@
 mod bundles;
 mod dispatcher;
 mod encoder_decoder;
+mod phantom;
 mod runtimes;
 mod support;

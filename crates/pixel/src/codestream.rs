@@ -1,0 +1,166 @@
+//! What a compressed frame says about itself, read before a decoder allocates by it.
+
+use crate::Error;
+
+/// The frame header of a JPEG or JPEG-LS codestream (ITU-T T.81 annex B, T.87 annex C).
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct JpegHeader {
+    pub(crate) rows: u32,
+    pub(crate) columns: u32,
+    pub(crate) precision: u32,
+    /// Component identifiers, in order.
+    pub(crate) components: Vec<u8>,
+    /// Whether the process is lossless (SOF3) or JPEG-LS, which know no colour transform.
+    pub(crate) lossless: bool,
+    pub(crate) jfif: bool,
+    /// The colour transform of an Adobe APP14 segment: 0 none, 1 YCbCr.
+    pub(crate) adobe_transform: Option<u8>,
+    /// JPEG-LS interleave mode 0: one scan per component.
+    pub(crate) planar: bool,
+}
+
+/// Reads marker segments up to the first scan.
+pub(crate) fn jpeg_header(codec: &'static str, data: &[u8]) -> Result<JpegHeader, Error> {
+    const SOI: [u8; 2] = [0xff, 0xd8];
+    let cut = || Error::codec(codec, "the codestream ends before its first scan");
+    if !data.starts_with(&SOI) {
+        return Err(Error::codec(codec, "the codestream does not begin with a start-of-image marker"));
+    }
+    let mut header = JpegHeader::default();
+    let mut rest = &data[2..];
+    loop {
+        let [0xff, marker, after @ ..] = rest else {
+            rest = rest.split_first().ok_or_else(cut)?.1;
+            continue;
+        };
+        match marker {
+            // Fill bytes, stuffed zeros, restart markers and TEM have no length.
+            0xff => rest = &rest[1..],
+            0x00 | 0x01 | 0xd0..=0xd8 => rest = after,
+            0xd9 => return Err(cut()),
+            _ => {
+                let length = after.get(..2).map(|b| usize::from(u16::from_be_bytes([b[0], b[1]]))).ok_or_else(cut)?;
+                let segment = after.get(2..length).ok_or_else(cut)?;
+                rest = &after[length..];
+                match marker {
+                    0xc0..=0xcf | 0xf7 if !matches!(marker, 0xc4 | 0xc8 | 0xcc) => {
+                        if header.rows > 0 {
+                            return Err(Error::codec(codec, "the codestream has two frame headers"));
+                        }
+                        read_frame_header(*marker, segment, &mut header).ok_or_else(cut)?;
+                    }
+                    // JPEG-LS preset parameters of type 4 replace the size of the frame header.
+                    0xf8 if segment.first() == Some(&4) => {
+                        return Err(Error::codec(codec, "oversize image dimensions are not supported"));
+                    }
+                    0xe0 => header.jfif |= segment.starts_with(b"JFIF\0"),
+                    0xee if segment.starts_with(b"Adobe") => header.adobe_transform = segment.get(11).copied(),
+                    0xda => {
+                        let components = usize::from(*segment.first().ok_or_else(cut)?);
+                        header.planar = segment.get(2 + 2 * components) == Some(&0);
+                        return if header.rows > 0 { Ok(header) } else { Err(cut()) };
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+}
+
+fn read_frame_header(marker: u8, segment: &[u8], header: &mut JpegHeader) -> Option<()> {
+    let &[precision, r1, r0, c1, c0, count, ref components @ ..] = segment else { return None };
+    header.precision = u32::from(precision);
+    header.rows = u32::from(u16::from_be_bytes([r1, r0]));
+    header.columns = u32::from(u16::from_be_bytes([c1, c0]));
+    header.components = components.chunks_exact(3).take(usize::from(count)).map(|component| component[0]).collect();
+    header.lossless = matches!(marker, 0xc3 | 0xf7);
+    (header.rows > 0 && header.components.len() == usize::from(count)).then_some(())
+}
+
+/// The SIZ segment of a JPEG 2000 codestream (ITU-T T.800 A.5.1).
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct SizHeader {
+    pub(crate) rows: u64,
+    pub(crate) columns: u64,
+    pub(crate) components: u32,
+    /// Bits of the first component.
+    pub(crate) precision: u32,
+    /// Whether a component is smaller than the image.
+    pub(crate) subsampled: bool,
+}
+
+/// The codestream inside a JPEG 2000 file (some senders wrap it against PS3.5 A.4.4), and its SIZ segment.
+pub(crate) fn jpeg_2000_header(codec: &'static str, data: &[u8]) -> Result<(SizHeader, usize), Error> {
+    let at = if data.starts_with(&[0xff, 0x4f]) { Some(0) } else { jp2_codestream(data) };
+    let at = at.ok_or_else(|| Error::codec(codec, "neither a codestream nor a JP2 file with one"))?;
+    let siz = read_siz(&data[at..]).ok_or_else(|| Error::codec(codec, "the SIZ segment is malformed"))?;
+    Ok((siz, at))
+}
+
+fn read_siz(data: &[u8]) -> Option<SizHeader> {
+    if data.get(..4)? != [0xff, 0x4f, 0xff, 0x51] {
+        return None;
+    }
+    let short = |at: usize| data.get(at..at + 2).map(|b| u16::from_be_bytes([b[0], b[1]]));
+    let long = |at: usize| data.get(at..at + 4).map(|b| u64::from(u32::from_be_bytes([b[0], b[1], b[2], b[3]])));
+    let components = short(40)?;
+    let table = data.get(42..42 + 3 * usize::from(components))?;
+    Some(SizHeader {
+        rows: long(12)?.checked_sub(long(20)?)?,
+        columns: long(8)?.checked_sub(long(16)?)?,
+        components: u32::from(components),
+        precision: u32::from(table.first()? & 0x7f) + 1,
+        subsampled: table.chunks_exact(3).any(|component| component[1..] != [1, 1]),
+    })
+}
+
+/// Where the contiguous codestream box of a JP2 file begins.
+fn jp2_codestream(data: &[u8]) -> Option<usize> {
+    if data.get(4..8)? != b"jP  " {
+        return None;
+    }
+    let mut at: usize = 0;
+    loop {
+        let head = data.get(at..at.checked_add(8)?)?;
+        let length = u32::from_be_bytes([head[0], head[1], head[2], head[3]]) as usize;
+        let (content, length) = match length {
+            1 => {
+                let long = data.get(at + 8..at + 16)?;
+                let long = u64::from_be_bytes([long[0], long[1], long[2], long[3], long[4], long[5], long[6], long[7]]);
+                (at + 16, usize::try_from(long).ok()?)
+            }
+            length => (at + 8, length),
+        };
+        if &head[4..8] == b"jp2c" {
+            return (content < data.len()).then_some(content);
+        }
+        // A length of 0 means "to the end", so nothing follows; shorter than its own head it would never end.
+        at = at.checked_add(length.max(8)).filter(|_| length != 0)?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_jpeg_says_its_size_and_colour() {
+        let mut data = vec![0xff, 0xd8, 0xff, 0xe0, 0, 7, b'J', b'F', b'I', b'F', 0];
+        data.extend([0xff, 0xc0, 0, 17, 8, 0, 96, 0, 128, 3, 1, 0x22, 0, 2, 0x11, 1, 3, 0x11, 1]);
+        data.extend([0xff, 0xda, 0, 12, 3, 1, 0, 2, 0, 3, 0, 0, 63, 0]);
+        let header = jpeg_header("JPEG", &data).unwrap();
+        assert_eq!((header.rows, header.columns, header.precision), (96, 128, 8));
+        assert_eq!(header.components, [1, 2, 3]);
+        assert!(header.jfif && !header.lossless);
+        for cut in 0..data.len() - 1 {
+            assert!(jpeg_header("JPEG", &data[..cut]).is_err());
+        }
+    }
+
+    #[test]
+    fn boxes_that_lead_nowhere_end() {
+        for bytes in [&b"\0\0\0\x0cjP  \r\n\x87\n"[..], b"\0\0\0\0jP  ", b"\0\0\0\x01jP  ", b"\0\0\0\x02jP  \0\0\0\x01"] {
+            assert_eq!(jp2_codestream(bytes), None);
+        }
+    }
+}

@@ -25,6 +25,7 @@ pub use transfer_syntax::TransferSyntax;
 pub use uid::{Uid, UidError};
 
 /// Attribute tags by their keyword (PS3.6 table 6-1).
+pub use dicom_core::Tag;
 pub use dicom_dictionary_std::tags;
 
 /// The Implementation Class UID in everything `preread` writes (PS3.7 D.3.3.2).

@@ -16,6 +16,8 @@ use crate::{Durability, Error, disk::Disk};
 const SCHEMA_VERSION: i64 = 1;
 
 const SCHEMA: &str = "
+-- one row: what tells this installation from every other
+CREATE TABLE installation (id TEXT NOT NULL);
 CREATE TABLE study (
     id                 INTEGER PRIMARY KEY,
     study_instance_uid TEXT NOT NULL UNIQUE,
@@ -200,6 +202,7 @@ fn migrate(connection: &mut Connection) -> Result<(), Error> {
     match found {
         0 => {
             transaction.execute_batch(SCHEMA)?;
+            transaction.execute("INSERT INTO installation (id) VALUES (lower(hex(randomblob(16))))", [])?;
             transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
         }
         SCHEMA_VERSION => {}

@@ -102,8 +102,8 @@ impl Receiving {
 
     /// Keeps the instance: file data, directory entry and row are on the disk when this answers.
     ///
-    /// `header` is what the gate read of this very file.
-    pub async fn commit(mut self, header: Header, now: Timestamp) -> Result<Stored, Error> {
+    /// `header` is what the gate read of this very file; a study has the highest `priority` of its instances.
+    pub async fn commit(mut self, header: Header, priority: i64, now: Timestamp) -> Result<Stored, Error> {
         self.flushed()?;
         let Self { spool, arrival, file, path, whole, data_set, bytes } = self;
         let row = Row {
@@ -113,6 +113,7 @@ impl Receiving {
             association: arrival.association,
             source: arrival.source,
             quiet_ms: i64::try_from(arrival.quiet.as_millis()).unwrap_or(i64::MAX),
+            priority,
             header,
             path: String::new(),
         };
@@ -146,6 +147,7 @@ struct Row {
     association: Option<AssociationId>,
     source: String,
     quiet_ms: i64,
+    priority: i64,
 }
 
 impl Row {
@@ -207,16 +209,17 @@ impl Row {
         let uid = self.header.study_instance_uid.as_str();
         let due_at = now.saturating_add(self.quiet_ms);
         let sql = if self.own() {
-            "INSERT INTO study (study_instance_uid, state, reason, quiet_ms, due_at, received_at, last_received_at)
-             VALUES (?1, 'skipped', 'it holds nothing but preread''s own objects', ?2, ?3, ?4, ?4)
+            "INSERT INTO study (study_instance_uid, state, reason, quiet_ms, due_at, received_at, last_received_at, priority)
+             VALUES (?1, 'skipped', 'it holds nothing but preread''s own objects', ?2, ?3, ?4, ?4, ?5)
              ON CONFLICT (study_instance_uid) DO UPDATE SET state = state RETURNING id"
         } else {
-            "INSERT INTO study (study_instance_uid, state, generation, quiet_ms, due_at, received_at, last_received_at)
-             VALUES (?1, 'received', 1, ?2, ?3, ?4, ?4)
+            "INSERT INTO study (study_instance_uid, state, generation, quiet_ms, due_at, received_at, last_received_at,
+             priority) VALUES (?1, 'received', 1, ?2, ?3, ?4, ?4, ?5)
              ON CONFLICT (study_instance_uid) DO UPDATE SET state = 'received', reason = NULL,
-             generation = generation + 1, quiet_ms = ?2, due_at = ?3, last_received_at = ?4 RETURNING id"
+             generation = generation + 1, quiet_ms = ?2, due_at = ?3, last_received_at = ?4,
+             priority = max(priority, ?5) RETURNING id"
         };
-        Ok(connection.query_row(sql, params![uid, self.quiet_ms, due_at, now], |row| row.get(0))?)
+        Ok(connection.query_row(sql, params![uid, self.quiet_ms, due_at, now, self.priority], |row| row.get(0))?)
     }
 
     fn insert_instance(&self, connection: &Connection, study: StudyId, now: Timestamp) -> Result<(), Error> {

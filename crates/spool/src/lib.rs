@@ -91,6 +91,11 @@ impl Spool {
         self.database.failed().await
     }
 
+    /// What tells this installation from every other: 128 random bits, made with the spool, in hexadecimal.
+    pub fn installation(&self) -> Result<String, Error> {
+        self.database.read(|connection| connection.query_row("SELECT id FROM installation", [], |row| row.get(0)))
+    }
+
     fn absolute(&self, relative: &str) -> PathBuf {
         self.disk.absolute(relative)
     }

@@ -47,7 +47,7 @@ async fn store(spool: &Spool, association: Option<u64>, data_set: &[u8], now: i6
         receiving.write(piece)?;
     }
     let header = Header::open(receiving.flushed()?, &Limits::default()).expect("the data set passes the gate");
-    receiving.commit(header, now).await
+    receiving.commit(header, 0, now).await
 }
 
 fn state(spool: &Spool, study: &str) -> String {

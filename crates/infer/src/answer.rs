@@ -94,6 +94,9 @@ pub struct EncoderOutput {
     pub shape: Vec<usize>,
     /// Values, row-major.
     pub values: Vec<f32>,
+    /// What the entries of the last dimension stand for: `id2label` of `config.json`, for outputs whose name ends in
+    /// `logits` and whose length fits; else empty.
+    pub labels: Vec<String>,
 }
 
 /// Milliseconds of wall time per stage.

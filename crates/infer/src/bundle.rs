@@ -125,6 +125,14 @@ impl Bundle {
         let folder = || self.folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         self.manifest.name.clone().unwrap_or_else(folder)
     }
+
+    /// `id2label` of `config.json` in the order of its ids; empty unless the ids count from 0 without a gap.
+    pub(crate) fn labels(&self) -> Result<Vec<String>> {
+        let config = read_json(&self.folder.join("config.json"))?;
+        let Some(map) = config.get("id2label").and_then(|labels| labels.as_object()) else { return Ok(Vec::new()) };
+        let label = |id: usize| map.get(&id.to_string())?.as_str().map(str::to_owned);
+        Ok((0..map.len()).map(label).collect::<Option<Vec<_>>>().unwrap_or_default())
+    }
 }
 
 /// Files of the folder and of its `onnx/`, relative, with `/`.

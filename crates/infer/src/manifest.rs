@@ -28,8 +28,6 @@ pub struct Manifest {
     pub view: Vec<String>,
     /// Prompt used when a request brings none.
     pub prompt: Option<String>,
-    /// Findings the encoder's `finding_logits` speak of, in their order.
-    pub findings: Vec<String>,
     /// How attention is read from the graphs.
     pub attention: AttentionManifest,
 }

@@ -68,6 +68,7 @@ pub struct Model {
     text: Text,
     processor: Map<String, Value>,
     generation: Map<String, Value>,
+    labels: Vec<String>,
     load: Duration,
 }
 
@@ -113,6 +114,7 @@ impl Model {
             text,
             processor,
             generation,
+            labels: bundle.labels()?,
             load: began.elapsed(),
         })
     }
@@ -217,7 +219,9 @@ impl Model {
             })
             .map(|(_, (info, value))| {
                 let (shape, values) = read_floats(&info.name, value)?;
-                Ok((info.name.clone(), EncoderOutput { shape, values: values.into_owned() }))
+                let labelled = info.name.ends_with("logits") && shape.last() == Some(&self.labels.len());
+                let labels = if labelled { self.labels.clone() } else { Vec::new() };
+                Ok((info.name.clone(), EncoderOutput { shape, values: values.into_owned(), labels }))
             })
             .collect()
     }

@@ -3,6 +3,8 @@
 mod bundles;
 mod dispatcher;
 mod encoder_decoder;
+mod onnx;
 mod phantom;
 mod runtimes;
 mod support;
+mod toy;

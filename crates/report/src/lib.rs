@@ -1,1 +1,35 @@
-//! 
+//! From model text to a checked, coded report to DICOM objects.
+//!
+//! Model text is never trusted. [`parse`] reads it into a closed structure: findings out of one vocabulary, and sentences
+//! that were not recognised, which are shown as such and never coded. [`check`](check()) says what contradicts itself.
+//! [`sr`] writes the draft as a DICOM SR, [`validate`](validate()) is what every object must pass before it leaves,
+//! [`heatmap`] draws what the model attended to, [`text`] and [`Report`] are the same report for a terminal and a program.
+//!
+//! Nothing here knows the file system, the network or the clock.
+
+mod check;
+mod codes;
+mod document;
+mod draft;
+mod elements;
+mod error;
+pub mod heatmap;
+mod json;
+pub mod sr;
+pub mod text;
+mod uids;
+mod validate;
+mod vocabulary;
+
+pub use check::{Objection, Severity, StudyFacts, check};
+pub use codes::Code;
+pub use document::{Completion, ContentTime, Document, EvidenceItem, Provenance, Source};
+pub use draft::{
+    Confidence, Draft, Finding, Grid, ModelText, Normal, NormalStatement, Presence, Side, Size, TokenEvidence,
+    Unrecognised, Zone, parse,
+};
+pub use error::Error;
+pub use json::Report;
+pub use uids::{Derivation, Input, Kind};
+pub use validate::{Violation, Weight, must_hold, validate};
+pub use vocabulary::{Concept, Urgency};

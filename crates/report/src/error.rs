@@ -1,0 +1,29 @@
+/// Why no document can be made. No variant carries an attribute's value.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The content time is no date and time: the caller's clock is wrong.
+    #[error("the content time is not a date and time of the form YYYYMMDDHHMMSS")]
+    ContentTime,
+    /// The list of analysed instances is empty: a report says what it was made from (PS3.3 C.17.2.3).
+    #[error("no analysed instance is named: a report must reference what it was made from")]
+    NoEvidence,
+    /// A value is longer than the 2 or 4 byte length of its element can say (PS3.5 section 7.1).
+    #[error("{tag} is too long to be written")]
+    TooLong {
+        /// The element.
+        tag: dicom_core::Tag,
+    },
+    /// The picture cannot be drawn: its pixels do not fit its size.
+    #[error("the picture of {width} by {height} has {pixels} samples")]
+    Picture {
+        /// Columns.
+        width: usize,
+        /// Rows.
+        height: usize,
+        /// Samples given.
+        pixels: usize,
+    },
+    /// The PNG encoder failed.
+    #[error("the PNG cannot be written: {0}")]
+    Png(#[from] png::EncodingError),
+}

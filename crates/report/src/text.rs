@@ -1,0 +1,144 @@
+//! The report as plain text: the lines that the documents have too, and an SR file read back.
+
+use dataset::{CharacterSet, TransferSyntax, part10::Meta, tags};
+
+use crate::{
+    document::Provenance,
+    draft::{Confidence, Draft},
+    elements::{self, DataSet},
+};
+
+/// What every report begins with (promise: nobody takes a draft for a report).
+pub(crate) fn first_line(provenance: &Provenance) -> String {
+    let Provenance { model_name, model_version, .. } = provenance;
+    format!("AI-GENERATED DRAFT - NOT VERIFIED BY A RADIOLOGIST. {model_name} {model_version}")
+}
+
+/// What made the report, one fact a line.
+pub(crate) fn provenance_lines(provenance: &Provenance, inputs: Option<usize>) -> Vec<String> {
+    let mut lines = vec![
+        format!("Drafted by the model {}, version {}", provenance.model_name, provenance.model_version),
+        format!("Model weights digest: {}", provenance.model_digest),
+        format!("Prompt: {}", provenance.prompt_id),
+        format!("Settings: {}", provenance.settings),
+        format!("Rule: {}", provenance.rule),
+        format!("Software: {} {}", dataset::MANUFACTURER, provenance.software_version),
+    ];
+    lines.extend(inputs.map(|count| format!("Instances analysed: {count}")));
+    lines
+}
+
+/// The lines of the findings section: each statement, then what could not be interpreted, marked as such.
+pub(crate) fn finding_lines(draft: &Draft) -> Vec<String> {
+    let mut lines: Vec<String> =
+        draft.findings.iter().map(|finding| finding.text.clone() + &certainty(finding.confidence)).collect();
+    if let Some(normal) = &draft.normal {
+        lines.push(normal.statement.text().to_owned() + &certainty(normal.confidence));
+    }
+    for sentence in &draft.unrecognised {
+        lines.push(format!("[model's own words, not interpreted] {}", sentence.text));
+    }
+    if draft.omitted > 0 {
+        lines.push(format!("[{} further sentences of the model's text were left out]", draft.omitted));
+    }
+    if lines.is_empty() {
+        lines.push("The model reported nothing.".to_owned());
+    }
+    lines
+}
+
+/// Negation and uncertainty stand in the text itself, because viewers do not show what hangs below it.
+fn certainty(confidence: Option<Confidence>) -> String {
+    let percent = |probability: f32| (probability * 100.0).round();
+    confidence.map_or_else(String::new, |Confidence { minimum, mean }| {
+        format!(" (token probability, not calibrated: mean {} %, lowest {} %)", percent(mean), percent(minimum))
+    })
+}
+
+/// The report for a terminal.
+pub fn render_text(draft: &Draft, provenance: &Provenance) -> String {
+    let mut text = first_line(provenance) + "\n";
+    if let Some(notice) = &provenance.notice {
+        text += &format!("{notice}\n");
+    }
+    text += "\nFindings\n";
+    finding_lines(draft).iter().for_each(|line| text += &format!("  {line}\n"));
+    text += "\nImpression\n";
+    draft.impression.iter().for_each(|line| text += &format!("  {line}\n"));
+    text += "\nHow this draft was made\n";
+    provenance_lines(provenance, None).iter().for_each(|line| text += &format!("  {line}\n"));
+    text
+}
+
+/// The content tree of an SR file as indented text; what is wrong with the file if it is none.
+///
+/// Control characters of the file are not passed on to the terminal.
+pub fn read_text(file: &[u8]) -> String {
+    match read(file) {
+        Ok(data_set) => {
+            let mut text = String::new();
+            let own = CharacterSet::declared(data_set.bytes(tags::SPECIFIC_CHARACTER_SET).unwrap_or_default());
+            let flags = [tags::COMPLETION_FLAG, tags::VERIFICATION_FLAG, tags::PRELIMINARY_FLAG];
+            let flags: Vec<&str> =
+                flags.iter().map(|tag| data_set.plain(*tag)).filter(|flag| !flag.is_empty()).collect();
+            text += &format!("{}  [{}]\n", line(&data_set, &own), flags.join(", "));
+            children(&mut text, &data_set, &own, 1);
+            text
+        }
+        Err(what) => format!("not a readable SR: {what}\n"),
+    }
+}
+
+/// Reads a Part 10 file through the gate.
+pub(crate) fn read(file: &[u8]) -> Result<DataSet, String> {
+    let (meta, at) = Meta::parse(file).map_err(|error| error.to_string())?;
+    let syntax = TransferSyntax::from_uid(meta.transfer_syntax_uid.as_str()).map_err(|error| error.to_string())?;
+    if syntax.deflated() {
+        return Err("a deflated data set is not read here".to_owned());
+    }
+    let bytes = &file[at..];
+    dataset::gate::scan(bytes, Some(bytes.len() as u64), syntax, &dataset::Limits::default())
+        .map_err(|error| error.to_string())?;
+    elements::decode(bytes, syntax).map_err(|malformed| format!("{} at byte {}", malformed.what, malformed.at))
+}
+
+fn children(text: &mut String, item: &DataSet, character_set: &CharacterSet, depth: usize) {
+    for child in item.items(tags::CONTENT_SEQUENCE) {
+        *text += &format!("{}{}\n", "  ".repeat(depth), line(child, character_set));
+        children(text, child, character_set, depth + 1);
+    }
+}
+
+fn line(item: &DataSet, character_set: &CharacterSet) -> String {
+    let decode = |item: &DataSet, tag| {
+        let text = character_set.decode(item.bytes(tag).unwrap_or_default());
+        let shown: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        shown.trim().to_owned()
+    };
+    let meaning = |tag| item.items(tag).first().map(|code| decode(code, tags::CODE_MEANING)).unwrap_or_default();
+    let name = meaning(tags::CONCEPT_NAME_CODE_SEQUENCE);
+    let value = match item.plain(tags::VALUE_TYPE) {
+        "CONTAINER" => return name,
+        "TEXT" => decode(item, tags::TEXT_VALUE),
+        "CODE" => meaning(tags::CONCEPT_CODE_SEQUENCE),
+        "NUM" => {
+            let measured = item.items(tags::MEASURED_VALUE_SEQUENCE).first();
+            let unit = measured.and_then(|value| value.items(tags::MEASUREMENT_UNITS_CODE_SEQUENCE).first());
+            let number = measured.map(|value| decode(value, tags::NUMERIC_VALUE)).unwrap_or_default();
+            format!("{number} {}", unit.map(|unit| decode(unit, tags::CODE_VALUE)).unwrap_or_default())
+        }
+        "PNAME" => decode(item, tags::PERSON_NAME),
+        "DATE" => decode(item, tags::DATE),
+        "TIME" => decode(item, tags::TIME),
+        "DATETIME" => decode(item, tags::DATE_TIME),
+        "UIDREF" => decode(item, tags::UID),
+        "SCOORD" | "SCOORD3D" => decode(item, tags::GRAPHIC_TYPE),
+        "IMAGE" | "COMPOSITE" | "WAVEFORM" => item
+            .items(tags::REFERENCED_SOP_SEQUENCE)
+            .first()
+            .map(|reference| decode(reference, tags::REFERENCED_SOP_INSTANCE_UID))
+            .unwrap_or_default(),
+        other => format!("({other})"),
+    };
+    if name.is_empty() { value } else { format!("{name}: {value}") }
+}

@@ -150,7 +150,7 @@ mod tests {
         let value = |text: &str| RawValue { vr: VR::CS, bytes: text.as_bytes().to_vec() };
         let values = identity.iter().chain(values).map(|(tag, text)| (*tag, value(text))).collect();
         let scan = Scan { values, has_pixel_data: true, ..Scan::default() };
-        Header::from_scan(scan, TransferSyntax::from_uid(syntax).unwrap()).unwrap()
+        Header::from_scan(scan, TransferSyntax::from_uid(syntax).unwrap())
     }
 
     fn skipped(header: Header) -> Option<Reason> {
@@ -167,8 +167,9 @@ mod tests {
         let localizer = [(tags::IMAGE_TYPE, "ORIGINAL\\PRIMARY\\LOCALIZER")];
         assert_eq!(skipped(header(CR, "1", &localizer)), Some(Reason::Localizer));
         assert_eq!(skipped(in_syntax(CR, "1", &[], "1.2.840.10008.1.2.4.100")), Some(Reason::TransferSyntax));
-        let scan = Scan { has_pixel_data: false, ..Scan::default() };
-        assert!(Header::from_scan(scan, TransferSyntax::from_uid("1.2.840.10008.1.2").unwrap()).is_err());
+        let document = Scan { has_pixel_data: false, ..Scan::default() };
+        let document = Header::from_scan(document, TransferSyntax::from_uid("1.2.840.10008.1.2").unwrap());
+        assert_eq!(skipped(document), Some(Reason::NoPixelData));
     }
 
     #[test]

@@ -1,0 +1,5 @@
+//! Tests over files and over the public interface.
+
+mod choose;
+mod mapping;
+mod references;

@@ -1,0 +1,179 @@
+//! Every image of the DICOM test set against its reference: lossless ones to the last bit.
+
+use std::path::{Path, PathBuf};
+
+use dataset::{Header, Instance};
+use pixel::{Description, Limits, RenderOptions, Rendered, describe, png, render};
+use serde_json::Value;
+
+/// Files that cannot be done yet, each with the reason. The test fails when one of them starts to pass.
+const NOT_YET: &[(&str, &str)] = &[];
+
+/// The test set beside the checkout; nothing, and a line that says so, when it is not there.
+pub(crate) fn set() -> Option<PathBuf> {
+    let set = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/dicom");
+    if set.join("index.tsv").exists() {
+        return Some(set);
+    }
+    println!("skipped: no DICOM test set at ../shared/dicom beside the workspace");
+    None
+}
+
+pub(crate) fn open_header(set: &Path, name: &str) -> Header {
+    Header::open(&set.join(name), &dataset::Limits::default()).unwrap()
+}
+
+fn open(set: &Path, name: &str) -> Result<Instance, dataset::Error> {
+    Instance::open(&set.join(name), &dataset::Limits::default())
+}
+
+/// The files of the index and their references.
+fn references(set: &Path) -> Vec<(String, Value)> {
+    let index = std::fs::read_to_string(set.join("index.tsv")).unwrap();
+    let names = index.lines().skip(1).filter_map(|line| line.split('\t').next());
+    names
+        .map(|name| {
+            let file = std::fs::read(set.join("refs").join(format!("{name}.json"))).unwrap();
+            (name.to_owned(), serde_json::from_slice(&file).unwrap())
+        })
+        .collect()
+}
+
+#[test]
+fn every_image_is_what_its_reference_says() {
+    let Some(set) = set() else { return };
+    let mut wrong = Vec::new();
+    let mut right = 0;
+    for (name, reference) in references(&set) {
+        if !reference["array"].is_object() || name.starts_with("malformed/") {
+            continue;
+        }
+        let difference = compare(&set, &name, &reference).err();
+        let expected = NOT_YET.iter().find(|(file, _)| *file == name);
+        match (difference, expected) {
+            (None, None) => right += 1,
+            (Some(_), Some((_, reason))) => println!("not yet: {name}: {reason}"),
+            (None, Some(_)) => wrong.push(format!("{name} passes now: take it off the list")),
+            (Some(difference), None) => wrong.push(format!("{name}: {difference}")),
+        }
+    }
+    println!("{right} files are what their references say, {} are not done yet", NOT_YET.len());
+    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), right + wrong.len(), wrong.join("\n"));
+}
+
+fn compare(set: &Path, name: &str, reference: &Value) -> Result<(), String> {
+    let instance = open(set, name).map_err(|error| error.to_string())?;
+    let described = describe(&instance, 0, &Limits::default()).map_err(|error| error.to_string())?;
+    let ours = serde_json::to_value(&described).map_err(|error| error.to_string())?;
+    let due = &reference["array"];
+    for field in ["shape", "dtype"] {
+        if ours["array"][field] != due[field] {
+            return Err(format!("{field} is {}, due is {}", ours["array"][field], due[field]));
+        }
+    }
+    let lossy = reference["lossy_codec"] == true;
+    // Rounding in YBR to RGB is allowed to differ, so such an image counts as lossy.
+    let converted = due["sha256_le"] != due["raw_no_colour_conversion_sha256_le"];
+    if !lossy && !converted && ours["array"]["sha256_le"] != due["sha256_le"] {
+        return Err(format!("other values: {}..{}, due {}..{}", ours["array"]["min"], ours["array"]["max"], due["min"], due["max"]));
+    }
+    let tolerances = if lossy || converted { (2.0, 6.0) } else { (0.6, 0.6) };
+    compare_levels(&described, &reference["voi8"], tolerances)?;
+    let picture = render(&instance, 0, &RenderOptions::default(), &Limits::default()).map_err(|e| e.to_string())?;
+    check_picture(&picture, &described)
+}
+
+fn compare_levels(described: &Description, due: &Value, (of_mean, of_cell): (f64, f64)) -> Result<(), String> {
+    let ours = &described.voi8;
+    let inverted = due["display_inverted"].as_bool();
+    if ours.display_inverted != inverted {
+        return Err(format!("inverted is {:?}, due is {inverted:?}", ours.display_inverted));
+    }
+    let mean = due["mean"].as_f64().ok_or("the reference has no mean")?;
+    if (ours.mean - mean).abs() > of_mean {
+        return Err(format!("the mean is {}, due is {mean}", ours.mean));
+    }
+    for (i, row) in ours.grid16.iter().enumerate() {
+        for (j, cell) in row.iter().enumerate() {
+            let due = due["grid16"][i][j].as_f64().ok_or("the reference has no grid")?;
+            if (cell - due).abs() > of_cell {
+                return Err(format!("cell {i},{j} is {cell}, due is {due}"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The picture that a model sees is the described one, inverted where it says so.
+fn check_picture(picture: &Rendered, described: &Description) -> Result<(), String> {
+    let pixels = picture.width as usize * picture.height as usize;
+    if picture.rgb.len() != pixels * 3 {
+        return Err("the picture is not of its size".to_owned());
+    }
+    let mean = picture.rgb.iter().map(|level| f64::from(*level)).sum::<f64>() / (pixels * 3) as f64;
+    let due = if picture.inverted { 255.0 - described.voi8.mean } else { described.voi8.mean };
+    if (mean - due).abs() > 1.0 {
+        return Err(format!("the picture's mean is {mean}, due is {due}"));
+    }
+    let file = png(picture);
+    if file.starts_with(b"\x89PNG\r\n\x1a\n") { Ok(()) } else { Err("the PNG is none".to_owned()) }
+}
+
+/// Broken files end in an error or in a result of a plausible size; and where they are only odd, in the right one.
+#[test]
+fn broken_files_end_well_and_in_bounded_memory() {
+    let Some(set) = set() else { return };
+    for (name, reference) in references(&set) {
+        if !name.starts_with("malformed/") && reference["array"].is_object() {
+            continue;
+        }
+        let outcome = open(&set, &name).map_err(|error| error.to_string()).and_then(|instance| {
+            let limits = Limits::default();
+            let described = describe(&instance, 0, &limits).map_err(|error| error.to_string())?;
+            render(&instance, 0, &RenderOptions::default(), &limits).map_err(|error| error.to_string())?;
+            Ok(described)
+        });
+        match &outcome {
+            Ok(described) => println!("{name}: {:?}", described.array.shape),
+            Err(error) => println!("{name}: {error}"),
+        }
+        if let (Ok(described), Some(due)) = (&outcome, reference["array"]["sha256_le"].as_str()) {
+            assert_eq!(described.array.sha256_le, due, "{name}");
+            compare_levels(described, &reference["voi8"], (0.6, 0.6)).unwrap();
+        }
+        let must_fail = reference["result"].as_str().is_some_and(|result| result.contains("ValueError"));
+        assert!(outcome.is_err() || !must_fail, "{name} must not pass for an image");
+    }
+    if let Some(peak) = peak_memory() {
+        println!("peak memory: {peak} KiB");
+        assert!(peak < 1 << 20, "{peak} KiB");
+    }
+}
+
+/// The most memory that this process ever held, in KiB; nothing where the system does not say.
+fn peak_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?.trim().strip_suffix(" kB")?.parse().ok()
+}
+
+/// Not a check: says how long a radiograph takes.
+#[test]
+fn timings() {
+    let Some(set) = set() else { return };
+    for name in ["cr/966_fixed.dcm", "cr/RG1_J2KI.dcm", "mg/GH133.dcm", "lut/CR-ModalitySequenceLUT.dcm", "op/sample-op.dcm"] {
+        let instance = open(&set, name).unwrap();
+        let limits = Limits::default();
+        let started = std::time::Instant::now();
+        let decoded = pixel::decode(&instance, 0, &limits).unwrap();
+        let decoding = started.elapsed();
+        let started = std::time::Instant::now();
+        let picture = render(&instance, 0, &RenderOptions::default(), &limits).unwrap();
+        let both = started.elapsed();
+        let started = std::time::Instant::now();
+        let file = png(&picture);
+        println!(
+            "{name} {:?}: decode {decoding:?}, decode and render {both:?}, PNG {:?} of {} bytes",
+            decoded.samples.shape(), started.elapsed(), file.len(),
+        );
+    }
+}

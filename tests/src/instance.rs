@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use anyhow::{Context, Result};
 use dicom_core::{DataElement, PrimitiveValue, VR};
 use dicom_dictionary_std::{tags, uids};
-use dicom_object::{FileMetaTableBuilder, InMemDicomObject, OpenFileOptions};
+use dicom_object::{FileMetaTable, FileMetaTableBuilder, InMemDicomObject, OpenFileOptions};
 
 use crate::random::Random;
 
@@ -49,6 +49,34 @@ impl Instance {
             transfer_syntax_uid: object.meta().transfer_syntax().to_owned(),
             data_set: data_set(bytes)?.to_vec(),
         })
+    }
+
+    /// Reads a file without parsing its data set, for files that are malformed on purpose.
+    ///
+    /// # Errors
+    /// When even its file meta information cannot be read.
+    pub fn read_unparsed(file: &Path) -> Result<Self> {
+        let bytes = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+        let meta = FileMetaTable::from_reader(bytes.get(128..).context("too short")?)?;
+        Ok(Self {
+            sop_class_uid: meta.media_storage_sop_class_uid().to_owned(),
+            sop_instance_uid: meta.media_storage_sop_instance_uid().to_owned(),
+            study_instance_uid: String::new(),
+            transfer_syntax_uid: meta.transfer_syntax().to_owned(),
+            data_set: data_set(&bytes)?.to_vec(),
+        })
+    }
+
+    /// The same image under other UIDs.
+    ///
+    /// # Errors
+    /// When the data set cannot be parsed or written.
+    pub fn reissued(&self, study: &str, series: &str, instance: &str) -> Result<Self> {
+        let mut object = dicom_object::from_reader(self.to_part10()?.as_slice())?.into_inner();
+        text(&mut object, tags::STUDY_INSTANCE_UID, VR::UI, study);
+        text(&mut object, tags::SERIES_INSTANCE_UID, VR::UI, series);
+        text(&mut object, tags::SOP_INSTANCE_UID, VR::UI, instance);
+        encode(object, &self.transfer_syntax_uid)
     }
 
     /// The instance as a Part 10 file.
@@ -135,7 +163,7 @@ impl Study {
             object.put(DataElement::new(tag, VR::US, PrimitiveValue::from(value)));
         }
         object.put(DataElement::new(tags::PIXEL_DATA, VR::OB, PrimitiveValue::from(pixels)));
-        encode(object)
+        encode(object, uids::EXPLICIT_VR_LITTLE_ENDIAN)
     }
 
     /// An instance without pixels: an encapsulated document that holds a few bytes.
@@ -146,7 +174,7 @@ impl Study {
         let mut object = self.header(uids::ENCAPSULATED_PDF_STORAGE, "DOC", number);
         text(&mut object, tags::MIME_TYPE_OF_ENCAPSULATED_DOCUMENT, VR::LO, "application/pdf");
         object.put(DataElement::new(tags::ENCAPSULATED_DOCUMENT, VR::OB, PrimitiveValue::from(b"%PDF-1.4".to_vec())));
-        encode(object)
+        encode(object, uids::EXPLICIT_VR_LITTLE_ENDIAN)
     }
 
     /// As [`Self::image`], without a Study Instance UID.
@@ -157,7 +185,7 @@ impl Study {
         let whole = self.image(number)?;
         let mut object = dicom_object::from_reader(whole.to_part10()?.as_slice())?.into_inner();
         object.remove_element(tags::STUDY_INSTANCE_UID);
-        encode(object)
+        encode(object, uids::EXPLICIT_VR_LITTLE_ENDIAN)
     }
 
     fn header(&mut self, sop_class: &str, modality: &str, number: u32) -> InMemDicomObject {
@@ -194,8 +222,8 @@ fn text(object: &mut InMemDicomObject, tag: dicom_core::Tag, vr: VR, value: &str
     object.put(DataElement::new(tag, vr, PrimitiveValue::from(value)));
 }
 
-fn encode(object: InMemDicomObject) -> Result<Instance> {
-    let meta = FileMetaTableBuilder::new().transfer_syntax(uids::EXPLICIT_VR_LITTLE_ENDIAN);
+fn encode(object: InMemDicomObject, transfer_syntax: &str) -> Result<Instance> {
+    let meta = FileMetaTableBuilder::new().transfer_syntax(transfer_syntax);
     let mut file = Vec::new();
     object.with_meta(meta)?.write_all(&mut file)?;
     Instance::from_part10(&file)

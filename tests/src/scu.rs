@@ -86,6 +86,30 @@ impl Scu {
         self.status(C_STORE_RSP)
     }
 
+    /// The start of a C-STORE whose last fragment never comes: the command and the data set, without the end.
+    ///
+    /// # Errors
+    /// As [`Self::store`].
+    pub fn begin_store(&mut self, instance: &Instance) -> Result<()> {
+        let context = self.context(&instance.sop_class_uid, &instance.transfer_syntax_uid)?;
+        let request = self
+            .request(C_STORE_RQ, &instance.sop_class_uid)
+            .number(element::PRIORITY, 0)
+            .number(element::DATA_SET_TYPE, DATA_SET)
+            .uid(element::AFFECTED_SOP_INSTANCE_UID, &instance.sop_instance_uid);
+        self.send_command(context, &request)?;
+        for chunk in instance.data_set.chunks(8192) {
+            let data = vec![PDataValue {
+                presentation_context_id: context,
+                value_type: PDataValueType::Data,
+                is_last: false,
+                data: chunk.to_vec(),
+            }];
+            self.association.send(&Pdu::PData { data })?;
+        }
+        Ok(())
+    }
+
     /// Ends the association as it should be ended.
     ///
     /// # Errors

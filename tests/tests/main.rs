@@ -1,1 +1,12 @@
-//!
+//! The shipped program against real peers: every test starts its own daemon on its own ports.
+
+mod cli;
+mod conform;
+mod crash;
+mod first_light;
+mod harness;
+mod hostile;
+mod orthanc;
+mod secrets;
+mod senders;
+mod shape;

@@ -1,0 +1,86 @@
+//! Debian's Orthanc as the PACS: it routes to us whatever it stores, our own reports as well.
+
+use std::{
+    collections::BTreeMap,
+    fs, thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use e2e::{
+    daemon::{AE_TITLE, Daemon, Setup},
+    instance::Instance,
+    orthanc::{ORTHANC, Orthanc},
+    peers, place, wait,
+};
+
+use crate::conform;
+
+/// What Orthanc 1.10.1 cannot send by C-STORE: its DICOM library is older than High-Throughput JPEG 2000.
+const HTJ2K: &str = "1.2.840.10008.1.2.4.201";
+
+#[test]
+fn every_radiograph_that_orthanc_routes_comes_back_as_one_report() -> Result<()> {
+    let Some(shared) = place::shared() else { return Ok(()) };
+    let mut files = place::dicom_files(&shared.join("dicom/cr"))?;
+    files.extend(place::dicom_files(&shared.join("dicom/cxr_hannover"))?);
+    let ready = Orthanc::prepare()?;
+    let mut daemon = Daemon::start(&Setup::to(ORTHANC, &ready.address()))?;
+    let orthanc = ready.route_to(daemon.port())?;
+
+    for file in &files {
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        let instance = Instance::read(file)?;
+        let study = &instance.study_instance_uid;
+        orthanc.upload(file).with_context(|| name.to_string())?;
+        if instance.transfer_syntax_uid == HTJ2K {
+            let port = daemon.port().to_string();
+            let answer =
+                peers::python("store.py", &["127.0.0.1", &port, AE_TITLE, "OTHERPACS", &file.to_string_lossy()])?;
+            ensure!(answer["store"][0] == 0, "{name}: {answer}");
+        }
+        let sent = Instant::now();
+        // The quiet period of two seconds, and fifteen more.
+        let series = wait::until("a report in Orthanc", Duration::from_secs(2 + 15), || {
+            Ok(Some(orthanc.sr_series(study)?).filter(|series| !series.is_empty()))
+        });
+        let series = series.with_context(|| {
+            let entry = daemon.study(study).ok().flatten().unwrap_or_default();
+            format!("{name}: preread says {entry}")
+        })?;
+        eprintln!("{name}: {:.1} s", sent.elapsed().as_secs_f64());
+        let [documents] = series.as_slice() else { anyhow::bail!("{name}: {} SR series", series.len()) };
+        let [(_, id)] = documents.as_slice() else { anyhow::bail!("{name}: {} documents", documents.len()) };
+        let sr = daemon.dir().join(format!("{name}.sr.dcm"));
+        fs::write(&sr, orthanc.file(id)?)?;
+        conform::check(file, &sr).with_context(|| name.to_string())?;
+    }
+
+    // Every report was routed to us by the same rule. Longer than a quiet period and a reading: nothing follows.
+    wait::until(
+        "Orthanc to have sent everything",
+        Duration::from_secs(30),
+        || Ok((!orthanc.is_busy()?).then_some(())),
+    )?;
+    thread::sleep(Duration::from_secs(6));
+    daemon.check_alive()?;
+    let mut came = BTreeMap::<String, usize>::new();
+    for uid in orthanc.came_by_store() {
+        *came.entry(uid).or_default() += 1;
+    }
+    assert_eq!(came.len(), files.len(), "one report for each study: {came:?}");
+    assert!(came.values().all(|times| *times == 1), "something was sent twice: {came:?}");
+    let routed = orthanc.routed();
+    for report in came.keys() {
+        assert!(routed.contains(report), "Orthanc did not route the report {report}: the test tests nothing");
+    }
+    for file in &files {
+        let study = Instance::read(file)?.study_instance_uid;
+        let series = orthanc.sr_series(&study)?;
+        assert_eq!(series.iter().map(Vec::len).collect::<Vec<_>>(), [1], "{}", file.display());
+    }
+    let queue = daemon.queue()?;
+    assert_eq!(queue.len(), files.len(), "{queue:#?}");
+    assert!(queue.iter().all(|entry| entry["state"] == "delivered"), "{queue:#?}");
+    Ok(())
+}

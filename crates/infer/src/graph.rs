@@ -148,7 +148,7 @@ impl Graph {
 fn build(path: &Path, runtime: &Runtime, options: &SessionOptions) -> ort::Result<Session> {
     Session::builder(&runtime.environment)?
         .with_optimization_level(GraphOptimizationLevel::All)?
-        .with_intra_threads(options.threads)?
+        .with_intra_threads(options.threads.max(1))?
         .with_inter_threads(1)?
         // A daemon waits most of the time, on a host it shares.
         .with_intra_op_spinning(false)?

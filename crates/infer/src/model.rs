@@ -88,8 +88,18 @@ impl Model {
             return Err(Error::bundle(&bundle.folder, format!("{missing} missing; copy from the model's source")));
         }
         let processor = processor::read_keys(bundle)?;
-        Processor::new(&processor, &Value::Null)?;
         let generation = generation::read_options(bundle)?;
+        // What is wrong in the folder is the folder's fault, not a request's. An option that is only not supported may
+        // still be overridden by a request.
+        for checked in
+            [Processor::new(&processor, &Value::Null).err(), Generation::new(&generation, &Value::Null).err()]
+        {
+            match checked {
+                Some(Error::Request(problem)) => return Err(Error::bundle(&bundle.folder, problem)),
+                Some(error) => tracing::warn!(model = %bundle.name(), %error, "the model's own configuration"),
+                None => {}
+            }
+        }
         let text = Text::load(bundle)?;
         let encoder = Graph::load(&bundle.encoder, runtime, options)?;
         let features = encoder.output("last_hidden_state").ok_or_else(|| {

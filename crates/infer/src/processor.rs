@@ -309,3 +309,95 @@ fn luminance(pixel: &[u8]) -> u8 {
     let weighted = u32::from(pixel[0]) * 19595 + u32::from(pixel[1]) * 38470 + u32::from(pixel[2]) * 7471;
     ((weighted + 0x8000) >> 16) as u8
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn processor(keys: Value) -> Result<Processor> {
+        let Value::Object(keys) = keys else { panic!("an object") };
+        Processor::new(&keys, &Value::Null)
+    }
+
+    /// A `width` x `height` image whose pixels count up from 0.
+    fn counting(width: u32, height: u32) -> Image {
+        let levels = (0..width * height).map(|level| level.to_le_bytes()[0]);
+        Image { width, height, rgb: levels.flat_map(|level| [level; 3]).collect() }
+    }
+
+    #[test]
+    fn every_form_of_size() {
+        let check = |keys: Value, width: u32, height: u32, expected: [usize; 2]| {
+            let mut all = json!({"do_normalize": false});
+            let merged = all.as_object_mut().expect("an object");
+            merged.extend(keys.as_object().expect("an object").clone());
+            let pixels = processor(all).expect("valid").apply(&counting(width, height), 3).expect("prepared");
+            assert_eq!(pixels.shape, [1, 3, expected[0], expected[1]], "{keys}");
+        };
+        check(json!({"size": 8}), 20, 10, [8, 8]);
+        check(json!({"size": 8, "image_processor_type": "CLIPImageProcessor"}), 20, 10, [8, 16]);
+        check(json!({"size": [6, 4]}), 20, 10, [4, 6]);
+        check(json!({"size": {"height": 4, "width": 6}}), 20, 10, [4, 6]);
+        check(json!({"size": {"shortest_edge": 4}}), 10, 21, [8, 4]);
+        check(json!({"size": {"shortest_edge": 4, "longest_edge": 6}}), 10, 20, [6, 3]);
+        check(json!({"size": {"longest_edge": 6}}), 20, 10, [3, 6]);
+        check(json!({"do_resize": false}), 20, 10, [10, 20]);
+        check(json!({"size": {"shortest_edge": 4}, "do_center_crop": true, "crop_size": 4}), 20, 10, [4, 4]);
+    }
+
+    #[test]
+    fn crops_around_the_middle_and_pads_with_black() {
+        let check = |height: u32, width: u32, expected: &[u8]| {
+            let cropped = center_crop(&counting(4, 2), height, width);
+            let levels: Vec<u8> = cropped.rgb.chunks_exact(3).map(|pixel| pixel[0]).collect();
+            assert_eq!(levels, expected);
+        };
+        check(1, 2, &[1, 2]);
+        check(2, 4, &[0, 1, 2, 3, 4, 5, 6, 7]);
+        check(4, 2, &[0, 0, 1, 2, 5, 6, 0, 0]);
+        check(1, 7, &[0, 0, 0, 1, 2, 3, 0]);
+    }
+
+    #[test]
+    fn rescales_then_normalises_each_channel() {
+        let image = Image { width: 1, height: 1, rgb: vec![255, 0, 51] };
+        let values = |keys: Value, channels: usize| {
+            processor(keys).expect("valid").apply(&image, channels).expect("prepared").values
+        };
+        let normalise = json!({"do_resize": false, "image_mean": [0.5, 0.0, 0.1], "image_std": [0.5, 1.0, 0.1]});
+        assert_eq!(values(normalise, 3), [1.0, 0.0, 1.0]);
+        assert_eq!(
+            values(json!({"do_resize": false, "do_rescale": false, "do_normalize": false}), 3),
+            [255.0, 0.0, 51.0]
+        );
+        assert_eq!(values(json!({"do_resize": false, "do_rescale": false, "do_normalize": false}), 1), [82.0]);
+    }
+
+    #[test]
+    fn says_which_key_is_wrong() {
+        let check = |keys: Value, part: &str| {
+            let error = processor(keys).expect_err(part).to_string();
+            assert!(error.contains(part), "{part:?} not in {error:?}");
+        };
+        let sized = |key: &str, value: Value| json!({"size": 8, "image_mean": 0.5, "image_std": 0.5, key: value});
+        check(json!({"do_resize": true}), "`size` is nothing");
+        check(sized("do_resize", json!("yes")), "`do_resize` is \"yes\"; expected true or false");
+        check(sized("size", json!({"height": 3})), "shortest_edge");
+        check(sized("size", json!(100_000)), "16384");
+        check(sized("resample", json!(9)), "resample 9");
+        check(sized("image_std", json!([0.5, 0.0, 0.5])), "`image_std`");
+        check(sized("image_mean", Value::Null), "`image_mean` is nothing");
+        check(sized("do_pad", json!(true)), "image processor step `do_pad`");
+        let error = processor(json!({"size": 8, "image_mean": [0.5, 0.5], "image_std": 0.5})).expect("parses");
+        assert!(error.apply(&counting(1, 1), 3).is_err());
+    }
+
+    #[test]
+    fn extreme_shapes_are_refused_not_allocated() {
+        let keys = json!({"size": {"shortest_edge": 16384}, "do_normalize": false});
+        let error = processor(keys).expect("valid").apply(&counting(1000, 1), 3).map(|_| ()).expect_err("too wide");
+        assert!(error.to_string().contains("1000 x 1 pixels would be resized"), "{error}");
+    }
+}

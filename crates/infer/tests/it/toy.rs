@@ -1,7 +1,12 @@
 //! A model whose answers can be worked out by hand: the next token is the sum of the encoder's features and of all
 //! tokens so far, modulo 16. It has everything a real decoder has: own and encoder caches, a branch switch, attention.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
 
 use infer::{Answer, Cancel, Error, Image, Model, Request};
 use serde_json::{Value, json};
@@ -219,4 +224,29 @@ fn a_decoder_the_engine_cannot_feed_is_refused_by_name() {
     check(out(whole().input("inputs_embeds", FLOAT, &["batch", "length", "1"])), &["inputs_embeds"]);
     let past = whole().input("past_key_values.0.key", FLOAT, &["batch", "1", "past", "1"]);
     check(out(past), &["returns present.0.key"]);
+}
+
+#[test]
+fn deadline_and_cancellation_stop_between_tokens() {
+    let mut model = toy(&decoder(FLOAT, true));
+    let endless = Request {
+        images: vec![Image::new(1, 1, vec![1; 3]).expect("an image")],
+        generation: json!({"max_new_tokens": 1_000_000, "eos_token_id": null}),
+        ..Request::default()
+    };
+    let began = Instant::now();
+    let late = model.run(&endless, &Cancel::at(began + Duration::from_millis(30)));
+    assert!(matches!(late, Err(Error::DeadlineExceeded)), "{late:?}");
+    let cancel = Cancel::new();
+    let from_elsewhere = cancel.clone();
+    let canceller = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(30));
+        from_elsewhere.cancel();
+    });
+    let cancelled = model.run(&endless, &cancel);
+    canceller.join().expect("cancels");
+    assert!(matches!(cancelled, Err(Error::Cancelled)), "{cancelled:?}");
+    assert!(began.elapsed() < Duration::from_secs(20), "both stop long before a million tokens");
+    // Nothing of a stopped run is left behind.
+    assert_eq!(run(&mut model, 2, Value::Null).generated_ids, by_hand(2, 1, 6));
 }

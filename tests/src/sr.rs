@@ -1,6 +1,6 @@
 //! Structured reports as a reader that knows nothing of `preread` sees them (PS3.3 C.17.3).
 
-use std::fmt::Write as _;
+use std::{collections::BTreeSet, fmt::Write as _};
 
 use anyhow::{Context, Result};
 use dicom_core::Tag;
@@ -73,6 +73,12 @@ impl Report {
     /// The findings: (121071, DCM, "Finding").
     pub fn findings(&self) -> Vec<String> {
         self.texts("121071")
+    }
+
+    /// The findings as bare sentences: without the model's confidence in brackets, and none where it found nothing.
+    pub fn sentences(&self) -> BTreeSet<String> {
+        let bare = |finding: String| finding.split(" (").next().unwrap_or_default().trim().to_owned();
+        self.findings().into_iter().map(bare).filter(|finding| finding != "No abnormality.").collect()
     }
 
     /// The whole report as a person would read it.

@@ -17,12 +17,6 @@ use crate::conform;
 /// For a study whose turn comes after eleven others, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// The findings of a report as bare sentences: without the model's confidence, and none where it found nothing.
-fn sentences(report: &Report) -> BTreeSet<String> {
-    let bare = |finding: String| finding.split(" (").next().unwrap_or_default().trim().to_owned();
-    report.findings().into_iter().map(bare).filter(|finding| finding != "No abnormality.").collect()
-}
-
 #[test]
 fn the_sample_studies_come_back_as_true_reports() -> Result<()> {
     let pacs = Scp::start("PACS")?;
@@ -44,7 +38,7 @@ fn the_sample_studies_come_back_as_true_reports() -> Result<()> {
         assert_eq!(received.calling_ae_title, AE_TITLE);
         let report = Report::of(&received.instance)?;
         let truth: BTreeSet<String> = sample.truth.iter().cloned().collect();
-        let said = sentences(&report);
+        let said = report.sentences();
         eprintln!("{}: {said:?}", sample.name);
         if said == truth {
             true_ones += 1;

@@ -76,11 +76,14 @@ impl Dispatcher {
         let (sender, answer) = sync_channel(1);
         let job = Job { request, cancel: cancel.clone(), answer: sender };
         self.shared.waiting.fetch_add(1, Ordering::SeqCst);
-        let sent = self.queue.as_ref().map(|queue| queue.try_send(job));
-        let refused = match sent {
-            Some(Ok(())) => return Ok(Ticket { answer, cancel }),
-            Some(Err(TrySendError::Full(_))) => Error::Busy { capacity: self.capacity },
-            Some(Err(TrySendError::Disconnected(_))) | None => Error::Defect("the model's thread is gone".to_owned()),
+        let gone = || Error::Defect("the model's thread is gone".to_owned());
+        let refused = match &self.queue {
+            Some(queue) => match queue.try_send(job) {
+                Ok(()) => return Ok(Ticket { answer, cancel }),
+                Err(TrySendError::Full(_)) => Error::Busy { capacity: self.capacity },
+                Err(TrySendError::Disconnected(_)) => gone(),
+            },
+            None => gone(),
         };
         self.shared.waiting.fetch_sub(1, Ordering::SeqCst);
         Err(refused)

@@ -24,7 +24,7 @@ use crate::{
     graph::{Graph, GraphInfo, floats, read_floats},
     image::Image,
     manifest::Manifest,
-    processor::{self, Processor},
+    processor::{self, Pixels, Processor},
     runtime::Runtime,
     text::Text,
 };
@@ -70,6 +70,15 @@ pub struct Model {
     generation: Map<String, Value>,
     labels: Vec<String>,
     load: Duration,
+}
+
+/// What the vision encoder made of an image.
+struct Seen {
+    features: DynValue,
+    others: BTreeMap<String, EncoderOutput>,
+    pixel_values: Statistics,
+    image_features: Statistics,
+    vision: Duration,
 }
 
 /// Encoder outputs with more values than this are features, not findings, and are left out of an answer.
@@ -159,21 +168,10 @@ impl Model {
 
         let began = Instant::now();
         let pixels = self.family.prepare(&request.images, &processor)?;
-        let pixel_values = Statistics::of(&pixels.shape, &pixels.values);
         let preprocess = began.elapsed();
+        let seen = self.see(pixels, cancel)?;
 
-        let began = Instant::now();
-        let input = &self.encoder.info().inputs[0];
-        let feed = (Cow::Owned(input.name.clone()), floats(input, &pixels.shape, pixels.values)?.into());
-        let mut outputs = self.encoder.run(vec![feed], cancel)?;
-        let vision = began.elapsed();
-        let encoder_outputs = self.encoder_outputs(&outputs)?;
-        let features = outputs.swap_remove(self.features);
-        let (shape, values) = read_floats("last_hidden_state", &features)?;
-        let image_features = Statistics::of(&shape, &values);
-        drop(values);
-
-        let mut decoding = self.decoder.begin(features)?;
+        let mut decoding = self.decoder.begin(seen.features)?;
         let layer = self.attention_layer;
         let decoder = &mut self.decoder;
         let generated = generate(&options, input_ids.clone(), &mut |rows, tokens| {
@@ -205,19 +203,35 @@ impl Model {
             tokens,
             attention,
             logits_step1: generated.first,
-            encoder_outputs,
-            pixel_values: Some(pixel_values),
-            image_features: Some(image_features),
+            encoder_outputs: seen.others,
+            pixel_values: Some(seen.pixel_values),
+            image_features: Some(seen.image_features),
             timings_ms: Timings {
                 load: milliseconds(self.load),
                 preprocess: milliseconds(preprocess),
-                vision: milliseconds(vision),
+                vision: milliseconds(seen.vision),
                 prefill: milliseconds(generated.prefill),
                 decode: milliseconds(generated.decode),
             },
             tokens_per_second,
             stopped_by: generated.stopped_by,
         })
+    }
+
+    /// Runs the vision encoder.
+    fn see(&mut self, pixels: Pixels, cancel: &Cancel) -> Result<Seen> {
+        let began = Instant::now();
+        let pixel_values = Statistics::of(&pixels.shape, &pixels.values);
+        let input = &self.encoder.info().inputs[0];
+        let feed = (Cow::Owned(input.name.clone()), floats(input, &pixels.shape, pixels.values)?.into());
+        let mut outputs = self.encoder.run(vec![feed], cancel)?;
+        let vision = began.elapsed();
+        let others = self.encoder_outputs(&outputs)?;
+        let features = outputs.swap_remove(self.features);
+        let (shape, values) = read_floats("last_hidden_state", &features)?;
+        let image_features = Statistics::of(&shape, &values);
+        drop(values);
+        Ok(Seen { features, others, pixel_values, image_features, vision })
     }
 
     fn encoder_outputs(&self, values: &[DynValue]) -> Result<BTreeMap<String, EncoderOutput>> {

@@ -128,7 +128,7 @@ fn taps(source: u32, target: u32, filter: Filter) -> Vec<Taps> {
         .collect()
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to 0..=255 first")]
+#[expect(clippy::cast_sign_loss, reason = "clamped to 0..=255 first")]
 fn round(sum: i32) -> u8 {
     (sum >> PRECISION_BITS).clamp(0, 255) as u8
 }

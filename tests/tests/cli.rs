@@ -76,13 +76,18 @@ fn a_configuration_error_names_its_line_and_exits_with_two() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let file = dir.path().join("preread.toml");
     let config = path(&file);
-    let good = "[listen]\nae_title = \"PREREAD\"\naddress = \"127.0.0.1:0\"\n";
+    let good =
+        format!("[listen]\nae_title = \"PREREAD\"\naddress = \"127.0.0.1:0\"\n[spool]\ndir = {:?}\n", path(dir.path()));
     for (text, key, line) in [
-        (format!("{good}colour = \"blue\"\n"), "colour", 4),
-        (format!("{good}\n[study]\nquiet_period = \"soon\"\n"), "quiet_period", 6),
-        (format!("{good}\n[no_such_section]\n"), "no_such_section", 5),
-        (format!("{good}\n[[rule]]\nname = \"r\"\nwhen = \"modality ==\"\nmodel = \"m\"\n"), "when", 7),
-        (format!("{good}ae_title = \n"), "", 4),
+        (format!("{good}colour = \"blue\"\n"), "colour", 6),
+        (format!("{good}\n[study]\nquiet_period = \"soon\"\n"), "quiet_period", 8),
+        (format!("{good}\n[no_such_section]\n"), "no_such_section", 7),
+        (
+            format!("{good}\n[[rule]]\nname = \"r\"\nwhen = \"modality ==\"\nmodel = \"m\"\ndestinations = []\n"),
+            "when",
+            9,
+        ),
+        (format!("{good}reserve = \n"), "", 6),
     ] {
         fs::write(&file, &text)?;
         for arguments in [["config", "check", "--config", &config].as_slice(), &["serve", "--config", &config]] {

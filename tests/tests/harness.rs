@@ -68,7 +68,7 @@ fn orthanc_routes_whatever_it_stores() -> Result<()> {
     orthanc.upload(&sample.file)?;
     wait::until("what Orthanc routes", Duration::from_secs(20), || Ok((!scp.received().is_empty()).then_some(())))?;
     assert_eq!(scp.received()[0].instance.data_set, sample.instance.data_set);
-    assert_eq!(orthanc.routed(), [sample.instance.sop_instance_uid.clone()]);
+    assert_eq!(orthanc.routed(), std::slice::from_ref(&sample.instance.sop_instance_uid));
 
     // What comes by C-STORE is noted and sent on, also when Orthanc has it already.
     let image = Study::seeded(3).image(1)?;

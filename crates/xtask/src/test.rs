@@ -29,9 +29,9 @@ pub(crate) fn run(filters: &[String]) -> Result<()> {
             &mut step::cargo(&["deny", "--offline", "check", "licenses", "bans", "sources"]),
         )?;
     }
-    step::run("tests", cargo(&["nextest", "run", "--workspace"]).args(filters))?;
     if filters.is_empty() {
         step::run("documentation examples", &mut cargo(&["test", "--workspace", "--doc"]))?;
     }
+    step::run("tests", cargo(&["nextest", "run", "--workspace"]).args(filters))?;
     Ok(())
 }

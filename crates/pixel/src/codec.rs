@@ -11,9 +11,9 @@ use jxl_oxide::{AllocTracker, JxlImage};
 
 use crate::{
     Error,
-    codestream::{jpeg_2000_header, jpeg_header},
+    codestream::{JpegHeader, jpeg_2000_header, jpeg_header},
     image_pixel::{ImagePixel, Photometric},
-    rle,
+    jpeg, rle,
 };
 
 /// How the pixels of a transfer syntax are compressed (PS3.5 section 8.2 and annex A).
@@ -132,7 +132,7 @@ pub(crate) fn decode(encoding: Encoding, data: &[u8], image: &ImagePixel) -> Res
             let cells = rle::decode(data, image)?;
             Ok(Coded { cells, bits: image.bits_stored, shift: image.shift(), photometric: image.photometric })
         }),
-        Encoding::Jpeg => guarded(JPEG, jpeg),
+        Encoding::Jpeg => guarded(JPEG, jpeg_frame),
         Encoding::JpegLs => guarded(JPEG_LS, jpeg_ls),
         Encoding::Jpeg2000 => guarded(JPEG_2000, jpeg_2000),
         Encoding::JpegXl => guarded(JPEG_XL, jpeg_xl),
@@ -166,24 +166,11 @@ fn expect(codec: &'static str, image: &ImagePixel, size: [u64; 4]) -> Result<(),
     Ok(())
 }
 
-fn jpeg(data: &[u8], image: &ImagePixel) -> Result<Coded, Error> {
+fn jpeg_frame(data: &[u8], image: &ImagePixel) -> Result<Coded, Error> {
     let header = jpeg_header(JPEG, data)?;
     let components = header.components.len() as u64;
     expect(JPEG, image, [header.rows.into(), header.columns.into(), components, header.precision.into()])?;
-    if !header.lossless && header.precision != 8 {
-        return Err(Error::unsupported(format!("lossy JPEG of {} bits", header.precision)));
-    }
-    let mut decoder = jpeg_decoder::Decoder::new(data);
-    // "RGB" means: as coded. Which transform is due, the header and the markers say together, see below.
-    if image.samples == 3 {
-        decoder.set_color_transform(jpeg_decoder::ColorTransform::RGB);
-    }
-    let bytes = decoder.decode().map_err(|error| Error::codec(JPEG, error))?;
-    let cells = if bytes.len() == image.frame_samples() {
-        Cells::Eight(bytes)
-    } else {
-        Cells::Sixteen(bytes.chunks_exact(2).map(|b| u16::from_ne_bytes([b[0], b[1]])).collect())
-    };
+    let cells = if jpeg::decodes(&header) { jpeg::decode(data, &header)? } else { jpeg_colour(data, &header)? };
     let photometric = match (image.samples, header.lossless, header.adobe_transform) {
         (1, ..) | (_, true, _) => image.photometric,
         (.., Some(0)) => Photometric::Rgb,
@@ -193,6 +180,19 @@ fn jpeg(data: &[u8], image: &ImagePixel) -> Result<Coded, Error> {
         _ => image.photometric,
     };
     Ok(Coded { cells, bits: header.precision.max(image.bits_stored), shift: 0, photometric: upsampled(photometric) })
+}
+
+/// DCT of several components, and progressive DCT.
+fn jpeg_colour(data: &[u8], header: &JpegHeader) -> Result<Cells, Error> {
+    if header.precision != 8 {
+        return Err(Error::unsupported(format!("colour or progressive JPEG of {} bits", header.precision)));
+    }
+    let mut decoder = jpeg_decoder::Decoder::new(data);
+    if header.components.len() == 3 {
+        // "RGB" means: as coded. Which transform is due, the markers and the DICOM header say together.
+        decoder.set_color_transform(jpeg_decoder::ColorTransform::RGB);
+    }
+    decoder.decode().map(Cells::Eight).map_err(|error| Error::codec(JPEG, error))
 }
 
 /// A decoder gives each pixel its own colour differences, however few were coded.

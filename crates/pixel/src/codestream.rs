@@ -10,8 +10,14 @@ pub(crate) struct JpegHeader {
     pub(crate) precision: u32,
     /// Component identifiers, in order.
     pub(crate) components: Vec<u8>,
-    /// Whether the process is lossless (SOF3) or JPEG-LS, which know no colour transform.
+    /// The quantization table of each component.
+    pub(crate) quantizers: Vec<u8>,
+    /// Whether components differ in their sampling.
+    pub(crate) subsampled: bool,
+    /// Whether the process is the lossless one with Huffman codes (SOF3), which knows no colour transform.
     pub(crate) lossless: bool,
+    /// Whether it is a process other than the sequential ones with Huffman codes, and than JPEG-LS.
+    pub(crate) progressive: bool,
     pub(crate) jfif: bool,
     /// The colour transform of an Adobe APP14 segment: 0 none, 1 YCbCr.
     pub(crate) adobe_transform: Option<u8>,
@@ -19,50 +25,77 @@ pub(crate) struct JpegHeader {
     pub(crate) planar: bool,
 }
 
-/// Reads marker segments up to the first scan.
-pub(crate) fn jpeg_header(codec: &'static str, data: &[u8]) -> Result<JpegHeader, Error> {
-    const SOI: [u8; 2] = [0xff, 0xd8];
-    let cut = || Error::codec(codec, "the codestream ends before its first scan");
-    if !data.starts_with(&SOI) {
-        return Err(Error::codec(codec, "the codestream does not begin with a start-of-image marker"));
-    }
-    let mut header = JpegHeader::default();
-    let mut rest = &data[2..];
-    loop {
-        let [0xff, marker, after @ ..] = rest else {
-            rest = rest.split_first().ok_or_else(cut)?.1;
-            continue;
-        };
-        match marker {
-            // Fill bytes, stuffed zeros, restart markers and TEM have no length.
-            0xff => rest = &rest[1..],
-            0x00 | 0x01 | 0xd0..=0xd8 => rest = after,
-            0xd9 => return Err(cut()),
-            _ => {
-                let length = after.get(..2).map(|b| usize::from(u16::from_be_bytes([b[0], b[1]]))).ok_or_else(cut)?;
-                let segment = after.get(2..length).ok_or_else(cut)?;
-                rest = &after[length..];
-                match marker {
-                    0xc0..=0xcf | 0xf7 if !matches!(marker, 0xc4 | 0xc8 | 0xcc) => {
-                        if header.rows > 0 {
-                            return Err(Error::codec(codec, "the codestream has two frame headers"));
-                        }
-                        read_frame_header(*marker, segment, &mut header).ok_or_else(cut)?;
-                    }
-                    // JPEG-LS preset parameters of type 4 replace the size of the frame header.
-                    0xf8 if segment.first() == Some(&4) => {
-                        return Err(Error::codec(codec, "oversize image dimensions are not supported"));
-                    }
-                    0xe0 => header.jfif |= segment.starts_with(b"JFIF\0"),
-                    0xee if segment.starts_with(b"Adobe") => header.adobe_transform = segment.get(11).copied(),
-                    0xda => {
-                        let components = usize::from(*segment.first().ok_or_else(cut)?);
-                        header.planar = segment.get(2 + 2 * components) == Some(&0);
-                        return if header.rows > 0 { Ok(header) } else { Err(cut()) };
-                    }
-                    _ => {}
+/// The marker segments of a JPEG codestream, one after another.
+pub(crate) struct Segments<'a> {
+    codec: &'static str,
+    rest: &'a [u8],
+}
+
+/// Begins after the start-of-image marker.
+pub(crate) fn segments<'a>(codec: &'static str, data: &'a [u8]) -> Result<Segments<'a>, Error> {
+    let rest = data.strip_prefix(&[0xff, 0xd8]);
+    let rest = rest.ok_or_else(|| Error::codec(codec, "the codestream does not begin with a start-of-image marker"))?;
+    Ok(Segments { codec, rest })
+}
+
+impl<'a> Segments<'a> {
+    /// The next marker and its segment. Errors at the end: a scan must come before it.
+    pub(crate) fn next(&mut self) -> Result<(u8, &'a [u8]), Error> {
+        let cut = || Error::codec(self.codec, "the codestream ends before its first scan");
+        loop {
+            let [0xff, marker, after @ ..] = self.rest else {
+                self.rest = self.rest.split_first().ok_or_else(cut)?.1;
+                continue;
+            };
+            match marker {
+                // Fill bytes, stuffed zeros, restart markers and TEM have no length.
+                0xff => self.rest = &self.rest[1..],
+                0x00 | 0x01 | 0xd0..=0xd8 => self.rest = after,
+                0xd9 => return Err(cut()),
+                _ => {
+                    let length = after.get(..2).map(|b| usize::from(u16::from_be_bytes([b[0], b[1]])));
+                    let length = length.ok_or_else(cut)?;
+                    let segment = after.get(2..length).ok_or_else(cut)?;
+                    self.rest = &after[length..];
+                    return Ok((*marker, segment));
                 }
             }
+        }
+    }
+
+    /// What follows the last segment.
+    pub(crate) fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+}
+
+/// Reads marker segments up to the first scan.
+pub(crate) fn jpeg_header(codec: &'static str, data: &[u8]) -> Result<JpegHeader, Error> {
+    let malformed = || Error::codec(codec, "the frame header or the scan header is malformed");
+    let mut header = JpegHeader::default();
+    let mut segments = segments(codec, data)?;
+    loop {
+        let (marker, segment) = segments.next()?;
+        match marker {
+            0xc4 | 0xc8 | 0xcc => {}
+            0xc0..=0xcf | 0xf7 => {
+                if header.rows > 0 {
+                    return Err(Error::codec(codec, "the codestream has two frame headers"));
+                }
+                read_frame_header(marker, segment, &mut header).ok_or_else(malformed)?;
+            }
+            // JPEG-LS preset parameters of type 4 replace the size of the frame header.
+            0xf8 if segment.first() == Some(&4) => {
+                return Err(Error::codec(codec, "oversize image dimensions are not supported"));
+            }
+            0xe0 => header.jfif |= segment.starts_with(b"JFIF\0"),
+            0xee if segment.starts_with(b"Adobe") => header.adobe_transform = segment.get(11).copied(),
+            0xda => {
+                let components = usize::from(*segment.first().ok_or_else(malformed)?);
+                header.planar = segment.get(2 + 2 * components) == Some(&0);
+                return if header.rows > 0 { Ok(header) } else { Err(malformed()) };
+            }
+            _ => {}
         }
     }
 }
@@ -72,8 +105,12 @@ fn read_frame_header(marker: u8, segment: &[u8], header: &mut JpegHeader) -> Opt
     header.precision = u32::from(precision);
     header.rows = u32::from(u16::from_be_bytes([r1, r0]));
     header.columns = u32::from(u16::from_be_bytes([c1, c0]));
-    header.components = components.chunks_exact(3).take(usize::from(count)).map(|component| component[0]).collect();
-    header.lossless = matches!(marker, 0xc3 | 0xf7);
+    let components: Vec<&[u8]> = components.chunks_exact(3).take(usize::from(count)).collect();
+    header.components = components.iter().map(|component| component[0]).collect();
+    header.quantizers = components.iter().map(|component| component[2]).collect();
+    header.subsampled = components.windows(2).any(|pair| pair[0][1] != pair[1][1]);
+    header.lossless = marker == 0xc3;
+    header.progressive = !matches!(marker, 0xc0 | 0xc1 | 0xc3 | 0xf7);
     (header.rows > 0 && header.components.len() == usize::from(count)).then_some(())
 }
 

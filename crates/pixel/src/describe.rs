@@ -7,7 +7,7 @@ use crate::{
     decode::{Decoded, Samples, decode, with_array},
     grey::{Grey, Padding, Window, each_level, slice},
     image_pixel::Photometric,
-    render::{PixelSpacing, RenderOptions, render},
+    render::{PixelSpacing, RenderOptions, picture},
 };
 
 /// What this crate makes of an instance's pixels: the answer of `preread pixels --json`.
@@ -25,7 +25,7 @@ pub struct Description {
     pub array: ArrayDescription,
     /// The frame as 8-bit levels.
     pub voi8: Voi8,
-    /// How [`render`] makes grey levels of the frame; nothing for colour.
+    /// How [`render`](crate::render) makes grey levels of the frame; nothing for colour.
     pub window: Option<Window>,
     /// The distance between pixels in mm.
     pub pixel_spacing: Option<PixelSpacing>,
@@ -66,7 +66,8 @@ pub struct Voi8 {
     pub window: Option<Window>,
 }
 
-/// Describes all frames, and one of them in detail. Holds one decoded frame at a time. Errors as [`render`].
+/// Describes all frames, and one of them in detail. Holds one decoded frame at a time. Errors as
+/// [`render`](crate::render).
 pub fn describe(instance: &Instance, frame: u32, limits: &Limits) -> Result<Description, Error> {
     let chosen = decode(instance, frame, limits)?;
     let voi8 = voi8(instance, frame, &chosen)?;
@@ -79,14 +80,13 @@ pub fn describe(instance: &Instance, frame: u32, limits: &Limits) -> Result<Desc
     let mut total = Total { hash: Sha256::new(), range: None };
     if image.frames == 1 {
         total.add(&chosen.samples);
-        drop(chosen);
-    } else {
-        drop(chosen);
+    }
+    let picture = picture(instance, frame, chosen, &RenderOptions::default())?;
+    if image.frames > 1 {
         for frame in 0..image.frames {
             total.add(&decode(instance, frame, limits)?.samples);
         }
     }
-    let picture = render(instance, frame, &RenderOptions::default(), limits)?;
     let (min, max) = total.range.unwrap_or((f64::NAN, f64::NAN));
     let sha256_le = total.hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
     Ok(Description {

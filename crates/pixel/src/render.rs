@@ -77,7 +77,12 @@ pub struct Rendered {
 /// Decodes and renders one frame, counted from 0. Errors as [`decode`], and with [`Error::Malformed`] for a lookup table
 /// or a number of the grey or palette transformation that is none.
 pub fn render(instance: &Instance, frame: u32, options: &RenderOptions, limits: &Limits) -> Result<Rendered, Error> {
-    let Decoded { samples, photometric, image } = decode(instance, frame, limits)?;
+    picture(instance, frame, decode(instance, frame, limits)?, options)
+}
+
+/// The second half of [`render`], for a frame that is decoded already: `decoded` must be frame `frame` of `instance`.
+pub fn picture(instance: &Instance, frame: u32, decoded: Decoded, options: &RenderOptions) -> Result<Rendered, Error> {
+    let Decoded { samples, photometric, image } = decoded;
     let mut picture = Rendered {
         width: image.columns,
         height: image.rows,

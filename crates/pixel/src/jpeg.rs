@@ -1,0 +1,489 @@
+//! JPEG as radiology sends it: lossless (T.81 process 14) and sequential DCT of one component, 8 or 12 bits.
+//!
+//! The `jpeg-decoder` crate reads no 12-bit DCT, and decodes a lossless scan with restart markers to wrong values without
+//! an error (its issue 286). Colour DCT stays with it.
+
+use crate::{
+    Error,
+    codec::Cells,
+    codestream::{JpegHeader, segments},
+};
+
+const CODEC: &str = "JPEG";
+
+/// Whether this module decodes a codestream of this frame header.
+pub(crate) fn decodes(header: &JpegHeader) -> bool {
+    header.lossless || !header.progressive && header.components.len() == 1
+}
+
+/// Decodes to interleaved samples. The header's sizes must have been checked.
+pub(crate) fn decode(data: &[u8], header: &JpegHeader) -> Result<Cells, Error> {
+    let (scan, entropy) = Scan::read(data, header)?;
+    let samples = if header.lossless { scan.lossless(entropy, header)? } else { scan.sequential(entropy, header)? };
+    if header.precision <= 8 {
+        Ok(Cells::Eight(samples.into_iter().map(|sample| sample.to_le_bytes()[0]).collect()))
+    } else {
+        Ok(Cells::Sixteen(samples))
+    }
+}
+
+fn damaged(what: &str) -> Error {
+    Error::codec(CODEC, what)
+}
+
+/// Everything that stands before the entropy-coded data of the one scan.
+struct Scan {
+    /// For each component of the scan, in order: its DC and AC table, and its quantization table.
+    tables: Vec<(Huffman, Option<Huffman>, Option<[u16; 64]>)>,
+    restart_interval: usize,
+    predictor: u8,
+    point_transform: u32,
+}
+
+impl Scan {
+    fn read<'a>(data: &'a [u8], header: &JpegHeader) -> Result<(Self, &'a [u8]), Error> {
+        let mut huffman: [Option<Huffman>; 8] = Default::default();
+        let mut quantization: [Option<[u16; 64]>; 4] = [None; 4];
+        let mut restart_interval = 0;
+        let mut segments = segments(CODEC, data)?;
+        loop {
+            let (marker, segment) = segments.next()?;
+            match marker {
+                0xc4 => read_huffman(segment, &mut huffman).ok_or_else(|| damaged("a Huffman table is malformed"))?,
+                0xdb => {
+                    let read = read_quantization(segment, &mut quantization);
+                    read.ok_or_else(|| damaged("a quantization table is malformed"))?;
+                }
+                0xdd => {
+                    let &[high, low] = segment else { return Err(damaged("the restart interval is malformed")) };
+                    restart_interval = usize::from(u16::from_be_bytes([high, low]));
+                }
+                0xda => {
+                    let scan = Self::of(segment, header, &huffman, &quantization, restart_interval)?;
+                    return Ok((scan, segments.rest()));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn of(
+        segment: &[u8],
+        header: &JpegHeader,
+        huffman: &[Option<Huffman>; 8],
+        quantization: &[Option<[u16; 64]>; 4],
+        restart_interval: usize,
+    ) -> Result<Self, Error> {
+        let malformed = || damaged("the scan header is malformed");
+        let count = usize::from(*segment.first().ok_or_else(malformed)?);
+        let components = segment.get(1..1 + 2 * count).ok_or_else(malformed)?;
+        let &[predictor, _, approximation, ..] = segment.get(1 + 2 * count..).unwrap_or_default() else {
+            return Err(malformed());
+        };
+        if count != header.components.len() || header.subsampled {
+            return Err(Error::unsupported("lossless JPEG with a scan for each component or with subsampling"));
+        }
+        let table = |index: u8| huffman.get(usize::from(index)).cloned().flatten();
+        let mut tables = Vec::new();
+        for (component, quantizer) in components.chunks_exact(2).zip(&header.quantizers) {
+            let (dc, ac) = (component[1] >> 4, component[1] & 15);
+            let dc = table(dc & 3).ok_or_else(|| damaged("a Huffman table is missing"))?;
+            tables.push((dc, table(4 + (ac & 3)), quantization[usize::from(quantizer & 3)]));
+        }
+        let point_transform = u32::from(approximation & 15);
+        if header.lossless && (!(1..=7).contains(&predictor) || point_transform >= header.precision) {
+            return Err(malformed());
+        }
+        Ok(Self { tables, restart_interval, predictor, point_transform })
+    }
+
+    /// T.81 annex H. The first line of a restart interval is predicted from the left alone, as that of the image.
+    fn lossless(&self, entropy: &[u8], header: &JpegHeader) -> Result<Vec<u16>, Error> {
+        let (rows, columns, step) = (header.rows as usize, header.columns as usize, self.tables.len());
+        if self.restart_interval % columns != 0 {
+            return Err(damaged("a restart interval is not a number of whole lines"));
+        }
+        let restart_rows = self.restart_interval / columns;
+        let start = 1i32 << (header.precision - self.point_transform - 1);
+        // T.81 reduces modulo 65536; what exceeds the precision some encoders mean to wrap there.
+        let mask = (1i32 << (header.precision - self.point_transform)) - 1;
+        let mut bits = Bits::new(entropy);
+        let line = columns * step;
+        let mut samples = vec![0u16; rows * line];
+        for row in 0..rows {
+            let first_line = if restart_rows > 0 { row % restart_rows == 0 } else { row == 0 };
+            if first_line && row > 0 {
+                bits.restart(row / restart_rows - 1)?;
+            }
+            let (above, here) = samples.split_at_mut(row * line);
+            let above = &above[above.len().saturating_sub(line)..];
+            let here = &mut here[..line];
+            for at in 0..line {
+                let (dc, ..) = &self.tables[at % step];
+                let difference = bits.difference(dc)?;
+                let left = |samples: &[u16]| i32::from(samples[at - step]);
+                let prediction = match (first_line, at < step) {
+                    (true, true) => start,
+                    (true, false) => left(here),
+                    (false, true) => i32::from(above[at]),
+                    (false, false) => predict(self.predictor, left(here), i32::from(above[at]), left(above)),
+                };
+                let [low, high, ..] = ((prediction + difference) & mask).to_le_bytes();
+                here[at] = u16::from_le_bytes([low, high]);
+            }
+        }
+        if self.point_transform > 0 {
+            samples.iter_mut().for_each(|sample| *sample <<= self.point_transform);
+        }
+        Ok(samples)
+    }
+
+    /// T.81 annex F, one component: blocks row by row, each a unit of the restart interval.
+    fn sequential(&self, entropy: &[u8], header: &JpegHeader) -> Result<Vec<u16>, Error> {
+        let [(dc, Some(ac), Some(quantization))] = self.tables.as_slice() else {
+            return Err(damaged("a table of the scan is missing"));
+        };
+        let (rows, columns) = (header.rows as usize, header.columns as usize);
+        let mut samples = vec![0u16; rows * columns];
+        let mut bits = Bits::new(entropy);
+        let mut previous = 0;
+        let blocks = columns.div_ceil(8);
+        for block in 0..rows.div_ceil(8) * blocks {
+            if self.restart_interval > 0 && block > 0 && block % self.restart_interval == 0 {
+                bits.restart(block / self.restart_interval - 1)?;
+                previous = 0;
+            }
+            let mut coefficients = bits.block(dc, ac, quantization, &mut previous)?;
+            inverse_dct(&mut coefficients, header.precision);
+            let (top, left) = (block / blocks * 8, block % blocks * 8);
+            for (y, line) in coefficients.chunks_exact(8).enumerate().take(rows - top) {
+                let place = (top + y) * columns + left;
+                for (sample, value) in samples[place..].iter_mut().zip(line).take(columns - left) {
+                    let [low, high, ..] = value.to_le_bytes();
+                    *sample = u16::from_le_bytes([low, high]);
+                }
+            }
+        }
+        Ok(samples)
+    }
+}
+
+/// T.81 table H.1.
+fn predict(predictor: u8, left: i32, above: i32, corner: i32) -> i32 {
+    match predictor {
+        1 => left,
+        2 => above,
+        3 => corner,
+        4 => left + above - corner,
+        5 => left + ((above - corner) >> 1),
+        6 => above + ((left - corner) >> 1),
+        _ => (left + above) >> 1,
+    }
+}
+
+/// A Huffman table (T.81 annex C), with the codes of up to [`Self::FAST`] bits looked up at once.
+#[derive(Clone)]
+struct Huffman {
+    /// By the next bits: length of the code, or 0 when it is longer, and symbol.
+    fast: Vec<(u8, u8)>,
+    /// By length: one past the last code, shifted to 16 bits; and what to add to a code for its symbol's index.
+    long: [(u32, i32); 17],
+    symbols: Vec<u8>,
+}
+
+impl Huffman {
+    const FAST: u32 = 9;
+
+    fn new(counts: &[u8], symbols: &[u8]) -> Option<Self> {
+        let mut table = Self { fast: vec![(0, 0); 1 << Self::FAST], long: [(0, 0); 17], symbols: symbols.to_vec() };
+        let (mut code, mut index) = (0u32, 0usize);
+        for (length, count) in (1u32..=16).zip(counts) {
+            let first = code;
+            for _ in 0..*count {
+                let symbol = *symbols.get(index)?;
+                if code >> length != 0 {
+                    return None;
+                }
+                if length <= Self::FAST {
+                    let at = (code << (Self::FAST - length)) as usize;
+                    table.fast[at..at + (1 << (Self::FAST - length))].fill((u8::try_from(length).ok()?, symbol));
+                }
+                (code, index) = (code + 1, index + 1);
+            }
+            let last = i32::try_from(index).ok()? - i32::try_from(code).ok()?;
+            table.long[length as usize] = (if code > first { code << (16 - length) } else { 0 }, last);
+            code <<= 1;
+        }
+        Some(table)
+    }
+}
+
+fn read_huffman(mut segment: &[u8], tables: &mut [Option<Huffman>; 8]) -> Option<()> {
+    while let Some((head, rest)) = segment.split_first() {
+        let counts = rest.get(..16)?;
+        let symbols = counts.iter().map(|count| usize::from(*count)).sum::<usize>();
+        let place = tables.get_mut(usize::from((head >> 4) * 4 + (head & 15)))?;
+        if head & 15 > 3 {
+            return None;
+        }
+        *place = Some(Huffman::new(counts, rest.get(16..16 + symbols)?)?);
+        segment = &rest[16 + symbols..];
+    }
+    Some(())
+}
+
+fn read_quantization(mut segment: &[u8], tables: &mut [Option<[u16; 64]>; 4]) -> Option<()> {
+    while let Some((head, rest)) = segment.split_first() {
+        let width = if head >> 4 == 0 { 1 } else { 2 };
+        let values = rest.get(..64 * width)?;
+        let mut table = [0; 64];
+        for (place, value) in table.iter_mut().zip(values.chunks_exact(width)) {
+            *place = value.iter().fold(0, |number, byte| number << 8 | u16::from(*byte));
+        }
+        *tables.get_mut(usize::from(head & 15))? = Some(table);
+        segment = &rest[64 * width..];
+    }
+    Some(())
+}
+
+/// The entropy-coded data, bit by bit, without the stuffed zeros (T.81 F.1.2.3).
+struct Bits<'a> {
+    data: &'a [u8],
+    at: usize,
+    buffer: u64,
+    /// How many low bits of the buffer are still to come.
+    count: u32,
+}
+
+impl<'a> Bits<'a> {
+    fn new(data: &'a [u8]) -> Self {
+        Self { data, at: 0, buffer: 0, count: 0 }
+    }
+
+    /// Reads on, up to a marker.
+    fn fill(&mut self) {
+        while self.count <= 48 {
+            let (byte, width) = match self.data.get(self.at..) {
+                Some([0xff, 0, ..]) => (0xff, 2),
+                Some([0xff, ..] | []) | None => return,
+                Some([byte, ..]) => (*byte, 1),
+            };
+            self.at += width;
+            self.buffer = self.buffer << 8 | u64::from(byte);
+            self.count += 8;
+        }
+    }
+
+    /// The next bits, zeros after the end.
+    fn peek(&mut self, length: u32) -> u32 {
+        if self.count < length {
+            self.fill();
+        }
+        let bits = if self.count >= length {
+            self.buffer >> (self.count - length)
+        } else {
+            self.buffer << (length - self.count)
+        };
+        #[expect(clippy::cast_possible_truncation)] // at most 16 bits are asked for
+        let bits = bits as u32;
+        bits & ((1 << length) - 1)
+    }
+
+    fn skip(&mut self, length: u32) -> Result<(), Error> {
+        // A scan that was cut short must not pass for a whole image.
+        self.count = self.count.checked_sub(length).ok_or_else(|| damaged("the scan ends before the image is full"))?;
+        Ok(())
+    }
+
+    fn symbol(&mut self, table: &Huffman) -> Result<u8, Error> {
+        let next = self.peek(16);
+        let (length, symbol) = table.fast[(next >> (16 - Huffman::FAST)) as usize];
+        if length > 0 {
+            self.skip(length.into())?;
+            return Ok(symbol);
+        }
+        for length in Huffman::FAST + 1..=16 {
+            let (end, add) = table.long[length as usize];
+            if next < end {
+                self.skip(length)?;
+                let index = i32::try_from(next >> (16 - length)).unwrap_or(-1) + add;
+                let symbol = usize::try_from(index).ok().and_then(|index| table.symbols.get(index));
+                return symbol.copied().ok_or_else(|| damaged("a code is in no Huffman table"));
+            }
+        }
+        Err(damaged("a code is in no Huffman table"))
+    }
+
+    /// RECEIVE and EXTEND (T.81 F.2.2.1).
+    fn signed(&mut self, length: u32) -> Result<i32, Error> {
+        if length == 0 {
+            return Ok(0);
+        }
+        let bits = self.peek(length).cast_signed();
+        self.skip(length)?;
+        Ok(if bits < 1 << (length - 1) { bits - (1 << length) + 1 } else { bits })
+    }
+
+    /// A difference of the lossless process, whose category 16 has no bits (T.81 H.1.2.2).
+    fn difference(&mut self, table: &Huffman) -> Result<i32, Error> {
+        match self.symbol(table)? {
+            16 => Ok(32768),
+            category @ 0..=15 => self.signed(category.into()),
+            _ => Err(damaged("a difference has an impossible category")),
+        }
+    }
+
+    /// The dequantized coefficients of a block, row by row.
+    fn block(
+        &mut self,
+        dc: &Huffman,
+        ac: &Huffman,
+        quantization: &[u16; 64],
+        previous: &mut i32,
+    ) -> Result<[i64; 64], Error> {
+        let mut coefficients = [0; 64];
+        let category = self.symbol(dc)?;
+        if category > 15 {
+            return Err(damaged("a difference has an impossible category"));
+        }
+        *previous = previous.wrapping_add(self.signed(category.into())?);
+        coefficients[0] = i64::from(*previous) * i64::from(quantization[0]);
+        let mut at = 1;
+        while at < 64 {
+            let symbol = self.symbol(ac)?;
+            let (run, category) = (usize::from(symbol >> 4), u32::from(symbol & 15));
+            match (run, category) {
+                (15, 0) => at += 16,
+                (_, 0) => break,
+                _ => {
+                    at += run;
+                    let value = self.signed(category)?;
+                    let place = ZIGZAG.get(at).ok_or_else(|| damaged("a block has too many coefficients"))?;
+                    coefficients[usize::from(*place)] = i64::from(value) * i64::from(quantization[at]);
+                    at += 1;
+                }
+            }
+        }
+        Ok(coefficients)
+    }
+
+    /// Passes the restart marker that is due: RST0 to RST7 in turn.
+    fn restart(&mut self, number: usize) -> Result<(), Error> {
+        self.fill();
+        self.count = 0;
+        while let Some([0xff, 0xff, ..]) = self.data.get(self.at..) {
+            self.at += 1;
+        }
+        match self.data.get(self.at..) {
+            Some([0xff, marker, ..]) if usize::from(*marker) == 0xd0 + number % 8 => {
+                self.at += 2;
+                Ok(())
+            }
+            _ => Err(damaged("a restart marker is not where it is due")),
+        }
+    }
+}
+
+/// By coded order, the place of a coefficient (T.81 figure A.6).
+const ZIGZAG: [u8; 64] = [
+    0, 1, 8, 16, 9, 2, 3, 10, 17, 24, 32, 25, 18, 11, 4, 5, 12, 19, 26, 33, 40, 48, 41, 34, 27, 20, 13, 6, 7, 14, 21, 28,
+    35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23, 30, 37, 44, 51, 58, 59, 52, 45, 38, 31, 39, 46, 53, 60, 61, 54, 47, 55,
+    62, 63,
+];
+
+/// The integer inverse DCT after Loeffler, Ligtenberg and Moschytz with the constants and the rounding of the
+/// Independent JPEG Group's "islow", so that values equal those of other DICOM software. Answers samples.
+fn inverse_dct(block: &mut [i64; 64], precision: u32) {
+    const CONSTANT_BITS: u32 = 13;
+    let extra = if precision > 8 { 1 } else { 2 };
+    for column in 0..8 {
+        let transformed = dct_8(std::array::from_fn(|row| block[row * 8 + column]));
+        for (row, value) in transformed.into_iter().enumerate() {
+            block[row * 8 + column] = descaled(value, CONSTANT_BITS - extra);
+        }
+    }
+    let (middle, highest) = (1i64 << (precision - 1), (1i64 << precision) - 1);
+    for row in block.chunks_exact_mut(8) {
+        let transformed = dct_8(std::array::from_fn(|column| row[column]));
+        for (place, value) in row.iter_mut().zip(transformed) {
+            *place = (descaled(value, CONSTANT_BITS + extra + 3) + middle).clamp(0, highest);
+        }
+    }
+}
+
+fn descaled(value: i64, bits: u32) -> i64 {
+    (value + (1 << (bits - 1))) >> bits
+}
+
+fn dct_8(input: [i64; 8]) -> [i64; 8] {
+    let z1 = (input[2] + input[6]) * 4433;
+    let (even2, even3) = (z1 - input[6] * 15137, z1 + input[2] * 6270);
+    let (even0, even1) = ((input[0] + input[4]) << 13, (input[0] - input[4]) << 13);
+    let (a0, a3, a1, a2) = (even0 + even3, even0 - even3, even1 + even2, even1 - even2);
+    let [_, i1, _, i3, _, i5, _, i7] = input;
+    let z5 = (i7 + i3 + i5 + i1) * 9633;
+    let (z1, z2) = ((i7 + i1) * -7373, (i5 + i3) * -20995);
+    let (z3, z4) = ((i7 + i3) * -16069 + z5, (i5 + i1) * -3196 + z5);
+    let (b0, b1) = (i7 * 2446 + z1 + z3, i5 * 16819 + z2 + z4);
+    let (b2, b3) = (i3 * 25172 + z2 + z3, i1 * 12299 + z1 + z4);
+    [a0 + b3, a1 + b2, a2 + b1, a3 + b0, a3 - b0, a2 - b1, a1 - b2, a0 - b3]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A lossless codestream of 1-bit differences: symbol 0 is code 0, symbol 1 is code 10.
+    fn lossless(rows: u16, columns: u16, restart: u16, predictor: u8, entropy: &[u8]) -> Vec<u8> {
+        let mut data = vec![0xff, 0xd8, 0xff, 0xc3, 0, 11, 8];
+        data.extend(rows.to_be_bytes().into_iter().chain(columns.to_be_bytes()));
+        data.extend([1, 1, 0x11, 0, 0xff, 0xc4, 0, 21, 0, 1, 1]);
+        data.extend([0; 14].into_iter().chain([0, 1]));
+        data.extend([0xff, 0xdd, 0, 4].into_iter().chain(restart.to_be_bytes()));
+        data.extend([0xff, 0xda, 0, 8, 1, 1, 0, predictor, 0, 0]);
+        data.extend(entropy);
+        data.extend([0xff, 0xd9]);
+        data
+    }
+
+    fn decoded(data: &[u8]) -> Result<Cells, Error> {
+        let header = crate::codestream::jpeg_header(CODEC, data)?;
+        assert!(decodes(&header));
+        decode(data, &header)
+    }
+
+    #[test]
+    fn a_restart_interval_begins_anew() {
+        // +1 and +1, each coded 101, on two lines that are an interval each.
+        let data = lossless(2, 2, 2, 1, &[0b1011_0111, 0xff, 0xd0, 0b1011_0111]);
+        assert_eq!(decoded(&data).unwrap(), Cells::Eight(vec![129, 130, 129, 130]));
+        let data = lossless(2, 2, 2, 1, &[0b1011_0111, 0xff, 0xd1, 0b1011_0111]);
+        assert!(decoded(&data).is_err());
+    }
+
+    #[test]
+    fn each_predictor_looks_where_the_standard_says() {
+        // First line 129 130, second line 129 from above; its second sample is its prediction.
+        let due = [129, 130, 129, 130, 129, 130, 129];
+        for (predictor, due) in (1..=7).zip(due) {
+            let data = lossless(2, 2, 0, predictor, &[0b1011_0100]);
+            let Cells::Eight(samples) = decoded(&data).unwrap() else { panic!("8 bits") };
+            assert_eq!((samples[0], samples[1], samples[2]), (129, 130, 129));
+            assert_eq!(samples[3], due, "predictor {predictor}");
+        }
+    }
+
+    #[test]
+    fn a_scan_cut_short_is_an_error() {
+        let data = lossless(8, 8, 0, 1, &[0b1010_1010]);
+        assert!(decoded(&data).is_err());
+    }
+
+    #[test]
+    fn a_constant_block_is_constant() {
+        let mut block = [0; 64];
+        block[0] = 80;
+        inverse_dct(&mut block, 8);
+        assert!(block.iter().all(|sample| *sample == 138));
+    }
+}

@@ -1,2 +1,57 @@
-//! 
-fn main() {}
+//! `preread`: the daemon and the command line.
+
+mod admin;
+mod cli;
+mod clock;
+mod commands;
+mod config;
+mod deliver;
+mod logs;
+mod models;
+mod pipeline;
+mod receive;
+mod route;
+mod serve;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser;
+
+use cli::{Cli, Command, ConfigCommand, Model, Report, Route};
+use commands::UsageError;
+
+fn main() -> ExitCode {
+    // Usage errors end here, with clap's own message and exit code 2.
+    match run(Cli::parse().command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("preread: {error:#}");
+            if error.is::<UsageError>() { ExitCode::from(2) } else { ExitCode::FAILURE }
+        }
+    }
+}
+
+fn run(command: Command) -> Result<ExitCode> {
+    if let Command::Serve(arguments) = command {
+        let config = commands::load_config(&arguments.config)?;
+        logs::start(&config.log)?;
+        // What stops the daemon must stand in its log too, where the operator looks.
+        return serve::run(config).map(|()| ExitCode::SUCCESS).inspect_err(|error| tracing::error!("{error:#}"));
+    }
+    logs::start_for_command();
+    match command {
+        Command::Serve(_) => Ok(ExitCode::SUCCESS),
+        Command::Read(arguments) => commands::read::run(&arguments),
+        Command::Model(Model::Run(arguments)) => commands::model::run(&arguments),
+        Command::Model(Model::Check { dir, json }) => commands::model::check(&dir, json),
+        Command::Pixels(arguments) => commands::pixels::run(&arguments),
+        Command::Route(Route::Explain { paths, config }) => commands::route::explain(&paths, &config.config),
+        Command::Queue(arguments) => commands::queue::run(&arguments),
+        Command::Report(Report::Validate { files }) => commands::report::validate(&files),
+        Command::Send(arguments) => commands::network::send(&arguments),
+        Command::Echo { to, calling } => commands::network::echo(&to, &calling),
+        Command::Config(ConfigCommand::Check(arguments)) => commands::config::check(&arguments.config),
+        Command::Config(ConfigCommand::Example) => commands::config::example(),
+    }
+}

@@ -59,8 +59,19 @@ pub struct Lineage {
     pub next_version: i64,
     /// Digest of the inputs of the newest report.
     pub inputs_digest: Option<String>,
-    /// SOP Class and SOP Instance UID of the newest report's text SR.
-    pub predecessor: Option<[String; 2]>,
+    /// The newest report's text SR.
+    pub predecessor: Option<Predecessor>,
+}
+
+/// An object that a new report replaces.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Predecessor {
+    /// SOP Class UID.
+    pub sop_class_uid: String,
+    /// SOP Instance UID.
+    pub sop_instance_uid: String,
+    /// Series Instance UID.
+    pub series_instance_uid: String,
 }
 
 /// An object that is due at a destination.
@@ -96,9 +107,16 @@ impl Spool {
             };
             let predecessor = connection
                 .query_row(
-                    "SELECT sop_class_uid, sop_instance_uid FROM object WHERE report_id = ?1 AND kind = 'text-sr'",
+                    "SELECT sop_class_uid, sop_instance_uid, series_instance_uid FROM object
+                     WHERE report_id = ?1 AND kind = 'text-sr'",
                     [report],
-                    |row| Ok([row.get(0)?, row.get(1)?]),
+                    |row| {
+                        Ok(Predecessor {
+                            sop_class_uid: row.get(0)?,
+                            sop_instance_uid: row.get(1)?,
+                            series_instance_uid: row.get(2)?,
+                        })
+                    },
                 )
                 .optional()?;
             Ok(Lineage { next_version: version + 1, inputs_digest: Some(inputs_digest), predecessor })

@@ -145,7 +145,7 @@ async fn a_report_is_delivered_once_and_our_own_object_coming_back_starts_nothin
     assert_eq!(state(&spool, "1.2.3"), "delivered");
     let lineage = spool.lineage(claimed.study).unwrap();
     assert_eq!((lineage.next_version, lineage.inputs_digest.as_deref()), (2, Some("a")));
-    assert_eq!(lineage.predecessor.unwrap()[1], "1.2.9");
+    assert_eq!(lineage.predecessor.unwrap().sop_instance_uid, "1.2.9");
 }
 
 #[tokio::test]

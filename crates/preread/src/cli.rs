@@ -1,0 +1,213 @@
+//! The command line, as typed arguments.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Reads an imaging study before the radiologist does, and stores a draft report back as DICOM SR.
+#[derive(Parser)]
+#[command(name = "preread", version, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Run the daemon: receive studies, read them, send the reports.
+    Serve(ConfigArgument),
+    /// Read files or folders without a network; writes report.json, the SR and a heat map.
+    Read(Read),
+    /// Run a model alone, or look at one.
+    #[command(subcommand)]
+    Model(Model),
+    /// Show what is made of the pixels of a DICOM file.
+    Pixels(Pixels),
+    /// Say for each rule whether it takes an image, and why not.
+    #[command(subcommand)]
+    Route(Route),
+    /// See and steer the studies in the spool.
+    Queue(Queue),
+    /// Check a report.
+    #[command(subcommand)]
+    Report(Report),
+    /// Send DICOM files to a destination (C-STORE).
+    Send(Send),
+    /// Ask a destination whether it is there (C-ECHO).
+    Echo {
+        /// The destination: AE@host:port.
+        #[arg(value_name = "AE@HOST:PORT")]
+        to: String,
+        /// Our own AE title.
+        #[arg(long, value_name = "AE", default_value = dimse::Destination::CALLING_AE_TITLE)]
+        calling: String,
+    },
+    /// Check a configuration, or print the example.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+#[derive(Args)]
+pub(crate) struct ConfigArgument {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE", default_value = crate::config::DEFAULT_PATH)]
+    pub(crate) config: PathBuf,
+}
+
+#[derive(Args)]
+pub(crate) struct Read {
+    /// DICOM files, or folders of them.
+    #[arg(required = true, value_name = "PATH")]
+    pub(crate) paths: Vec<PathBuf>,
+    /// A model folder, instead of the configuration's rules; without either, the demonstration model.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) model: Option<PathBuf>,
+    /// The configuration whose rules and models to use.
+    #[arg(long, value_name = "FILE", conflicts_with = "model")]
+    pub(crate) config: Option<PathBuf>,
+    /// Where to write; a folder for each study when there are several.
+    #[arg(long, value_name = "DIR", default_value = "preread-out")]
+    pub(crate) out: PathBuf,
+    /// Print one JSON document on standard output.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Model {
+    /// Run a model on images.
+    Run(Box<ModelRun>),
+    /// Say what a model folder holds, what it lacks, and whether it runs.
+    Check {
+        /// The model folder.
+        dir: PathBuf,
+        /// Print one JSON document on standard output.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct ModelRun {
+    /// The model folder.
+    pub(crate) dir: PathBuf,
+    /// An image: PNG, JPEG or DICOM.
+    #[arg(long = "image", value_name = "FILE", required = true, num_args = 1..)]
+    pub(crate) images: Vec<PathBuf>,
+    /// The prompt; for an encoder-decoder model, how the decoder's text begins.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) prompt: Option<String>,
+    /// Generation options by their Hugging Face names, such as {"max_length": 40}.
+    #[arg(long = "gen", value_name = "JSON", value_parser = json)]
+    pub(crate) generation: Option<serde_json::Value>,
+    /// Image processor options by their Hugging Face names.
+    #[arg(long, value_name = "JSON", value_parser = json)]
+    pub(crate) processor: Option<serde_json::Value>,
+    /// Print one JSON document on standard output.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Pixels {
+    /// The DICOM file.
+    pub(crate) file: PathBuf,
+    /// The frame, counted from 1.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) frame: u32,
+    /// Write the frame as it is displayed.
+    #[arg(long, value_name = "FILE.png")]
+    pub(crate) out: Option<PathBuf>,
+    /// Print one JSON document on standard output.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Route {
+    /// Say for each rule whether it takes an image.
+    Explain {
+        /// DICOM files, or folders of them.
+        #[arg(required = true, value_name = "PATH")]
+        paths: Vec<PathBuf>,
+        #[command(flatten)]
+        config: ConfigArgument,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct Queue {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgument,
+    #[command(subcommand)]
+    pub(crate) command: QueueCommand,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum QueueCommand {
+    /// List the studies, the newest first.
+    Ls {
+        /// Print one JSON document on standard output.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show a study: its instances, reports and deliveries.
+    Show {
+        /// Its number, or its Study Instance UID.
+        id: String,
+        /// Print one JSON document on standard output.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Read a held or skipped study again, or send its report again.
+    Retry {
+        /// Its number, or its Study Instance UID.
+        id: String,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Report {
+    /// Check SR files as we check our own before they leave.
+    Validate {
+        /// SR files.
+        #[arg(required = true, value_name = "FILE.dcm")]
+        files: Vec<PathBuf>,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct Send {
+    /// DICOM files, or folders of them.
+    #[arg(required = true, value_name = "PATH")]
+    pub(crate) paths: Vec<PathBuf>,
+    /// The destination: AE@host:port.
+    #[arg(long, value_name = "AE@HOST:PORT")]
+    pub(crate) to: String,
+    /// Our own AE title.
+    #[arg(long, value_name = "AE", default_value = dimse::Destination::CALLING_AE_TITLE)]
+    pub(crate) calling: String,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Check a configuration and everything that it names.
+    Check(ConfigArgument),
+    /// Print a configuration with every key explained.
+    Example,
+}
+
+fn json(text: &str) -> Result<serde_json::Value, String> {
+    let value: serde_json::Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    if value.is_object() { Ok(value) } else { Err("an object is wanted, such as {\"max_length\": 40}".to_owned()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

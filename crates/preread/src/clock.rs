@@ -1,0 +1,19 @@
+//! The one place that asks what time it is.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use jiff::tz::TimeZone;
+use report::ContentTime;
+
+/// Milliseconds since 1970 UTC, as the spool counts.
+pub(crate) fn now() -> spool::Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// The local date and time of a moment, which is what DICOM's DA and TM mean (PS3.5 6.2).
+pub(crate) fn content_time(at: spool::Timestamp) -> ContentTime {
+    let local = jiff::Timestamp::from_millisecond(at).map(|at| at.to_zoned(TimeZone::system()));
+    let written = local.ok().and_then(|local| local.strftime("%Y%m%d%H%M%S").to_string().parse().ok());
+    written.unwrap_or_else(|| ContentTime::from_unix_utc(u64::try_from(at / 1000).unwrap_or(0)))
+}

@@ -1,0 +1,67 @@
+//! What each command does. Results go to standard output, everything else to standard error.
+
+pub(crate) mod config;
+pub(crate) mod model;
+pub(crate) mod network;
+pub(crate) mod pixels;
+pub(crate) mod queue;
+pub(crate) mod read;
+pub(crate) mod report;
+pub(crate) mod route;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+
+use crate::config::Config;
+
+/// A mistake in the arguments or the configuration: exit code 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct UsageError(String);
+
+pub(crate) fn usage(error: impl std::fmt::Display) -> anyhow::Error {
+    UsageError(error.to_string()).into()
+}
+
+pub(crate) fn load_config(path: &Path) -> Result<Config> {
+    Config::load(path).map_err(|error| usage(format!("{error:#}")))
+}
+
+/// One JSON document on standard output.
+pub(crate) fn print_json(value: &impl Serialize) -> Result<()> {
+    println!("{}", serde_json::to_string_pretty(value)?);
+    Ok(())
+}
+
+/// The files named, and every file below the folders named, in order of their paths.
+pub(crate) fn files_of(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for path in paths {
+        let mut folders = Vec::new();
+        if path.is_dir() {
+            folders.push(path.clone());
+        } else {
+            files.push(path.clone());
+        }
+        let mut found = Vec::new();
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
+                let path = entry?.path();
+                // A link may lead round in a circle.
+                if path.is_dir() && !path.is_symlink() {
+                    folders.push(path);
+                } else if path.is_file() {
+                    found.push(path);
+                }
+            }
+        }
+        found.sort();
+        files.extend(found);
+    }
+    Ok(files)
+}

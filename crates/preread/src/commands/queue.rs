@@ -1,0 +1,66 @@
+use std::process::ExitCode;
+
+use anyhow::Result;
+use spool::{Spool, StudyDetail, StudyView};
+
+use crate::{
+    cli::{Queue, QueueCommand},
+    clock,
+};
+
+/// Looks at the spool beside a running daemon, and steers it.
+pub(crate) fn run(arguments: &Queue) -> Result<ExitCode> {
+    let config = super::load_config(&arguments.config.config)?;
+    let spool = Spool::open_beside(&config.spool.dir)?;
+    match &arguments.command {
+        QueueCommand::Ls { json: true } => super::print_json(&spool.studies()?)?,
+        QueueCommand::Ls { json: false } => list(&spool.studies()?),
+        QueueCommand::Show { id, json: true } => super::print_json(&spool.study(id)?)?,
+        QueueCommand::Show { id, json: false } => show(&spool.study(id)?),
+        QueueCommand::Retry { id } => {
+            let study = spool.study(id)?.study.id;
+            let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+            let state = runtime.block_on(spool.retry(study, clock::now()))?;
+            println!("study {study} is {state} again");
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn list(studies: &[StudyView]) {
+    println!("{:>6}  {:<10} {:>9}  {:<24} study, reason", "id", "state", "instances", "rule");
+    for study in studies {
+        println!(
+            "{:>6}  {:<10} {:>9}  {:<24} {}{}",
+            study.id,
+            study.state,
+            study.instances.unwrap_or(0),
+            study.rule.as_deref().unwrap_or("-"),
+            study.study_instance_uid,
+            study.reason.as_ref().map(|reason| format!("  {reason}")).unwrap_or_default()
+        );
+    }
+}
+
+fn show(detail: &StudyDetail) {
+    println!("study {} {}", detail.study.id, detail.study.study_instance_uid);
+    println!("  state {}", detail.study.state);
+    if let Some(reason) = &detail.study.reason {
+        println!("  reason {reason}");
+    }
+    for instance in &detail.instances {
+        println!("  instance {} {}", instance.sop_instance_uid, instance.path.display());
+    }
+    for conflict in &detail.quarantined {
+        println!("  quarantined {} {}", conflict.sop_instance_uid, conflict.path.display());
+    }
+    for object in &detail.reports {
+        println!("  report version {} {} {}", object.version, object.kind, object.path.display());
+        for destination in &object.delivered_to {
+            println!("    delivered to {destination}");
+        }
+        for (destination, error) in &object.pending {
+            println!("    not yet at {destination}{}", error.as_ref().map(|it| format!(": {it}")).unwrap_or_default());
+        }
+    }
+}

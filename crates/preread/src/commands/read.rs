@@ -1,0 +1,174 @@
+use std::{
+    collections::BTreeMap,
+    env, fs,
+    io::{IsTerminal, stderr},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::{Context, Result, bail};
+use dataset::{Header, Limits, Uid, part10::Meta};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::{
+    cli::Read,
+    clock,
+    config::Study as StudySection,
+    models::Models,
+    pipeline::{DeviceIdentity, End, Pipeline, Reading, Study, StudyInstance, hex},
+    route::Rule,
+};
+
+/// Reads files as the daemon reads a study, and writes what it would have sent.
+pub(crate) fn run(arguments: &Read) -> Result<ExitCode> {
+    let pipeline = pipeline(arguments)?;
+    let (studies, unreadable) = by_study(&super::files_of(&arguments.paths)?);
+    for (path, error) in &unreadable {
+        eprintln!("{}: {error}", path.display());
+    }
+    if studies.is_empty() {
+        bail!("no DICOM instance among the {} files", unreadable.len());
+    }
+    let progress = progress(studies.len() as u64);
+    let several = studies.len() > 1;
+    let (mut results, mut all_read) = (Vec::new(), unreadable.is_empty() || several);
+    for (number, (uid, files)) in (1..).zip(&studies) {
+        progress.set_message(format!("study {number}"));
+        let folder = if several { arguments.out.join(format!("study-{number}")) } else { arguments.out.clone() };
+        let study = study(files)?;
+        match pipeline.read(&study) {
+            Ok(reading) => {
+                let written = write(&folder, &reading)?;
+                if !arguments.json {
+                    progress.suspend(|| println!("{}\nwritten to {}\n", reading.text, folder.display()));
+                }
+                let mut result = serde_json::to_value(&reading.json)?;
+                result["state"] = json!("written");
+                result["rule"] = json!(reading.rule.name);
+                result["files"] = json!(written);
+                results.push(result);
+            }
+            Err(end) => {
+                all_read = false;
+                let (state, reason) = said(&end);
+                progress.suspend(|| eprintln!("study {number}: {state}: {reason}"));
+                results.push(json!({ "study_instance_uid": uid, "state": state, "reason": reason }));
+            }
+        }
+        progress.inc(1);
+    }
+    progress.finish_and_clear();
+    if arguments.json {
+        let unreadable: Vec<Value> =
+            unreadable.iter().map(|(path, error)| json!({ "path": path, "error": error })).collect();
+        super::print_json(&json!({ "studies": results, "unreadable": unreadable }))?;
+    }
+    Ok(if all_read { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn said(end: &End) -> (&'static str, String) {
+    match end {
+        End::Held { reason, .. } => ("held", reason.clone()),
+        End::Skipped { reason } => ("skipped", reason.clone()),
+        End::Unchanged => ("unchanged", "its report stands".to_owned()),
+        End::Stopped => ("stopped", "the reading was cancelled".to_owned()),
+    }
+}
+
+fn pipeline(arguments: &Read) -> Result<Pipeline> {
+    let device = |uid, serial_number| DeviceIdentity { uid, serial_number };
+    let command_line = || Uid::derive(&[b"preread device", b"command line"]);
+    if let Some(path) = &arguments.config {
+        let config = super::load_config(path)?;
+        let folders = config.models.iter().map(|model| (model.name.as_str(), model.path.as_path()));
+        return Ok(Pipeline {
+            models: Models::open(folders, config.runtime.library.as_deref(), config.runtime.threads)?,
+            rules: config.rules,
+            limits: Limits::default(),
+            deadline: config.study.deadline,
+            device: device(config.device.uid.unwrap_or_else(command_line), config.device.serial_number),
+        });
+    }
+    let folder = match &arguments.model {
+        Some(folder) => folder.clone(),
+        None => demonstration_model()?,
+    };
+    const NAME: &str = "command line";
+    Ok(Pipeline {
+        models: Models::open([(NAME, folder.as_path())].into_iter(), None, 0)?,
+        rules: vec![Rule::everything(NAME.to_owned())?],
+        limits: Limits::default(),
+        deadline: StudySection::default().deadline,
+        device: device(command_line(), "1".to_owned()),
+    })
+}
+
+/// The model that comes with preread: of the package, or of the checkout that the binary was built in.
+fn demonstration_model() -> Result<PathBuf> {
+    const MODEL: &str = "models/phantom-cxr";
+    let binary = env::current_exe().ok();
+    let checkout = binary.as_deref().and_then(|binary| binary.ancestors().nth(3)).map(|root| root.join(MODEL));
+    let places = [Some(PathBuf::from(MODEL)), checkout, Some(Path::new("/usr/share/preread").join(MODEL))];
+    let found = places.into_iter().flatten().find(|place| place.is_dir());
+    found.context("the demonstration model is not here; name a model folder with --model")
+}
+
+type Studies = BTreeMap<Uid, Vec<PathBuf>>;
+
+/// The files of each study, and those that are no instances.
+fn by_study(files: &[PathBuf]) -> (Studies, Vec<(PathBuf, String)>) {
+    let (mut studies, mut unreadable) = (Studies::new(), Vec::new());
+    for path in files {
+        let header = Header::open(path, &Limits::default());
+        match header.and_then(|header| header.require_identity().map(|()| header)) {
+            Ok(header) => studies.entry(header.study_instance_uid).or_default().push(path.clone()),
+            Err(error) => unreadable.push((path.clone(), error.to_string())),
+        }
+    }
+    (studies, unreadable)
+}
+
+fn study(files: &[PathBuf]) -> Result<Study> {
+    let instance = |path: &PathBuf| -> Result<StudyInstance> {
+        let bytes = fs::read(path).with_context(|| path.display().to_string())?;
+        let (_, data_set_at) = Meta::parse(&bytes)?;
+        let sha256 = hex(Sha256::digest(&bytes[data_set_at..]));
+        Ok(StudyInstance { path: path.clone(), source: "command line".to_owned(), sha256 })
+    };
+    Ok(Study {
+        instances: files.iter().map(instance).collect::<Result<_>>()?,
+        version: 1,
+        reported_inputs: None,
+        predecessor: None,
+        content_time: clock::content_time(clock::now()),
+    })
+}
+
+fn write(folder: &Path, reading: &Reading<'_>) -> Result<Vec<PathBuf>> {
+    fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+    let json = serde_json::to_vec_pretty(&reading.json)?;
+    let files = [
+        ("report.json", Some(json.as_slice())),
+        ("text-sr.dcm", Some(reading.text_sr.file.as_slice())),
+        ("heatmap.png", reading.heatmap.as_deref()),
+    ];
+    let mut written = Vec::new();
+    for (name, bytes) in files {
+        let Some(bytes) = bytes else { continue };
+        let path = folder.join(name);
+        fs::write(&path, bytes).with_context(|| path.display().to_string())?;
+        written.push(path);
+    }
+    Ok(written)
+}
+
+/// A bar on a terminal, nothing elsewhere.
+fn progress(studies: u64) -> ProgressBar {
+    if !stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} {msg}");
+    ProgressBar::new(studies).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}

@@ -1,0 +1,35 @@
+//! Logs: human on a terminal, journald under systemd, JSON elsewhere.
+
+use std::io::{IsTerminal, stderr};
+
+use anyhow::{Context, Result};
+use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
+
+use crate::config::{Log, LogFormat};
+
+/// Starts logging for the daemon.
+pub(crate) fn start(log: &Log) -> Result<()> {
+    let filter = EnvFilter::try_new(&log.level).with_context(|| format!("log.level = \"{}\"", log.level))?;
+    let format = match log.format {
+        // systemd sets JOURNAL_STREAM for what it connects to the journal.
+        LogFormat::Auto if std::env::var_os("JOURNAL_STREAM").is_some() => LogFormat::Journald,
+        LogFormat::Auto if stderr().is_terminal() => LogFormat::Human,
+        LogFormat::Auto => LogFormat::Json,
+        named => named,
+    };
+    let layer = match format {
+        LogFormat::Journald => tracing_journald::layer().context("journald cannot be reached")?.boxed(),
+        LogFormat::Json => tracing_subscriber::fmt::layer().json().with_writer(stderr).boxed(),
+        LogFormat::Human | LogFormat::Auto => {
+            tracing_subscriber::fmt::layer().with_writer(stderr).with_ansi(stderr().is_terminal()).boxed()
+        }
+    };
+    tracing_subscriber::registry().with(layer.with_filter(filter)).init();
+    Ok(())
+}
+
+/// Starts logging for a command: warnings only, to a person.
+pub(crate) fn start_for_command() {
+    let layer = tracing_subscriber::fmt::layer().with_writer(stderr).with_ansi(stderr().is_terminal()).without_time();
+    tracing_subscriber::registry().with(layer.with_filter(EnvFilter::new("warn"))).init();
+}

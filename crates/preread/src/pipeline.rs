@@ -1,0 +1,428 @@
+//! The way of a study, from what was received to a written report. What is between crates is converted here and nowhere
+//! else: received → settled → routed → rendered → inferred → checked → written → delivered; or held, with a reason that a
+//! person can act on; or skipped, with the rule that said so; or unchanged, when there is a report of the same inputs.
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use anyhow::Result;
+use dataset::{Header, Instance, Limits, Uid};
+use pixel::Rendered;
+use report::{
+    Completion, ContentTime, Document, Draft, EvidenceItem, ModelText, Objection, Provenance, Report, Severity, Source,
+    StudyFacts, TokenEvidence,
+};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use crate::{
+    models::Models,
+    route::{self, Facts, Rule},
+};
+
+/// Everything that reading a study needs, the same for the daemon and for `preread read`.
+pub(crate) struct Pipeline {
+    pub(crate) rules: Vec<Rule>,
+    pub(crate) models: Models,
+    pub(crate) limits: Limits,
+    pub(crate) deadline: Duration,
+    pub(crate) device: DeviceIdentity,
+}
+
+/// Who says it: the same in every report of an installation.
+pub(crate) struct DeviceIdentity {
+    pub(crate) uid: Uid,
+    pub(crate) serial_number: String,
+}
+
+/// A settled study.
+pub(crate) struct Study {
+    pub(crate) instances: Vec<StudyInstance>,
+    /// The version that a report of it will have, from 1.
+    pub(crate) version: u32,
+    /// Digest of the inputs of its newest report.
+    pub(crate) reported_inputs: Option<String>,
+    /// Its newest report, which a new one replaces.
+    pub(crate) predecessor: Option<EvidenceItem>,
+    /// When reading began.
+    pub(crate) content_time: ContentTime,
+}
+
+/// One instance of it.
+pub(crate) struct StudyInstance {
+    pub(crate) path: PathBuf,
+    pub(crate) source: String,
+    /// SHA-256 of the data set.
+    pub(crate) sha256: String,
+}
+
+/// Why a study has no new report.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// A person must look. `what` is for the log, `reason` for the person: it may speak of findings.
+    Held { what: &'static str, reason: String, rule: Option<String> },
+    /// It is not to be read.
+    Skipped { reason: String },
+    /// Its report stands: the same inputs, model and rule.
+    Unchanged,
+    /// The daemon stops; the study will be read after the next start.
+    Stopped,
+}
+
+fn held(what: &'static str, reason: String, rule: &Rule) -> End {
+    End::Held { what, reason, rule: Some(rule.name.clone()) }
+}
+
+/// A written report.
+pub(crate) struct Reading<'a> {
+    pub(crate) rule: &'a Rule,
+    pub(crate) inputs_digest: String,
+    pub(crate) text_sr: Document,
+    pub(crate) heatmap: Option<Vec<u8>>,
+    pub(crate) json: ReadingJson,
+    /// The report for a terminal.
+    pub(crate) text: String,
+}
+
+/// `report.json`: the report, what it was made from, and how long each step took.
+#[derive(Serialize)]
+pub(crate) struct ReadingJson {
+    #[serde(flatten)]
+    report: Report,
+    /// What the model wrote, before it was interpreted.
+    model_text: String,
+    images: ImagesJson,
+    pub(crate) timings_ms: BTreeMap<&'static str, f64>,
+}
+
+/// Which instances were looked at, and why the others were not.
+#[derive(Serialize)]
+struct ImagesJson {
+    read: Vec<Uid>,
+    left_out: Vec<LeftOut>,
+}
+
+#[derive(Serialize, Clone)]
+struct LeftOut {
+    sop_instance_uid: Uid,
+    reason: String,
+}
+
+struct Opened<'a> {
+    study: &'a Study,
+    /// The images that could be read, in reading order, each with the instance that it is.
+    images: Vec<(Header, &'a StudyInstance)>,
+    left_out: Vec<LeftOut>,
+}
+
+struct Routed<'a> {
+    opened: Opened<'a>,
+    rule: &'a Rule,
+}
+
+struct Pictured<'a> {
+    routed: Routed<'a>,
+    instance: Instance,
+    evidence: EvidenceItem,
+    inputs_digest: String,
+    picture: Rendered,
+}
+
+struct Inferred<'a> {
+    rendered: Pictured<'a>,
+    answer: infer::Answer,
+    text: String,
+}
+
+struct Checked<'a> {
+    inferred: Inferred<'a>,
+    draft: Draft,
+    objections: Vec<Objection>,
+}
+
+impl Pipeline {
+    /// Reads a settled study.
+    pub(crate) fn read<'a>(&'a self, study: &'a Study) -> Result<Reading<'a>, End> {
+        let mut clock = Clock::start();
+        let opened = self.open(study)?;
+        clock.lap("open");
+        let routed = self.route(opened)?;
+        clock.lap("route");
+        let rendered = self.render(routed)?;
+        clock.lap("render");
+        let inferred = self.infer(rendered)?;
+        clock.lap("infer");
+        let checked = self.check(inferred)?;
+        clock.lap("check");
+        self.write(checked, clock)
+    }
+
+    /// Headers of every instance, and which of them are images to read.
+    fn open<'a>(&self, study: &'a Study) -> Result<Opened<'a>, End> {
+        let mut headers = Vec::with_capacity(study.instances.len());
+        for instance in &study.instances {
+            match Header::open(&instance.path, &self.limits) {
+                Ok(header) => headers.push((header, instance)),
+                Err(error) => {
+                    let reason = format!("{} cannot be read back: {error}", instance.path.display());
+                    return Err(End::Held { what: "an instance cannot be read back", reason, rule: None });
+                }
+            }
+        }
+        let selection = pixel::choose(&headers.iter().map(|(header, _)| header).collect::<Vec<_>>());
+        let left_out = |(index, reason): &(usize, pixel::Reason)| LeftOut {
+            sop_instance_uid: headers[*index].0.sop_instance_uid.clone(),
+            reason: reason.to_string(),
+        };
+        let left_out: Vec<LeftOut> = selection.skipped.iter().map(left_out).collect();
+        if selection.chosen.is_empty() {
+            let reason = format!("no image to read: {}", count_reasons(&left_out));
+            return Err(End::Held { what: "no image to read", reason, rule: None });
+        }
+        let mut headers: Vec<Option<_>> = headers.into_iter().map(Some).collect();
+        let images = selection.chosen.iter().filter_map(|index| headers[*index].take()).collect();
+        Ok(Opened { study, images, left_out })
+    }
+
+    /// The rule, and of the images those that it takes.
+    fn route<'a>(&'a self, mut opened: Opened<'a>) -> Result<Routed<'a>, End> {
+        let facts: Vec<Facts> =
+            opened.images.iter().map(|(header, instance)| Facts::of(header, &instance.source)).collect();
+        let chosen = route::choose(&self.rules, &facts).map_err(|error| End::Held {
+            what: "a rule failed",
+            reason: format!("{error:#}"),
+            rule: None,
+        })?;
+        let Some((rule, taken)) = chosen else {
+            return Err(End::Skipped { reason: format!("no rule takes any of its {} images", facts.len()) });
+        };
+        let mut images: Vec<Option<_>> = opened.images.into_iter().map(Some).collect();
+        opened.images = taken.iter().filter_map(|index| images[*index].take()).collect();
+        for (header, _) in images.into_iter().flatten() {
+            let reason = format!("rule \"{}\" does not take it", rule.name);
+            opened.left_out.push(LeftOut { sop_instance_uid: header.sop_instance_uid, reason });
+        }
+        Ok(Routed { opened, rule })
+    }
+
+    /// The picture that the model sees: of the views that its manifest names when there is one, else the first.
+    fn render<'a>(&'a self, mut routed: Routed<'a>) -> Result<Pictured<'a>, End> {
+        let rule = routed.rule;
+        let bundle = self.models.bundle(&rule.model);
+        let views = bundle.map_or(&[][..], |bundle| &bundle.manifest.view);
+        let is_wanted = |header: &Header| {
+            let view = header.text(dataset::tags::VIEW_POSITION).unwrap_or_default();
+            views.iter().any(|wanted| wanted.eq_ignore_ascii_case(&view))
+        };
+        // Stable: among equals the reading order stays.
+        routed.opened.images.sort_by_key(|(header, _)| !is_wanted(header));
+
+        let mut failures = Vec::new();
+        let images = std::mem::take(&mut routed.opened.images);
+        let mut found = None;
+        for (header, instance) in images {
+            if found.is_some() {
+                let reason = "the model reads one image of a study".to_owned();
+                routed.opened.left_out.push(LeftOut { sop_instance_uid: header.sop_instance_uid, reason });
+                continue;
+            }
+            let inputs_digest = inputs_digest(&header, instance, bundle.map_or("", |bundle| &bundle.digest), rule);
+            if routed.opened.study.reported_inputs.as_ref() == Some(&inputs_digest) {
+                return Err(End::Unchanged);
+            }
+            match self.picture(instance) {
+                Ok((opened, picture)) => found = Some((opened, picture, inputs_digest, instance)),
+                Err(reason) => {
+                    failures.push(reason.clone());
+                    routed.opened.left_out.push(LeftOut { sop_instance_uid: header.sop_instance_uid, reason });
+                }
+            }
+        }
+        let Some((instance, picture, inputs_digest, from)) = found else {
+            return Err(held("no image can be decoded", format!("no image can be read: {}", failures.join("; ")), rule));
+        };
+        let evidence = EvidenceItem {
+            series_instance_uid: instance.header.series_instance_uid.clone(),
+            sop_class_uid: instance.header.sop_class_uid.clone(),
+            sop_instance_uid: instance.header.sop_instance_uid.clone(),
+            sha256: from.sha256.clone(),
+        };
+        Ok(Pictured { routed, instance, evidence, inputs_digest, picture })
+    }
+
+    fn picture(&self, instance: &StudyInstance) -> Result<(Instance, Rendered), String> {
+        let opened = Instance::open(&instance.path, &self.limits).map_err(|error| error.to_string())?;
+        let options = pixel::RenderOptions::default();
+        let picture =
+            pixel::render(&opened, 0, &options, &pixel::Limits::default()).map_err(|error| error.to_string())?;
+        Ok((opened, picture))
+    }
+
+    /// The model's answer.
+    fn infer<'a>(&self, mut rendered: Pictured<'a>) -> Result<Inferred<'a>, End> {
+        let rule = rendered.routed.rule;
+        let rgb = std::mem::take(&mut rendered.picture.rgb);
+        let failed = |reason: String| held("the model failed", format!("model \"{}\": {reason}", rule.model), rule);
+        let dispatcher = self.models.dispatcher(&rule.model).map_err(|error| failed(format!("{error:#}")))?;
+        let image = infer::Image::new(rendered.picture.width, rendered.picture.height, rgb.clone());
+        let request =
+            infer::Request { images: vec![image.map_err(|error| failed(error.to_string()))?], ..Default::default() };
+        let answer = dispatcher
+            .submit(request, Some(Instant::now() + self.deadline))
+            .and_then(infer::Ticket::wait)
+            .map_err(|error| match error {
+                infer::Error::Cancelled => End::Stopped,
+                error => failed(error.to_string()),
+            })?;
+        rendered.picture.rgb = rgb;
+        let text = answer.text.clone();
+        Ok(Inferred { rendered, answer, text })
+    }
+
+    /// The draft that the text amounts to, and what speaks against it.
+    fn check<'a>(&self, inferred: Inferred<'a>) -> Result<Checked<'a>, End> {
+        let answer = &inferred.answer;
+        let maps = answer.attention.as_ref();
+        let tokens = answer.tokens.iter().enumerate().map(|(index, token)| TokenEvidence {
+            range: token.text.clone(),
+            logprob: token.logprob,
+            attention: maps.and_then(|attention| attention.per_token.get(index).cloned()),
+        });
+        let grid = maps.map(|attention| (attention.rows, attention.cols));
+        let draft = report::parse(&ModelText { text: &inferred.text, tokens: tokens.collect(), grid });
+        let objections = report::check(&draft, &StudyFacts::of([&inferred.rendered.instance.header]));
+        let against: Vec<&str> = objections
+            .iter()
+            .filter(|objection| objection.severity == Severity::Hold)
+            .map(|objection| objection.sentence.as_str())
+            .collect();
+        if !against.is_empty() {
+            let rule = inferred.rendered.routed.rule;
+            return Err(held("the draft contradicts itself", format!("the draft is not sent: {}", against.join("; ")), rule));
+        }
+        Ok(Checked { inferred, draft, objections })
+    }
+
+    /// The objects, each past our own IOD and template checks (promise 7).
+    fn write<'a>(&self, checked: Checked<'a>, mut clock: Clock) -> Result<Reading<'a>, End> {
+        let Checked { inferred: Inferred { rendered, answer, text: model_text }, draft, objections } = checked;
+        let Pictured { routed: Routed { opened, rule }, instance, evidence, inputs_digest, picture } = rendered;
+        let not_written = |error: report::Error| held("the report cannot be written", error.to_string(), rule);
+
+        let provenance = self.provenance(rule, opened.study, &answer);
+        let source = Source {
+            representative: &instance,
+            evidence: vec![evidence.clone()],
+            predecessor: opened.study.predecessor.clone(),
+        };
+        let options = report::sr::Options { completion: completion(&opened.left_out), ..Default::default() };
+        let text_sr = report::sr::text_report(&draft, &source, &provenance, &options).map_err(not_written)?;
+        let violations = report::validate(&text_sr.file);
+        if report::must_hold(&violations) {
+            let list: Vec<String> = violations.iter().map(|it| format!("{}: {}", it.at, it.sentence)).collect();
+            let reason = format!("the report does not pass our own check: {}", list.join("; "));
+            return Err(held("the report does not pass our own check", reason, rule));
+        }
+        let heatmap = heatmap(&picture, &draft).map_err(not_written)?;
+        clock.lap("write");
+
+        let derivation = report::sr::derivation(&source, &provenance);
+        let report = Report::new(&draft, &objections, &provenance, &derivation, std::slice::from_ref(&text_sr));
+        let text = report::text::render_text(&draft, &provenance);
+        let mut timings_ms = clock.laps;
+        let model = answer.timings_ms;
+        timings_ms.insert("model", model.preprocess + model.vision + model.prefill + model.decode);
+        let images = ImagesJson { read: vec![evidence.sop_instance_uid], left_out: opened.left_out };
+        let json = ReadingJson { report, model_text, images, timings_ms };
+        Ok(Reading { rule, inputs_digest, text_sr, heatmap, json, text })
+    }
+
+    fn provenance(&self, rule: &Rule, study: &Study, answer: &infer::Answer) -> Provenance {
+        let bundle = self.models.bundle(&rule.model);
+        let manifest = bundle.map(|bundle| &bundle.manifest);
+        Provenance {
+            model_name: bundle.map_or_else(|| rule.model.clone(), infer::Bundle::name),
+            model_version: manifest.and_then(|it| it.version.clone()).unwrap_or_else(|| "unknown".to_owned()),
+            model_digest: bundle.map(|bundle| bundle.digest.clone()).unwrap_or_default(),
+            notice: manifest.and_then(|manifest| manifest.notice.clone()),
+            prompt_id: match &answer.prompt {
+                None => "none".to_owned(),
+                Some(prompt) => format!("sha256:{}", &hex(Sha256::digest(prompt))[..16]),
+            },
+            settings: "greedy".to_owned(),
+            rule: rule.name.clone(),
+            version: study.version,
+            device_uid: self.device.uid.clone(),
+            device_serial: self.device.serial_number.clone(),
+            software_version: env!("CARGO_PKG_VERSION").to_owned(),
+            content_time: study.content_time.clone(),
+        }
+    }
+}
+
+/// What a report depends on besides our own code: the same digest, the same report.
+fn inputs_digest(header: &Header, instance: &StudyInstance, model_digest: &str, rule: &Rule) -> String {
+    let parts = [header.sop_instance_uid.as_str(), &instance.sha256, model_digest, &rule.name];
+    hex(Sha256::digest(parts.join("\n")))
+}
+
+pub(crate) fn hex(bytes: impl AsRef<[u8]>) -> String {
+    bytes.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Partial when an image of the study was not looked at.
+fn completion(left_out: &[LeftOut]) -> Completion {
+    match left_out.len() {
+        0 => Completion::Complete,
+        count => Completion::Partial(format!("{count} other instances of the study were not looked at")),
+    }
+}
+
+/// `3 x no pixel data, 1 x a localizer`.
+fn count_reasons(left_out: &[LeftOut]) -> String {
+    let mut counts = BTreeMap::new();
+    for instance in left_out {
+        *counts.entry(instance.reason.as_str()).or_insert(0) += 1;
+    }
+    let parts: Vec<String> = counts.iter().map(|(reason, count)| format!("{count} x {reason}")).collect();
+    parts.join(", ")
+}
+
+/// What the model attended to, finding by finding; nothing when it said of no finding where it looked.
+fn heatmap(picture: &Rendered, draft: &Draft) -> Result<Option<Vec<u8>>, report::Error> {
+    let maps: Vec<_> = draft
+        .positive()
+        .filter_map(|finding| finding.attention.as_ref().map(|grid| (grid, finding.text.as_str())))
+        .map(|(grid, label)| report::heatmap::FindingMap { grid, label })
+        .collect();
+    if maps.is_empty() {
+        return Ok(None);
+    }
+    let frame = report::heatmap::Picture::Rgb {
+        width: picture.width as usize,
+        height: picture.height as usize,
+        pixels: &picture.rgb,
+    };
+    report::heatmap::png(&frame, &maps).map(Some)
+}
+
+/// How long each step took, in milliseconds.
+struct Clock {
+    last: Instant,
+    laps: BTreeMap<&'static str, f64>,
+}
+
+impl Clock {
+    fn start() -> Self {
+        Self { last: Instant::now(), laps: BTreeMap::new() }
+    }
+
+    fn lap(&mut self, step: &'static str) {
+        let now = Instant::now();
+        self.laps.insert(step, now.duration_since(self.last).as_secs_f64() * 1000.0);
+        self.last = now;
+    }
+}

@@ -1,0 +1,125 @@
+//! What the network receives goes into the spool, past the gate.
+
+use std::{sync::Arc, time::Duration};
+
+use dataset::{Header, Limits, part10::Meta};
+use dimse::{AssociationInfo, IncomingInstance, InstanceInfo, Refusal, Sink};
+use spool::{Arrival, Receiving, Spool, Stored};
+use tokio::sync::Notify;
+
+use crate::{clock, config::Priority, pipeline::Pipeline, route::Facts};
+
+/// Takes instances for the spool.
+pub(crate) struct Receiver {
+    pub(crate) spool: Spool,
+    pub(crate) pipeline: Arc<Pipeline>,
+    pub(crate) limits: Limits,
+    /// Quiet period by peer name, where a peer has its own.
+    pub(crate) quiet_of_peer: Vec<(String, Duration)>,
+    pub(crate) quiet_period: Duration,
+    /// Woken when something may have settled earlier than anybody waits for.
+    pub(crate) arrived: Arc<Notify>,
+}
+
+/// An instance on its way into the spool.
+pub(crate) struct Incoming {
+    receiving: Receiving,
+    info: InstanceInfo,
+    receiver: Arc<Shared>,
+}
+
+/// What an instance needs of its receiver until it is committed.
+struct Shared {
+    pipeline: Arc<Pipeline>,
+    limits: Limits,
+    arrived: Arc<Notify>,
+}
+
+impl Sink for Receiver {
+    type Instance = Incoming;
+
+    fn association_opened(&self, association: &Arc<AssociationInfo>) {
+        self.spool.association_opened(association.id.0);
+    }
+
+    fn association_closed(&self, association: &Arc<AssociationInfo>) {
+        self.spool.association_closed(association.id.0);
+        self.arrived.notify_one();
+    }
+
+    async fn begin(&self, info: InstanceInfo) -> Result<Incoming, Refusal> {
+        let meta = Meta {
+            sop_class_uid: Some(info.sop_class_uid.clone()),
+            sop_instance_uid: Some(info.sop_instance_uid.clone()),
+            transfer_syntax_uid: info.transfer_syntax.uid().parse().map_err(|_| Refusal::Failed)?,
+            source_ae_title: Some(info.association.calling_ae_title.clone()),
+        };
+        let own_quiet = self.quiet_of_peer.iter().find(|(name, _)| *name == info.association.peer_name);
+        let arrival = Arrival {
+            association: Some(info.association.id.0),
+            source: info.association.peer_name.clone(),
+            quiet: own_quiet.map_or(self.quiet_period, |(_, quiet)| *quiet),
+        };
+        let receiving = self.spool.begin(arrival, &meta, clock::now()).map_err(refusal)?;
+        let receiver = Arc::new(Shared {
+            pipeline: Arc::clone(&self.pipeline),
+            limits: self.limits.clone(),
+            arrived: Arc::clone(&self.arrived),
+        });
+        Ok(Incoming { receiving, info, receiver })
+    }
+}
+
+impl IncomingInstance for Incoming {
+    async fn write(&mut self, data: &[u8]) -> Result<(), Refusal> {
+        self.receiving.write(data).map_err(refusal)
+    }
+
+    async fn commit(mut self) -> Result<(), Refusal> {
+        let path = self.receiving.flushed().map_err(refusal)?.to_owned();
+        let limits = self.receiver.limits.clone();
+        let header = tokio::task::spawn_blocking(move || {
+            Header::open(&path, &limits).and_then(|header| header.require_identity().map(|()| header))
+        });
+        let header = header.await.map_err(|_| Refusal::Failed)?;
+        let header = header.map_err(|error| Refusal::CannotUnderstand(error.to_string()))?;
+        if header.sop_class_uid != self.info.sop_class_uid || header.sop_instance_uid != self.info.sop_instance_uid {
+            return Err(Refusal::DataSetMismatch);
+        }
+        let priority = self.receiver.pipeline.priority(&header, &self.info.association.peer_name);
+        let stored = self.receiving.commit(header, priority, clock::now()).await.map_err(refusal)?;
+        match stored {
+            Stored::New(study) => tracing::debug!(study, "instance stored"),
+            Stored::Again(study) => tracing::debug!(study, "instance is here already"),
+            Stored::Conflict(study) => tracing::warn!(
+                study,
+                "another instance under a SOP Instance UID that is taken: the first one stays, this one is quarantined"
+            ),
+        }
+        self.receiver.arrived.notify_one();
+        Ok(())
+    }
+}
+
+impl Pipeline {
+    /// How urgent an image is: that of the first rule that takes it. A rule that fails is found again, and said, when the
+    /// study is read.
+    fn priority(&self, header: &Header, source: &str) -> i64 {
+        let facts = Facts::of(header, source);
+        let rule = self.rules.iter().find(|rule| rule.matches(&facts).unwrap_or(false));
+        rule.map_or(0, |rule| i64::from(rule.priority == Priority::Stat))
+    }
+}
+
+fn refusal(error: spool::Error) -> Refusal {
+    match error {
+        spool::Error::Full { .. } => {
+            tracing::error!(%error, "an instance was refused");
+            Refusal::OutOfResources
+        }
+        error => {
+            tracing::error!(%error, "an instance could not be stored");
+            Refusal::Failed
+        }
+    }
+}

@@ -61,7 +61,7 @@ pub(crate) fn procedure_of_modality(modality: &str) -> Code {
     match modality {
         "CR" | "DX" | "RG" => ln("43468-8", "XR unspecified body region"),
         "CT" => ln("25045-6", "CT unspecified body region"),
-        "MR" => ln("25056-3", "MR unspecified body region"),
+        "MR" => ln("25056-3", "MRI unspecified body region"),
         "NM" => ln("49118-3", "NM unspecified body region"),
         "PT" => ln("44136-0", "PET unspecified body region"),
         _ => sct("363679005", "Imaging procedure"),

@@ -178,7 +178,7 @@ fn is_text(vr: VR) -> bool {
 }
 
 /// A value without padding.
-pub(super) fn trimmed(bytes: &[u8]) -> &[u8] {
+pub(crate) fn trimmed(bytes: &[u8]) -> &[u8] {
     let padding = |byte: &u8| matches!(byte, 0 | b' ');
     let start = bytes.iter().position(|byte| !padding(byte)).unwrap_or(bytes.len());
     let end = bytes.iter().rposition(|byte| !padding(byte)).map_or(start, |last| last + 1);

@@ -25,6 +25,8 @@ use crate::{
 use content::{CodeValue, Item, ItemValue, TextValue, container};
 use copy::{Copier, Policy};
 
+pub(crate) use copy::trimmed;
+
 /// The SOP class of a text report (PS3.3 A.35.1, A.35.2). Both have the same content.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum TextClass {
@@ -192,7 +194,7 @@ fn observation_context(provenance: &Provenance) -> Vec<Item> {
 
 /// What was examined, in the study's own words, and how the draft was made.
 fn procedure_description(source: &Source<'_>, provenance: &Provenance) -> Vec<Item> {
-    let study = copy::trimmed(source.representative.header.raw(tags::STUDY_DESCRIPTION).unwrap_or_default());
+    let study = trimmed(source.representative.header.raw(tags::STUDY_DESCRIPTION).unwrap_or_default());
     let mut items = Vec::new();
     if !study.is_empty() {
         items.push(Item::contains(PROCEDURE_DESCRIPTION, ItemValue::Text(TextValue::Copied(study.to_vec()))));

@@ -3,7 +3,13 @@
 //! Every object must pass before it leaves; `preread report validate` is the same check. It works on the bytes, so that
 //! it sees what a parser would have repaired.
 
-use crate::{elements::DataSet, text};
+mod content;
+mod encoding;
+mod modules;
+
+use dataset::part10::Meta;
+
+use crate::text;
 
 /// What a violation does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -22,7 +28,7 @@ pub struct Violation {
     pub weight: Weight,
     /// The rule's name, stable.
     pub rule: &'static str,
-    /// Where: the attribute's keyword or the content item's position, such as `1.8.1`.
+    /// Where: the attribute's keyword, behind the position of its content item, such as `1.8.1 TextValue`.
     pub at: String,
     /// One sentence for a person; never a value of the object.
     pub sentence: String,
@@ -37,20 +43,36 @@ pub fn must_hold(violations: &[Violation]) -> bool {
 pub fn validate(file: &[u8]) -> Vec<Violation> {
     let mut found = Violations::default();
     match text::read(file) {
-        Ok(data_set) => data_set_checks(file, &data_set, &mut found),
+        Ok(data_set) => {
+            encoding::check(&data_set, Meta::parse(file).ok().map(|(meta, _)| meta), &mut found);
+            modules::check(&data_set, &mut found);
+            content::check(&data_set, &mut found);
+        }
         Err(what) => found.breach("readable", "file", what),
     }
     found.0
 }
 
-fn data_set_checks(_file: &[u8], _data_set: &DataSet, _found: &mut Violations) {}
-
 /// Violations as they are found.
 #[derive(Default)]
-pub(crate) struct Violations(Vec<Violation>);
+struct Violations(Vec<Violation>);
 
 impl Violations {
     fn breach(&mut self, rule: &'static str, at: impl Into<String>, sentence: impl Into<String>) {
-        self.0.push(Violation { weight: Weight::Breach, rule, at: at.into(), sentence: sentence.into() });
+        self.add(Weight::Breach, rule, at, sentence);
+    }
+
+    fn add(&mut self, weight: Weight, rule: &'static str, at: impl Into<String>, sentence: impl Into<String>) {
+        self.0.push(Violation { weight, rule, at: at.into(), sentence: sentence.into() });
+    }
+
+    /// A breach unless the condition holds.
+    fn require(&mut self, holds: bool, rule: &'static str, at: impl Into<String>, sentence: impl Into<String>) {
+        if !holds {
+            self.breach(rule, at, sentence);
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,73 @@
+//! Other people's validators, and what each must say about a clean document.
+
+use std::{path::Path, process::Command};
+
+use report::sr::TextClass;
+
+use crate::sources::iod;
+
+/// Runs a tool; both its streams as lines, and whether it ended with 0.
+fn run(tool: &str, package: &str, arguments: &[&str], files: &[&Path]) -> (bool, Vec<String>) {
+    let output = Command::new(tool).args(arguments).args(files).output();
+    let output = output.unwrap_or_else(|error| panic!("{tool}: {error}; install it: apt-get install {package}"));
+    let text = [output.stdout, output.stderr].concat();
+    let lines = String::from_utf8_lossy(&text).lines().map(str::to_owned).filter(|line| !line.is_empty()).collect();
+    (output.status.success(), lines)
+}
+
+/// Everything but the one line that names the IOD.
+pub(crate) fn dciodvfy(path: &Path, class: TextClass) -> Vec<String> {
+    let (_, mut lines) = run("dciodvfy", "dicom3tools", &["-new"], &[path]);
+    let named = lines.iter().any(|line| line == iod(class));
+    lines.retain(|line| line != iod(class));
+    if !named {
+        lines.push("the IOD was not recognised".to_owned());
+    }
+    lines.into_iter().map(|line| format!("dciodvfy: {line}")).collect()
+}
+
+/// Errors; that it has no VR checker for UTF-8 is its own limit.
+pub(crate) fn dsrdump(path: &Path) -> Vec<String> {
+    let (good, mut lines) = run("dsrdump", "dcmtk", &[], &[path]);
+    lines.retain(|line| {
+        let own_limit = line.starts_with("W: ") && line.contains("does not support");
+        ["E: ", "F: ", "W: "].iter().any(|start| line.starts_with(start)) && !own_limit
+    });
+    if !good {
+        lines.push("exit status is not 0".to_owned());
+    }
+    lines.into_iter().map(|line| format!("dsrdump: {line}")).collect()
+}
+
+/// Differences between the patient and study of an image and of the report on it.
+pub(crate) fn dcentvfy(source: &Path, path: &Path) -> Vec<String> {
+    let (good, lines) = run("dcentvfy", "dicom3tools", &[], &[source, path]);
+    if good && lines.is_empty() { Vec::new() } else { lines.into_iter().map(|line| format!("dcentvfy: {line}")).collect() }
+}
+
+/// Everything but what a clean TID 2000 report under LOINC headings gets. It always ends with 0, so its lines count.
+pub(crate) fn pixelmed(path: &Path) -> Vec<String> {
+    let (_, lines) = run(
+        "java",
+        "openjdk-17-jre-headless libpixelmed-java",
+        &[
+            // Without these, Java 17 refuses the validator's own style sheet.
+            "-Djdk.xml.xpathExprOpLimit=0",
+            "-Djdk.xml.xpathExprGrpLimit=0",
+            "-Djdk.xml.xpathTotalOpLimit=0",
+            "-cp",
+            "/usr/share/java/pixelmed.jar",
+            "com.pixelmed.validate.DicomSRValidator",
+        ],
+        &[path],
+    );
+    let expected = ["IOD", "Found Root Template", "Root Template Validation Complete", "IOD validation complete"];
+    let found = lines.iter().any(|line| line.contains("Found Root Template TID_2000"));
+    // Its list of headings (CID 7001) is from before LOINC.
+    let known = |line: &&String| expected.iter().any(|part| line.contains(part)) || line.contains("Content Item not in template");
+    let mut complaints: Vec<String> = lines.iter().filter(|line| !known(line)).cloned().collect();
+    if !found {
+        complaints.push(format!("the template was not found: {lines:#?}"));
+    }
+    complaints
+}

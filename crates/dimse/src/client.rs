@@ -72,7 +72,8 @@ impl FromStr for Destination {
 
     /// Reads `AE@host:port`. Errors with [`Error::Configuration`].
     fn from_str(text: &str) -> Result<Self, Error> {
-        let wrong = |what: &str| Error::Configuration(format!("{text:?} is no destination like PACS@10.1.2.3:104: {what}"));
+        let wrong =
+            |what: &str| Error::Configuration(format!("{text:?} is no destination like PACS@10.1.2.3:104: {what}"));
         let parse_title = |title: &str| title.parse::<AeTitle>().map_err(|error| wrong(&error.to_string()));
         let (title, address) = text.split_once('@').ok_or_else(|| wrong("it has no @"))?;
         let (host, port) = address.rsplit_once(':').ok_or_else(|| wrong("it has no port"))?;
@@ -98,9 +99,8 @@ pub async fn echo(destination: &Destination) -> Result<(), Error> {
         association.release().await;
         return Err(Error::NotOffered { destination: destination.to_string(), service: SERVICE });
     };
-    let request = association
-        .request_command(field::C_ECHO_RQ)
-        .with_uid(element::AFFECTED_SOP_CLASS_UID, uids::VERIFICATION);
+    let request =
+        association.request_command(field::C_ECHO_RQ).with_uid(element::AFFECTED_SOP_CLASS_UID, uids::VERIFICATION);
     let answered = async {
         association.wire.send_command(context, &request).await?;
         association.response(context, &request, field::C_ECHO_RSP).await
@@ -170,11 +170,13 @@ impl<'a> Association<'a> {
                 return Err(wire_error(WireError::Protocol("the association request was answered with another PDU")));
             }
         };
-        wire.set_peer_limit(negotiation::max_length(&accepted.user_variables));
+        wire.established(negotiation::max_length(&accepted.user_variables));
         let mut contexts = Contexts::new();
         for result in accepted.presentation_contexts {
             let asked = presentation_contexts.iter().find(|asked| asked.id == result.id);
-            let Some(asked) = asked.filter(|_| result.reason == PresentationContextResultReason::Acceptance) else { continue };
+            let Some(asked) = asked.filter(|_| result.reason == PresentationContextResultReason::Acceptance) else {
+                continue;
+            };
             let Ok(transfer_syntax) = TransferSyntax::from_uid(&result.transfer_syntax) else { continue };
             if asked.transfer_syntaxes.iter().any(|uid| uid == transfer_syntax.uid()) {
                 contexts.insert(result.id, Context { abstract_syntax: asked.abstract_syntax.clone(), transfer_syntax });
@@ -257,7 +259,8 @@ mod tests {
         let destination: Destination = "PACS@10.1.2.3:104".parse().unwrap();
         assert_eq!((destination.ae_title.as_str(), destination.address.as_str()), ("PACS", "10.1.2.3:104"));
         assert_eq!("MY PACS@[::1]:11112".parse::<Destination>().unwrap().address, "[::1]:11112");
-        for bad in ["", "PACS", "PACS@host", "PACS@:104", "PACS@host:0", "PACS@host:port", "@host:104", "A\\B@host:104"] {
+        for bad in ["", "PACS", "PACS@host", "PACS@:104", "PACS@host:0", "PACS@host:port", "@host:104", "A\\B@host:104"]
+        {
             assert!(bad.parse::<Destination>().unwrap_err().to_string().contains("like PACS@10.1.2.3:104"), "{bad}");
         }
     }

@@ -57,7 +57,9 @@ pub(crate) struct CommandSet {
 impl CommandSet {
     /// A request, or with [`Self::answering`] a response.
     pub(crate) fn new(command_field: u16) -> Self {
-        Self::default().with_number(element::COMMAND_FIELD, command_field).with_number(element::DATA_SET_TYPE, NO_DATA_SET)
+        Self::default()
+            .with_number(element::COMMAND_FIELD, command_field)
+            .with_number(element::DATA_SET_TYPE, NO_DATA_SET)
     }
 
     /// The response to `request` (PS3.7 section 9.3): same class and instance, its message ID, the status.

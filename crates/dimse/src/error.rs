@@ -22,13 +22,8 @@ pub enum Error {
     #[error("{0}")]
     Configuration(String),
     /// No connection: wrong address, no listener, a firewall.
-    #[error("{what} by {destination}: is it listening there?")]
-    Connect {
-        /// Which way it failed.
-        what: String,
-        /// The destination's name and address.
-        destination: String,
-    },
+    #[error("{0}")]
+    Connect(String),
     /// The peer does not want the association now; trying again later may help.
     #[error("{destination} is busy ({reason}): try again later")]
     Busy {
@@ -81,12 +76,11 @@ impl Error {
 
     /// A connection that did not come about.
     pub(crate) fn connect(destination: &Destination, error: &io::Error) -> Self {
-        let what = match error.kind() {
-            io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
-            io::ErrorKind::TimedOut => "connection not answered in time".to_owned(),
-            _ => format!("connection not possible ({error})"),
-        };
-        Self::Connect { what, destination: destination.to_string() }
+        Self::Connect(match error.kind() {
+            io::ErrorKind::ConnectionRefused => format!("connection refused by {destination}: is it listening there?"),
+            io::ErrorKind::TimedOut => format!("no answer from {destination}: is it on, and no firewall in between?"),
+            _ => format!("cannot connect to {destination}: {error}"),
+        })
     }
 
     /// An A-ASSOCIATE-RJ (PS3.8 table 9-21).
@@ -98,7 +92,9 @@ impl Error {
                 format!("called AE title not recognised: is {called} its AE title?")
             }
             AssociationRJSource::ServiceUser(UserReason::CallingAETitleNotRecognized) => {
-                format!("calling AE title not recognised: add {calling} with this machine's address to the nodes it knows")
+                format!(
+                    "calling AE title not recognised: add {calling} with this machine's address to the nodes it knows"
+                )
             }
             AssociationRJSource::ServiceProviderPresentation(
                 reason @ (PresentationReason::TemporaryCongestion | PresentationReason::LocalLimitExceeded),

@@ -25,7 +25,11 @@ impl FromStr for AeTitle {
     fn from_str(text: &str) -> Result<Self, AeTitleError> {
         let text = text.trim_matches(' ');
         let allowed = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'\\';
-        if (1..=16).contains(&text.len()) && text.bytes().all(allowed) { Ok(Self(text.to_owned())) } else { Err(AeTitleError) }
+        if (1..=16).contains(&text.len()) && text.bytes().all(allowed) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(AeTitleError)
+        }
     }
 }
 
@@ -116,7 +120,9 @@ mod tests {
         for (pattern, title) in [("*A*B*", "xAyBz"), ("*AB", "AAB"), ("?*?", "ab"), ("a*b*c", "abbc")] {
             assert!(check(pattern, title), "{pattern} {title}");
         }
-        for (pattern, title) in [("", "A"), ("PACS", "PACS2"), ("CT?", "CT"), ("CT?", "CT12"), ("pacs", "PACS"), ("*AB", "ABA")] {
+        for (pattern, title) in
+            [("", "A"), ("PACS", "PACS2"), ("CT?", "CT"), ("CT?", "CT12"), ("pacs", "PACS"), ("*AB", "ABA")]
+        {
             assert!(!check(pattern, title), "{pattern} {title}");
         }
     }

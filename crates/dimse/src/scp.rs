@@ -99,7 +99,10 @@ impl<'a, S: Sink> Provider<'a, S> {
                     return Err(WireError::Protocol("a response came to a request that was never made"));
                 }
                 other => {
-                    warn!(field = format_args!("{other:#06x}"), "operation refused: only C-ECHO and C-STORE are offered");
+                    warn!(
+                        field = format_args!("{other:#06x}"),
+                        "operation refused: only C-ECHO and C-STORE are offered"
+                    );
                     self.answer_without_data_set(&request, status::UNRECOGNIZED_OPERATION).await?;
                 }
             }
@@ -195,7 +198,8 @@ impl<'a, S: Sink> Provider<'a, S> {
     /// What the command announces, or the status that refuses it.
     fn instance_info(&self, request: &Request) -> Result<InstanceInfo, u16> {
         let class = request.command.uid(element::AFFECTED_SOP_CLASS_UID);
-        let sop_class_uid = class.filter(|uid| is_storage_class(uid.as_str())).ok_or(status::SOP_CLASS_NOT_SUPPORTED)?;
+        let sop_class_uid =
+            class.filter(|uid| is_storage_class(uid.as_str())).ok_or(status::SOP_CLASS_NOT_SUPPORTED)?;
         // Whether it is also the abstract syntax of the context is not asked: senders get that wrong and nothing
         // depends on it, for the data set itself is checked against the command.
         let instance = request.command.uid(element::AFFECTED_SOP_INSTANCE_UID);

@@ -11,8 +11,8 @@ use dicom_ul::{
     Pdu,
     pdu::{
         AbortRQServiceProviderReason, AssociationRJ, AssociationRJResult,
-        AssociationRJServiceProviderPresentationReason as PresentationReason, AssociationRJServiceUserReason as UserReason,
-        AssociationRJSource, AssociationRQ,
+        AssociationRJServiceProviderPresentationReason as PresentationReason,
+        AssociationRJServiceUserReason as UserReason, AssociationRJSource, AssociationRQ,
     },
 };
 use tokio::{
@@ -121,7 +121,8 @@ impl Server {
             config.peers.push(Peer::loopback());
         }
         if !(4 << 10..=16 << 20).contains(&config.max_pdu_length) {
-            let text = format!("a maximum PDU length of {} bytes: it must be from 4096 to 16777216", config.max_pdu_length);
+            let text =
+                format!("a maximum PDU length of {} bytes: it must be from 4096 to 16777216", config.max_pdu_length);
             return Err(Error::Configuration(text));
         }
         let address = config.address;
@@ -233,7 +234,7 @@ impl House {
                 return;
             }
         };
-        wire.set_peer_limit(negotiation::max_length(&request.user_variables));
+        wire.established(negotiation::max_length(&request.user_variables));
         let association = Arc::new(AssociationInfo {
             id: AssociationId(self.next_id.fetch_add(1, Ordering::Relaxed)),
             peer_name,
@@ -274,7 +275,13 @@ impl House {
     }
 
     /// Answers an association request with "no": from an address that no peer has, or when all places are taken.
-    async fn turn_away(self: Arc<Self>, socket: TcpStream, address: SocketAddr, known: bool, _place: OwnedSemaphorePermit) {
+    async fn turn_away(
+        self: Arc<Self>,
+        socket: TcpStream,
+        address: SocketAddr,
+        known: bool,
+        _place: OwnedSemaphorePermit,
+    ) {
         let Some(mut wire) = self.wire(socket, address) else { return };
         let request = tokio::select! {
             () = self.abort.cancelled() => return,

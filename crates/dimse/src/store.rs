@@ -48,7 +48,9 @@ pub enum StoreStatus {
     },
     /// The destination takes neither the file's transfer syntax nor one that it can be rewritten in. Trying again will
     /// not help.
-    #[error("the destination accepts SOP class {sop_class_uid} not in {transfer_syntax}, nor in a syntax it can be rewritten in")]
+    #[error(
+        "the destination accepts SOP class {sop_class_uid} not in {transfer_syntax}, nor in a syntax it can be rewritten in"
+    )]
     NotAccepted {
         /// The SOP class.
         sop_class_uid: Uid,
@@ -61,6 +63,9 @@ pub enum StoreStatus {
     /// The association ended before the destination answered: it may have stored the instance or not.
     #[error("not answered: {0}")]
     Unanswered(String),
+    /// The association ended before it was the file's turn, and says nothing about it.
+    #[error("not sent: {0}")]
+    NotSent(String),
 }
 
 /// Presentation contexts in one association: the odd numbers below 256 (PS3.8 section 9.3.2.2).
@@ -79,10 +84,13 @@ struct Candidate {
     length: u64,
 }
 
+/// What a deflated data set of odd length is padded with (PS3.5 A.5).
+const PADDING: &[u8] = &[0];
+
 /// Sends files (C-STORE, PS3.4 annex B) and says of each, in their order, what became of it.
 ///
 /// All go over one association, or over as many as their presentation contexts need. Errors when the first association
-/// cannot be had; nothing was sent then. When one breaks later, the files that follow are [`StoreStatus::Unanswered`].
+/// cannot be had; nothing was sent then. When one breaks later, the files that follow are [`StoreStatus::NotSent`].
 pub async fn store(destination: &Destination, files: &[PathBuf]) -> Result<Vec<Outcome>, Error> {
     let mut outcomes = Vec::with_capacity(files.len());
     let mut candidates = Vec::new();
@@ -91,7 +99,7 @@ pub async fn store(destination: &Destination, files: &[PathBuf]) -> Result<Vec<O
             Ok(found) => {
                 let uid = found.sop_instance_uid.clone();
                 candidates.push(found);
-                (Some(uid), StoreStatus::Unanswered("it was not its turn yet".to_owned()))
+                (Some(uid), StoreStatus::NotSent("it was not its turn yet".to_owned()))
             }
             Err(error) => (None, StoreStatus::Unreadable(error)),
         };
@@ -117,7 +125,7 @@ pub async fn store(destination: &Destination, files: &[PathBuf]) -> Result<Vec<O
 
 fn give_up(left: &[Candidate], error: &Error, outcomes: &mut [Outcome]) {
     for candidate in left {
-        outcomes[candidate.index].status = StoreStatus::Unanswered(error.to_string());
+        outcomes[candidate.index].status = StoreStatus::NotSent(error.to_string());
     }
 }
 
@@ -133,14 +141,20 @@ async fn candidate(index: usize, path: &Path) -> Result<Candidate, dataset::Erro
     if length == 0 {
         return Err(dataset::Error::Meta("no data set follows it"));
     }
-    let (sop_class_uid, sop_instance_uid) = match (meta.sop_class_uid, meta.sop_instance_uid) {
-        (Some(class), Some(instance)) => (class, instance),
-        // Old files leave them out of the file meta information; the data set has them.
-        _ => {
-            let path = path.to_owned();
-            let header = spawn_blocking(move || Header::open(&path, &Limits::default())).await.map_err(std::io::Error::other)??;
-            (header.sop_class_uid, header.sop_instance_uid)
-        }
+    if length % 2 == 1 && !syntax.deflated() {
+        // No fragment may be odd (PS3.8 annex E.2), and a destination that minds takes the association down.
+        let what = "the data set has an odd length and ends";
+        return Err(dataset::gate::GateError::Malformed { what, offset: length }.into());
+    }
+    // The destination compares the command with the data set, and the file meta information of files that went through
+    // an anonymiser often says something else. It serves for a data set that the gate does not let through.
+    let to_scan = path.to_owned();
+    let header =
+        spawn_blocking(move || Header::open(&to_scan, &Limits::default())).await.map_err(std::io::Error::other)?;
+    let (sop_class_uid, sop_instance_uid) = match (header, meta.sop_class_uid, meta.sop_instance_uid) {
+        (Ok(header), _, _) => (header.sop_class_uid, header.sop_instance_uid),
+        (Err(_), Some(class), Some(instance)) => (class, instance),
+        (Err(error), _, _) => return Err(error),
     };
     Ok(Candidate { index, sop_class_uid, sop_instance_uid, syntax, data_set_at: data_set_at as u64, length })
 }
@@ -201,15 +215,16 @@ async fn send_batch(
             Ok(status) => outcomes[candidate.index].status = status,
             Err(failure) => {
                 association.abort().await;
-                let (error, left) = match failure {
-                    Failure::Wire(error) => (Error::wire(destination, &error), &batch[done..]),
+                let (status, what) = match failure {
+                    Failure::Wire(error) => (StoreStatus::Unanswered(error.to_string()), error),
                     Failure::File(error) => {
-                        outcomes[candidate.index].status = StoreStatus::Unreadable(error.into());
                         let what = WireError::Protocol("aborted here, because a file could not be read to its end");
-                        (Error::wire(destination, &what), &batch[done + 1..])
+                        (StoreStatus::Unreadable(error.into()), what)
                     }
                 };
-                give_up(left, &error, outcomes);
+                outcomes[candidate.index].status = status;
+                let error = Error::wire(destination, &what);
+                give_up(&batch[done + 1..], &error, outcomes);
                 return Some(error);
             }
         }
@@ -249,12 +264,14 @@ async fn send(association: &mut Association<'_>, candidate: &Candidate, path: &P
         .with_number(element::PRIORITY, 0)
         .followed_by_data_set();
     if syntax == candidate.syntax.uid() {
-        let mut file = match open_at(path, candidate.data_set_at).await {
+        let file = match open_at(path, candidate.data_set_at).await {
             Ok(file) => file,
             Err(error) => return Ok(StoreStatus::Unreadable(error.into())),
         };
         association.wire.send_command(context, &request).await?;
-        send_data_set(association, context, &mut file, candidate.length).await?;
+        let padding = if candidate.length % 2 == 1 { PADDING } else { &[] };
+        let mut data_set = file.take(candidate.length).chain(padding);
+        send_data_set(association, context, &mut data_set, candidate.length.next_multiple_of(2)).await?;
     } else {
         let bytes = match rewritten(path.to_owned(), syntax).await {
             Ok(bytes) => bytes,
@@ -349,13 +366,16 @@ mod tests {
         let batches = batches(files);
         assert_eq!(batches.len(), 1);
         let proposed: Vec<_> = batches[0].1.iter().map(|(class, syntax)| (class.as_str(), *syntax)).collect();
-        assert_eq!(proposed, [
-            ("1.2.1", "1.2.840.10008.1.2.1"),
-            ("1.2.1", "1.2.840.10008.1.2"),
-            ("1.2.1", "1.2.840.10008.1.2.4.90"),
-            ("1.2.2", "1.2.840.10008.1.2.4.90"),
-            ("1.2.2", "1.2.840.10008.1.2.2"),
-        ]);
+        assert_eq!(
+            proposed,
+            [
+                ("1.2.1", "1.2.840.10008.1.2.1"),
+                ("1.2.1", "1.2.840.10008.1.2"),
+                ("1.2.1", "1.2.840.10008.1.2.4.90"),
+                ("1.2.2", "1.2.840.10008.1.2.4.90"),
+                ("1.2.2", "1.2.840.10008.1.2.2"),
+            ]
+        );
     }
 
     #[test]

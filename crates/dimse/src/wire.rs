@@ -29,6 +29,11 @@ const SMALLEST_PEER_LIMIT: u32 = 1 << 10;
 /// The largest PDU that is sent, whatever the peer would take.
 const LARGEST_SENT: u32 = 128 << 10;
 
+/// The receive buffer at first: a request of common size in one read.
+const READ_AHEAD_OF_STRANGER: usize = 4 << 10;
+/// The receive buffer of an association: several PDUs of common size in one read.
+const READ_AHEAD: usize = 64 << 10;
+
 mod kind {
     pub(super) const A_ASSOCIATE_RQ: u8 = 1;
     pub(super) const A_ASSOCIATE_AC: u8 = 2;
@@ -87,6 +92,8 @@ pub(crate) struct Wire {
     buffer: Vec<u8>,
     start: usize,
     end: usize,
+    /// The least size of the buffer.
+    read_ahead: usize,
     /// What is left of the P-DATA-TF that values are being taken from.
     values: Range<usize>,
     /// The longest P-DATA-TF that we take, as we told the peer.
@@ -106,6 +113,7 @@ impl Wire {
             buffer: Vec::new(),
             start: 0,
             end: 0,
+            read_ahead: READ_AHEAD_OF_STRANGER,
             values: 0..0,
             limit,
             peer_limit: SMALLEST_PEER_LIMIT,
@@ -114,15 +122,16 @@ impl Wire {
         })
     }
 
-    /// Takes over the Maximum Length that the peer stated (PS3.8 annex D.1): 0 is "any".
-    pub(crate) fn set_peer_limit(&mut self, stated: u32) {
+    /// The association is agreed on, with the Maximum Length that the peer stated (PS3.8 annex D.1): 0 is "any".
+    pub(crate) fn established(&mut self, stated: u32) {
+        self.read_ahead = READ_AHEAD;
         let wanted = if stated == 0 { LARGEST_SENT } else { stated };
         self.peer_limit = wanted.clamp(SMALLEST_PEER_LIMIT, LARGEST_SENT);
     }
 
-    /// How many bytes of a message fit into one PDU to the peer.
+    /// How many bytes of a message fit into one PDU to the peer: an even number (PS3.8 annex E.2).
     pub(crate) fn fragment_size(&self) -> usize {
-        self.peer_limit as usize - PDV_HEADER
+        (self.peer_limit as usize - PDV_HEADER) & !1
     }
 
     /// Reads a PDU of the association's establishment. Does not lose bytes when cancelled.
@@ -140,7 +149,11 @@ impl Wire {
     }
 
     /// What comes next over the established association. Does not lose bytes when cancelled.
-    pub(crate) async fn next(&mut self, deadline: Instant, waiting_for: &'static str) -> Result<Incoming<'_>, WireError> {
+    pub(crate) async fn next(
+        &mut self,
+        deadline: Instant,
+        waiting_for: &'static str,
+    ) -> Result<Incoming<'_>, WireError> {
         while self.values.is_empty() {
             let (kind, body) = self.next_pdu(deadline, waiting_for).await?;
             match kind {
@@ -173,7 +186,11 @@ impl Wire {
     }
 
     /// The next PDU's type, and where in the buffer its body is until the next read.
-    async fn next_pdu(&mut self, deadline: Instant, waiting_for: &'static str) -> Result<(u8, Range<usize>), WireError> {
+    async fn next_pdu(
+        &mut self,
+        deadline: Instant,
+        waiting_for: &'static str,
+    ) -> Result<(u8, Range<usize>), WireError> {
         loop {
             let have = &self.buffer[self.start..self.end];
             let need = match have {
@@ -213,8 +230,8 @@ impl Wire {
             self.start = 0;
         }
         if self.buffer.len() < need {
-            // `need` is within the limits above; the least is enough for a request of common size in one read.
-            self.buffer.resize(need.max(4 << 10), 0);
+            // `need` is within the limits above.
+            self.buffer.resize(need.max(self.read_ahead), 0);
         }
         self.acknowledge_at_once();
         match self.socket.read(&mut self.buffer[self.end..]).await? {

@@ -1,1 +1,7 @@
-fn main() {}
+//! The provider and the user against DCMTK, against each other and against what is no DICOM at all. Everything on
+//! 127.0.0.1 and ports that were free.
+
+mod hostile;
+mod provider;
+mod support;
+mod user;

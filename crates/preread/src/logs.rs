@@ -31,5 +31,5 @@ pub(crate) fn start(log: &Log) -> Result<()> {
 /// Starts logging for a command: warnings only, to a person.
 pub(crate) fn start_for_command() {
     let layer = tracing_subscriber::fmt::layer().with_writer(stderr).with_ansi(stderr().is_terminal()).without_time();
-    tracing_subscriber::registry().with(layer.with_filter(EnvFilter::new("warn"))).init();
+    tracing_subscriber::registry().with(layer.with_filter(EnvFilter::new("warn,dicom_parser=error"))).init();
 }

@@ -68,7 +68,7 @@ fn received(folder: &Path, uid: &str) -> Vec<u8> {
 
 /// The same bytes, and a deflated data set of odd length padded (PS3.5 A.5).
 fn is_what_was_sent(bytes: &[u8], sent: &[u8]) -> bool {
-    bytes.len() % 2 == 0 && bytes.strip_prefix(sent).is_some_and(|rest| rest.is_empty() || rest == [0])
+    bytes.len().is_multiple_of(2) && bytes.strip_prefix(sent).is_some_and(|rest| rest.is_empty() || rest == [0])
 }
 
 #[tokio::test(flavor = "multi_thread")]

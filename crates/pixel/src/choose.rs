@@ -96,7 +96,8 @@ const FOR_PRESENTATION: &str = "FOR PRESENTATION";
 /// Sequence, is optional, so the view's own attributes decide.
 fn has_presentation(header: &Header, all: &[&Header]) -> bool {
     let view = |header: &Header| {
-        let texts = [tags::MODALITY, tags::BODY_PART_EXAMINED, tags::VIEW_POSITION, tags::IMAGE_LATERALITY, tags::LATERALITY];
+        let texts =
+            [tags::MODALITY, tags::BODY_PART_EXAMINED, tags::VIEW_POSITION, tags::IMAGE_LATERALITY, tags::LATERALITY];
         texts.map(|tag| header.text(tag))
     };
     all.iter().any(|other| {
@@ -177,7 +178,8 @@ mod tests {
         let of = |uid: &str, intent, view| {
             header(DX, uid, &[(tags::PRESENTATION_INTENT_TYPE, intent), (tags::VIEW_POSITION, view)])
         };
-        let (raw, shown, other) = (of("1", FOR_PROCESSING, "PA"), of("2", FOR_PRESENTATION, "PA"), of("3", FOR_PROCESSING, "LL"));
+        let (raw, shown, other) =
+            (of("1", FOR_PROCESSING, "PA"), of("2", FOR_PRESENTATION, "PA"), of("3", FOR_PROCESSING, "LL"));
         let selection = choose(&[&raw, &shown, &other]);
         assert_eq!(selection.chosen, [1, 2]);
         assert_eq!(selection.skipped, [(0, Reason::ForProcessing)]);
@@ -189,7 +191,13 @@ mod tests {
         let of = |uid: &str, series, instance| {
             header(CR, uid, &[(tags::SERIES_NUMBER, series), (tags::INSTANCE_NUMBER, instance)])
         };
-        let headers = [of("1.9", "2", "1"), of("1.8", "1", "10"), of("1.7", "1", "2"), of("1.6", "1", "2"), header(CR, "1.1", &[])];
+        let headers = [
+            of("1.9", "2", "1"),
+            of("1.8", "1", "10"),
+            of("1.7", "1", "2"),
+            of("1.6", "1", "2"),
+            header(CR, "1.1", &[]),
+        ];
         let refs: Vec<&Header> = headers.iter().collect();
         assert_eq!(choose(&refs).chosen, [3, 2, 1, 0, 4]);
     }

@@ -154,7 +154,8 @@ fn mismatch(codec: &'static str, what: &'static str, found: u64, expected: u64) 
 /// The codestream must be the image of the header, before its decoder allocates by its own claim.
 fn expect(codec: &'static str, image: &ImagePixel, size: [u64; 4]) -> Result<(), Error> {
     let [rows, columns, components, precision] = size;
-    let due = [("rows", rows, image.rows), ("columns", columns, image.columns), ("components", components, image.samples)];
+    let due =
+        [("rows", rows, image.rows), ("columns", columns, image.columns), ("components", components, image.samples)];
     for (what, found, expected) in due {
         if found != u64::from(expected) {
             return Err(mismatch(codec, what, found, u64::from(expected)));
@@ -240,7 +241,8 @@ fn jpeg_2000(data: &[u8], image: &ImagePixel) -> Result<Coded, Error> {
         bits => return Err(Error::unsupported(format!("JPEG 2000 with Bits Allocated {bits}"))),
     };
     // A signed sample is whole already: sign extension must begin at the cell's own highest bit.
-    let bits = if components.iter().any(jpeg2k::ImageComponent::is_signed) { image.bits_allocated } else { siz.precision };
+    let bits =
+        if components.iter().any(jpeg2k::ImageComponent::is_signed) { image.bits_allocated } else { siz.precision };
     let photometric = match image.photometric {
         Photometric::YbrIct | Photometric::YbrRct => Photometric::Rgb,
         other => upsampled(other),

@@ -196,7 +196,8 @@ mod tests {
 
     #[test]
     fn boxes_that_lead_nowhere_end() {
-        for bytes in [&b"\0\0\0\x0cjP  \r\n\x87\n"[..], b"\0\0\0\0jP  ", b"\0\0\0\x01jP  ", b"\0\0\0\x02jP  \0\0\0\x01"] {
+        for bytes in [&b"\0\0\0\x0cjP  \r\n\x87\n"[..], b"\0\0\0\0jP  ", b"\0\0\0\x01jP  ", b"\0\0\0\x02jP  \0\0\0\x01"]
+        {
             assert_eq!(jp2_codestream(bytes), None);
         }
     }

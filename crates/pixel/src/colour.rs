@@ -16,7 +16,7 @@ pub(crate) fn upsample_422(cells: Cells, image: &ImagePixel) -> Result<Cells, Er
     let Cells::Eight(bytes) = cells else {
         return Err(Error::unsupported("YBR_FULL_422 with more than 8 bits"));
     };
-    if image.columns % 2 != 0 {
+    if !image.columns.is_multiple_of(2) {
         return Err(Error::malformed("YBR_FULL_422 with an odd number of columns"));
     }
     Ok(Cells::Eight(
@@ -127,7 +127,6 @@ pub(crate) fn rgb8(samples: Samples, image: &ImagePixel) -> Result<Vec<u8>, Erro
     }
 }
 
-#[expect(clippy::cast_possible_truncation)] // at most 255 by the clamp
 fn scaled<T: Copy + Into<u64>>(array: &ArrayD<T>, image: &ImagePixel) -> Vec<u8> {
     let highest = (1u64 << image.bits_stored) - 1;
     array.iter().map(|value| (((*value).into() * 255 + highest / 2) / highest).min(255) as u8).collect()

@@ -87,11 +87,14 @@ pub struct Decoded {
 /// The header is checked against `limits` and against the bytes that are there, and a codestream against the header,
 /// before anything is allocated by their claims (PS3.3 C.7.6.3, PS3.5 section 8).
 pub fn decode(instance: &Instance, frame: u32, limits: &Limits) -> Result<Decoded, Error> {
+    if !instance.header.has_pixel_data() {
+        return Err(Error::NoPixelData);
+    }
+    let encoding = Encoding::of(instance.header.transfer_syntax)?;
     let image = ImagePixel::of(instance, limits)?;
     if frame >= image.frames {
         return Err(Error::NoSuchFrame { frame, frames: image.frames });
     }
-    let encoding = Encoding::of(instance.header.transfer_syntax)?;
     let data = PixelData::of(instance)?;
     if let (PixelData::Native(value), Stored::Float | Stored::Double) = (&data, image.stored) {
         let samples = float_frame(value, &image, frame)?;
@@ -141,9 +144,14 @@ fn native_bits(image: &ImagePixel) -> usize {
 
 /// The bytes that hold a frame, and at which bit of the first one it begins. All frames must be there: a set that was
 /// cut short is not read in part.
-fn native_range<'a>(value: &'a PrimitiveValue, image: &ImagePixel, frame: u32) -> Result<(Cow<'a, [u8]>, usize), Error> {
+fn native_range<'a>(
+    value: &'a PrimitiveValue,
+    image: &ImagePixel,
+    frame: u32,
+) -> Result<(Cow<'a, [u8]>, usize), Error> {
     let bits = native_bits(image);
-    let due = bits.checked_mul(image.frames as usize).ok_or_else(|| Error::malformed("the frames overflow"))?.div_ceil(8);
+    let due =
+        bits.checked_mul(image.frames as usize).ok_or_else(|| Error::malformed("the frames overflow"))?.div_ceil(8);
     let available = byte_length(value);
     if available < due {
         return Err(truncated(due, available));

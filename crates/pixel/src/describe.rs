@@ -109,6 +109,7 @@ struct Total {
 }
 
 impl Total {
+    #[expect(clippy::useless_conversion)] // useless for one of eight types
     fn add(&mut self, samples: &Samples) {
         with_array!(samples, array => {
             let mut bytes = Vec::new();
@@ -146,11 +147,13 @@ fn voi8(instance: &Instance, frame: u32, decoded: &Decoded) -> Result<Voi8, Erro
     let (rows, columns) = (image.rows as usize, image.columns as usize);
     let mean = |rows: std::ops::Range<usize>, from: usize, to: usize| {
         let pixels = rows.len() * (to - from);
-        let of_row = |row: usize| levels[row * columns + from..row * columns + to].iter().copied().map(f64::from).sum::<f64>();
+        let of_row =
+            |row: usize| levels[row * columns + from..row * columns + to].iter().copied().map(f64::from).sum::<f64>();
         rounded(rows.map(of_row).sum::<f64>() / pixels as f64)
     };
     // A cell has at least one pixel, so that an image of fewer than 16 rows has a grid too.
-    let cell = |index: usize, length: usize| (index * length / 16, ((index + 1) * length / 16).max(index * length / 16 + 1));
+    let cell =
+        |index: usize, length: usize| (index * length / 16, ((index + 1) * length / 16).max(index * length / 16 + 1));
     let grid16 = (0..16).map(|i| {
         let (top, bottom) = cell(i, rows);
         (0..16).map(|j| cell(j, columns)).map(|(left, right)| mean(top..bottom, left, right)).collect()

@@ -152,21 +152,17 @@ impl Grey {
             Window::MinMax { low, high } if high > low => (value - low) / (high - low) * WHITE,
             Window::MinMax { .. } => 0.0,
         };
-        // In this order a NaN, as from Float Pixel Data, becomes 0.
+        // Not `clamp`, which would leave a NaN, as from Float Pixel Data, one.
+        #[expect(clippy::manual_clamp)]
         level.max(0.0).min(WHITE)
     }
 }
 
-fn modality(
-    instance: &Instance,
-    frame: u32,
-    image: &ImagePixel,
-    notes: &mut Vec<String>,
-) -> Result<Modality, Error> {
-    if let Some(group) = functional_group(instance, frame, tags::PIXEL_VALUE_TRANSFORMATION_SEQUENCE) {
-        if let Some(rescale) = rescale(group, notes)? {
-            return Ok(rescale);
-        }
+fn modality(instance: &Instance, frame: u32, image: &ImagePixel, notes: &mut Vec<String>) -> Result<Modality, Error> {
+    if let Some(group) = functional_group(instance, frame, tags::PIXEL_VALUE_TRANSFORMATION_SEQUENCE)
+        && let Some(rescale) = rescale(group, notes)?
+    {
+        return Ok(rescale);
     }
     if let Some(lut) = first_lut(instance.object(), tags::MODALITY_LUT_SEQUENCE, image.signed())? {
         return Ok(Modality::Lut(lut));
@@ -241,7 +237,13 @@ fn first_window(item: &InMemDicomObject, notes: &mut Vec<String>) -> Result<Opti
     Ok(None)
 }
 
-fn min_max(instance: &Instance, image: &ImagePixel, samples: &Samples, modality: &Modality, padding: Padding) -> Window {
+fn min_max(
+    instance: &Instance,
+    image: &ImagePixel,
+    samples: &Samples,
+    modality: &Modality,
+    padding: Padding,
+) -> Window {
     let padded = match padding {
         Padding::Counts => None,
         Padding::DoesNotCount => padding_range(instance, image),

@@ -8,9 +8,8 @@ use crate::Error;
 
 /// The macro `sequence` of a frame, counted from 0: from its own functional group before the shared one.
 pub(crate) fn functional_group(instance: &Instance, frame: u32, sequence: Tag) -> Option<&InMemDicomObject> {
-    let group = |groups: Tag, index: usize| {
-        instance.element(groups)?.items()?.get(index)?.get(sequence)?.items()?.first()
-    };
+    let group =
+        |groups: Tag, index: usize| instance.element(groups)?.items()?.get(index)?.get(sequence)?.items()?.first();
     group(tags::PER_FRAME_FUNCTIONAL_GROUPS_SEQUENCE, frame as usize)
         .or_else(|| group(tags::SHARED_FUNCTIONAL_GROUPS_SEQUENCE, 0))
 }
@@ -31,7 +30,11 @@ pub(crate) fn numbers(item: &InMemDicomObject, tag: Tag, name: &str) -> Result<O
         }
         Err(_) => element.to_multi_float64().map_err(|_| malformed())?,
     };
-    if values.iter().all(|value| value.is_finite()) { Ok(Some(values).filter(|v| !v.is_empty())) } else { Err(malformed()) }
+    if values.iter().all(|value| value.is_finite()) {
+        Ok(Some(values).filter(|v| !v.is_empty()))
+    } else {
+        Err(malformed())
+    }
 }
 
 /// The first value of a numeric attribute, as [`numbers`].

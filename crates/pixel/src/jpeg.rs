@@ -100,7 +100,7 @@ impl Scan {
     /// T.81 annex H. The first line of a restart interval is predicted from the left alone, as that of the image.
     fn lossless(&self, entropy: &[u8], header: &JpegHeader) -> Result<Vec<u16>, Error> {
         let (rows, columns, step) = (header.rows as usize, header.columns as usize, self.tables.len());
-        if self.restart_interval % columns != 0 {
+        if !self.restart_interval.is_multiple_of(columns) {
             return Err(damaged("a restart interval is not a number of whole lines"));
         }
         let restart_rows = self.restart_interval / columns;
@@ -386,9 +386,9 @@ impl<'a> Bits<'a> {
 
 /// By coded order, the place of a coefficient (T.81 figure A.6).
 const ZIGZAG: [u8; 64] = [
-    0, 1, 8, 16, 9, 2, 3, 10, 17, 24, 32, 25, 18, 11, 4, 5, 12, 19, 26, 33, 40, 48, 41, 34, 27, 20, 13, 6, 7, 14, 21, 28,
-    35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23, 30, 37, 44, 51, 58, 59, 52, 45, 38, 31, 39, 46, 53, 60, 61, 54, 47, 55,
-    62, 63,
+    0, 1, 8, 16, 9, 2, 3, 10, 17, 24, 32, 25, 18, 11, 4, 5, 12, 19, 26, 33, 40, 48, 41, 34, 27, 20, 13, 6, 7, 14, 21,
+    28, 35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23, 30, 37, 44, 51, 58, 59, 52, 45, 38, 31, 39, 46, 53, 60, 61, 54,
+    47, 55, 62, 63,
 ];
 
 /// The integer inverse DCT after Loeffler, Ligtenberg and Moschytz with the constants and the rounding of the

@@ -106,10 +106,10 @@ pub fn picture(instance: &Instance, frame: u32, decoded: Decoded, options: &Rend
                 (if inverted { 255.0 - level } else { level }).round() as u8
             };
             picture.rgb = vec![0; image.pixels() * 3];
-            let mut pixels = picture.rgb.chunks_exact_mut(3);
+            let mut pixels = picture.rgb.as_chunks_mut::<3>().0.iter_mut();
             each_level(&samples, shade, |shade| {
                 if let Some(pixel) = pixels.next() {
-                    pixel.fill(shade);
+                    *pixel = [shade; 3];
                 }
             });
             picture.inverted = inverted;

@@ -20,7 +20,7 @@ pub(crate) fn set() -> Option<PathBuf> {
 }
 
 pub(crate) fn open_header(set: &Path, name: &str) -> Header {
-    Header::open(&set.join(name), &dataset::Limits::default()).unwrap()
+    Header::open(&set.join(name), &dataset::Limits::default()).expect("the header of a file of the test set")
 }
 
 fn open(set: &Path, name: &str) -> Result<Instance, dataset::Error> {
@@ -29,12 +29,12 @@ fn open(set: &Path, name: &str) -> Result<Instance, dataset::Error> {
 
 /// The files of the index and their references.
 fn references(set: &Path) -> Vec<(String, Value)> {
-    let index = std::fs::read_to_string(set.join("index.tsv")).unwrap();
+    let index = std::fs::read_to_string(set.join("index.tsv")).expect("the index");
     let names = index.lines().skip(1).filter_map(|line| line.split('\t').next());
     names
         .map(|name| {
-            let file = std::fs::read(set.join("refs").join(format!("{name}.json"))).unwrap();
-            (name.to_owned(), serde_json::from_slice(&file).unwrap())
+            let file = std::fs::read(set.join("refs").join(format!("{name}.json"))).expect("a reference");
+            (name.to_owned(), serde_json::from_slice(&file).expect("a reference in JSON"))
         })
         .collect()
 }
@@ -75,7 +75,10 @@ fn compare(set: &Path, name: &str, reference: &Value) -> Result<(), String> {
     // Rounding in YBR to RGB is allowed to differ, so such an image counts as lossy.
     let converted = due["sha256_le"] != due["raw_no_colour_conversion_sha256_le"];
     if !lossy && !converted && ours["array"]["sha256_le"] != due["sha256_le"] {
-        return Err(format!("other values: {}..{}, due {}..{}", ours["array"]["min"], ours["array"]["max"], due["min"], due["max"]));
+        return Err(format!(
+            "other values: {}..{}, due {}..{}",
+            ours["array"]["min"], ours["array"]["max"], due["min"], due["max"]
+        ));
     }
     let tolerances = if lossy || converted { (2.0, 6.0) } else { (0.6, 0.6) };
     compare_levels(&described, &reference["voi8"], tolerances)?;
@@ -156,11 +159,58 @@ fn peak_memory() -> Option<u64> {
     status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?.trim().strip_suffix(" kB")?.parse().ok()
 }
 
+/// Small files with bytes changed and with their ends cut off: no panic, and memory as for an image.
+#[test]
+fn changed_bytes_end_well_and_in_bounded_memory() {
+    const ROUNDS: u64 = 20;
+    let Some(set) = set() else { return };
+    let limits = Limits::default();
+    // A linear congruential generator (Knuth's MMIX): the same changes in every run.
+    let mut state = 1u64;
+    let mut random = |below: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(state >> 33).unwrap() % below.max(1)
+    };
+    let (mut read, mut refused) = (0, 0);
+    for (name, _) in references(&set) {
+        let bytes = std::fs::read(set.join(&name)).unwrap();
+        if bytes.len() > 200_000 {
+            continue;
+        }
+        for round in 0..rounds(ROUNDS) {
+            let mut changed = bytes.clone();
+            // Half of the changes go to the second half of the file, where the pixels are.
+            for _ in 0..1 + random(4) {
+                let from = if round % 2 == 0 { 0 } else { changed.len() / 2 };
+                let at = from + random(changed.len() - from);
+                changed[at] = u8::try_from(random(256)).unwrap();
+            }
+            if round % 5 == 4 {
+                changed.truncate(changed.len() - random(changed.len() / 2));
+            }
+            let instance = Instance::from_bytes(&changed, &dataset::Limits::default());
+            match instance.map(|instance| describe(&instance, 0, &limits)) {
+                Ok(Ok(_)) => read += 1,
+                _ => refused += 1,
+            }
+        }
+    }
+    println!("{read} read, {refused} refused, peak memory {:?} KiB", peak_memory());
+    assert!(peak_memory().is_none_or(|peak| peak < 1 << 20));
+}
+
+/// How often each file is changed: more for a long run, by PIXEL_TEST_ROUNDS.
+fn rounds(normal: u64) -> u64 {
+    std::env::var("PIXEL_TEST_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(normal)
+}
+
 /// Not a check: says how long a radiograph takes.
 #[test]
 fn timings() {
     let Some(set) = set() else { return };
-    for name in ["cr/966_fixed.dcm", "cr/RG1_J2KI.dcm", "mg/GH133.dcm", "lut/CR-ModalitySequenceLUT.dcm", "op/sample-op.dcm"] {
+    for name in
+        ["cr/966_fixed.dcm", "cr/RG1_J2KI.dcm", "mg/GH133.dcm", "lut/CR-ModalitySequenceLUT.dcm", "op/sample-op.dcm"]
+    {
         let instance = open(&set, name).unwrap();
         let best = |what: &dyn Fn()| {
             let once = || {

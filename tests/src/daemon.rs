@@ -292,8 +292,9 @@ impl Daemon {
     /// When it cannot be started.
     pub fn command(&self, arguments: &[&str]) -> Result<Output> {
         let config = self.config.to_string_lossy().into_owned();
-        let mut all = arguments.to_vec();
-        all.extend(["--config", &config]);
+        let (first, rest) = arguments.split_first().context("no command")?;
+        let mut all = vec![*first, "--config", &config];
+        all.extend(rest);
         command(&all)
     }
 

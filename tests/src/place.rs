@@ -37,6 +37,11 @@ pub fn model() -> PathBuf {
     root().join("models/phantom-cxr")
 }
 
+/// A configuration as it is shipped, with the model where it is in a checkout and not where a package would put it.
+pub fn with_model_of_checkout(configuration: &str) -> String {
+    configuration.replace("/usr/share/preread/models/phantom-cxr", &model().to_string_lossy())
+}
+
 /// Every DICOM file right under `folder`, by name.
 ///
 /// # Errors

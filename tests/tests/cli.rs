@@ -60,10 +60,10 @@ fn the_example_configuration_is_valid() -> Result<()> {
     let file = dir.path().join("preread.toml");
     let example = command(&["config", "example"])?;
     assert!(example.status.success(), "{}", stderr(&example));
-    fs::write(&file, &example.stdout)?;
+    let text = String::from_utf8(example.stdout)?;
+    fs::write(&file, place::with_model_of_checkout(&text))?;
     let check = command(&["config", "check", "--config", &path(&file)])?;
     assert!(check.status.success(), "{}", stderr(&check));
-    let text = String::from_utf8(example.stdout)?;
     for section in ["[listen]", "[spool]", "[study]", "[admin]", "[[peer]]", "[[model]]", "[[destination]]", "[[rule]]"]
     {
         assert!(text.contains(section), "the example lacks {section}");

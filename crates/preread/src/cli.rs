@@ -50,7 +50,7 @@ pub(crate) enum Command {
 #[derive(Args)]
 pub(crate) struct ConfigArgument {
     /// The configuration file.
-    #[arg(long, value_name = "FILE", default_value = crate::config::DEFAULT_PATH)]
+    #[arg(long, value_name = "FILE", default_value = crate::config::DEFAULT_PATH, global = true)]
     pub(crate) config: PathBuf,
 }
 

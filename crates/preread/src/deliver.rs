@@ -24,7 +24,6 @@ pub(crate) async fn run(
     spool: Spool,
     destinations: HashMap<String, Destination>,
     written: Arc<Notify>,
-    delivered: Arc<Notify>,
     stop: CancellationToken,
 ) -> Result<(), spool::Error> {
     let destinations = Arc::new(destinations);
@@ -54,7 +53,6 @@ pub(crate) async fn run(
                 Err(error) => tracing::error!(%error, "a delivery task ended early; it is tried again"),
             }
         }
-        delivered.notify_waiters();
     }
     Ok(())
 }

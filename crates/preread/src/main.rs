@@ -9,6 +9,7 @@ mod deliver;
 mod logs;
 mod models;
 mod pipeline;
+mod reader;
 mod receive;
 mod route;
 mod serve;

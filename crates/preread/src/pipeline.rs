@@ -81,7 +81,7 @@ pub(crate) struct Reading<'a> {
     pub(crate) rule: &'a Rule,
     pub(crate) inputs_digest: String,
     pub(crate) text_sr: Document,
-    pub(crate) heatmap: Option<Vec<u8>>,
+    pub(crate) heatmap: HeatMap,
     pub(crate) json: ReadingJson,
     /// The report for a terminal.
     pub(crate) text: String,
@@ -326,7 +326,6 @@ impl Pipeline {
             let reason = format!("the report does not pass our own check: {}", list.join("; "));
             return Err(held("the report does not pass our own check", reason, rule));
         }
-        let heatmap = heatmap(&picture, &draft).map_err(not_written)?;
         clock.lap("write");
 
         let derivation = report::sr::derivation(&source, &provenance);
@@ -335,6 +334,7 @@ impl Pipeline {
         let mut timings_ms = clock.laps;
         let model = answer.timings_ms;
         timings_ms.insert("model", model.preprocess + model.vision + model.prefill + model.decode);
+        let heatmap = HeatMap { picture, draft };
         let images = ImagesJson { read: vec![evidence.sop_instance_uid], left_out: opened.left_out };
         let json = ReadingJson { report, model_text, images, timings_ms };
         Ok(Reading { rule, inputs_digest, text_sr, heatmap, json, text })
@@ -391,22 +391,32 @@ fn count_reasons(left_out: &[LeftOut]) -> String {
     parts.join(", ")
 }
 
-/// What the model attended to, finding by finding; nothing when it said of no finding where it looked.
-fn heatmap(picture: &Rendered, draft: &Draft) -> Result<Option<Vec<u8>>, report::Error> {
-    let maps: Vec<_> = draft
-        .positive()
-        .filter_map(|finding| finding.attention.as_ref().map(|grid| (grid, finding.text.as_str())))
-        .map(|(grid, label)| report::heatmap::FindingMap { grid, label })
-        .collect();
-    if maps.is_empty() {
-        return Ok(None);
+/// What the model attended to, finding by finding. Drawn only when asked: the report need not wait for a picture that
+/// stays here.
+pub(crate) struct HeatMap {
+    picture: Rendered,
+    draft: Draft,
+}
+
+impl HeatMap {
+    /// The picture as a PNG; nothing when the model said of no finding where it looked.
+    pub(crate) fn png(&self) -> Result<Option<Vec<u8>>, report::Error> {
+        let maps: Vec<_> = self
+            .draft
+            .positive()
+            .filter_map(|finding| finding.attention.as_ref().map(|grid| (grid, finding.text.as_str())))
+            .map(|(grid, label)| report::heatmap::FindingMap { grid, label })
+            .collect();
+        if maps.is_empty() {
+            return Ok(None);
+        }
+        let frame = report::heatmap::Picture::Rgb {
+            width: self.picture.width as usize,
+            height: self.picture.height as usize,
+            pixels: &self.picture.rgb,
+        };
+        report::heatmap::png(&frame, &maps).map(Some)
     }
-    let frame = report::heatmap::Picture::Rgb {
-        width: picture.width as usize,
-        height: picture.height as usize,
-        pixels: &picture.rgb,
-    };
-    report::heatmap::png(&frame, &maps).map(Some)
 }
 
 /// How long each step took, in milliseconds.

@@ -5,23 +5,19 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use anyhow::{Context, Result};
 use dataset::{Limits, Uid};
 use dimse::{Server, ServerConfig};
-use report::EvidenceItem;
-use spool::{Claim, ObjectKind, ReportFile, Spool, StudyState};
+use spool::Spool;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use tracing::Instrument;
 
 use crate::{
     admin, clock,
-    config::{Config, Mode, ObjectName},
+    config::Config,
     deliver,
     models::Models,
-    pipeline::{DeviceIdentity, End, Pipeline, Reading, Study, StudyInstance},
+    pipeline::{DeviceIdentity, Pipeline},
+    reader::Reader,
     receive::Receiver,
 };
-
-/// How long at the most until the spool is looked at again, for what another process changed (`preread queue retry`).
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Runs the daemon until it is told to stop, or must.
 pub(crate) fn run(config: Config) -> Result<()> {
@@ -43,7 +39,7 @@ async fn serve(mut config: Config) -> Result<()> {
     let server = Server::bind(server_config(&config)).await?;
     let admin = admin::bind(config.admin.as_ref()).await?;
     let stop = CancellationToken::new();
-    let (arrived, written, delivered) = (Arc::new(Notify::new()), Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (arrived, written) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let receiver = Arc::new(Receiver {
         spool: spool.clone(),
         pipeline: Arc::clone(&pipeline),
@@ -57,11 +53,11 @@ async fn serve(mut config: Config) -> Result<()> {
         .iter()
         .map(|section| (section.name.clone(), section.destination(&config.listen)))
         .collect();
-    let sends = Arc::new(Sends::of(&config));
+    let reader = Reader::new(spool.clone(), pipeline, &config, arrived, Arc::clone(&written));
 
     let mut receiving = tokio::spawn(server.serve(receiver, stop.clone()));
-    let mut reading = tokio::spawn(read_studies(spool.clone(), pipeline, sends, arrived, Arc::clone(&written), stop.clone()));
-    let mut delivering = tokio::spawn(deliver::run(spool.clone(), destinations, written, delivered, stop.clone()));
+    let mut reading = tokio::spawn(reader.run(stop.clone()));
+    let mut delivering = tokio::spawn(deliver::run(spool.clone(), destinations, written, stop.clone()));
     let admin = tokio::spawn(admin::serve(admin, spool.clone(), stop.clone()));
     notify_systemd(&[sd_notify::NotifyState::Ready]);
     tracing::info!("ready");
@@ -135,147 +131,6 @@ fn server_config(config: &Config) -> ServerConfig {
         peers: config.peers.iter().map(crate::config::PeerSection::peer).collect(),
         max_associations: config.listen.max_associations,
         ..ServerConfig::new(config.listen.address, config.listen.ae_title.clone())
-    }
-}
-
-/// Which destinations take which object.
-struct Sends {
-    text_sr: Vec<String>,
-}
-
-impl Sends {
-    fn of(config: &Config) -> Self {
-        let takes = |object| {
-            let takers = config.destinations.iter().filter(move |section| section.objects.contains(&object));
-            takers.map(|section| section.name.clone()).collect()
-        };
-        Self { text_sr: takes(ObjectName::TextSr) }
-    }
-}
-
-/// Settles what is due and reads it, one study at a time: the model takes every core that it may.
-async fn read_studies(
-    spool: Spool,
-    pipeline: Arc<Pipeline>,
-    sends: Arc<Sends>,
-    arrived: Arc<Notify>,
-    written: Arc<Notify>,
-    stop: CancellationToken,
-) -> Result<()> {
-    while !stop.is_cancelled() {
-        spool.settle(clock::now()).await?;
-        if let Some(claim) = spool.claim().await? {
-            let span = tracing::info_span!("study", study = claim.study);
-            read_study(&spool, &pipeline, &sends, claim).instrument(span).await?;
-            written.notify_one();
-            continue;
-        }
-        let until_due = spool.next_due()?.map_or(i64::MAX, |due| due.saturating_sub(clock::now()));
-        // What is due and did not settle has an open association, whose end wakes us.
-        let wait = match u64::try_from(until_due) {
-            Ok(milliseconds) if milliseconds > 0 => Duration::from_millis(milliseconds).min(LOOK_AGAIN),
-            _ => LOOK_AGAIN,
-        };
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = arrived.notified() => {}
-            () = tokio::time::sleep(wait) => {}
-        }
-    }
-    Ok(())
-}
-
-async fn read_study(spool: &Spool, pipeline: &Arc<Pipeline>, sends: &Arc<Sends>, claim: Claim) -> Result<()> {
-    let began = clock::now();
-    let study = study(spool, &claim, began)?;
-    let (version, for_reading, sends) = (study.version, Arc::clone(pipeline), Arc::clone(sends));
-    let outcome = tokio::task::spawn_blocking(move || {
-        let reading = for_reading.read(&study)?;
-        Ok::<_, End>(Kept::of(reading, &sends))
-    })
-    .await;
-    let outcome = outcome.unwrap_or_else(|_| {
-        let reason = "a defect in preread stopped the reading; the log has its place".to_owned();
-        Err(End::Held { what: "a defect stopped the reading", reason, rule: None })
-    });
-    let is_last = match outcome {
-        Ok(Kept { inputs_digest, rule, files, timings }) => {
-            let kept = spool.written(&claim, i64::from(version), inputs_digest, rule, files, clock::now()).await?;
-            tracing::info!(version, ?timings, elapsed_ms = clock::now() - began, "report written");
-            kept
-        }
-        Err(End::Held { what, reason, rule }) => {
-            tracing::warn!(reason = what, "study held; `preread queue show` says why");
-            spool.end(&claim, StudyState::Held, reason, rule).await?
-        }
-        Err(End::Skipped { reason }) => {
-            tracing::info!(reason, "study skipped");
-            spool.end(&claim, StudyState::Skipped, reason, None).await?
-        }
-        Err(End::Unchanged) => {
-            tracing::info!("nothing new to read: the report stands");
-            spool.unchanged(&claim).await?
-        }
-        Err(End::Stopped) => spool.release(&claim).await?,
-    };
-    if !is_last {
-        tracing::info!("instances came while the study was read: it is read again when they are all there");
-    }
-    Ok(())
-}
-
-fn study(spool: &Spool, claim: &Claim, now: spool::Timestamp) -> Result<Study> {
-    let lineage = spool.lineage(claim.study)?;
-    let predecessor = lineage.predecessor.map(|it| -> Result<EvidenceItem, dataset::UidError> {
-        Ok(EvidenceItem {
-            sop_class_uid: it.sop_class_uid.parse()?,
-            sop_instance_uid: it.sop_instance_uid.parse()?,
-            series_instance_uid: it.series_instance_uid.parse()?,
-            sha256: String::new(),
-        })
-    });
-    let instance = |instance: &spool::InstanceView| StudyInstance {
-        path: instance.path.clone(),
-        source: instance.source.clone(),
-        sha256: instance.data_set_sha256.clone(),
-    };
-    Ok(Study {
-        instances: claim.instances.iter().map(instance).collect(),
-        version: u32::try_from(lineage.next_version)?,
-        reported_inputs: lineage.inputs_digest,
-        predecessor: predecessor.transpose()?,
-        content_time: clock::content_time(now),
-    })
-}
-
-/// A reading as the spool keeps it.
-struct Kept {
-    inputs_digest: String,
-    rule: String,
-    files: Vec<ReportFile>,
-    timings: Vec<(&'static str, f64)>,
-}
-
-impl Kept {
-    fn of(reading: Reading<'_>, sends: &Sends) -> Self {
-        let Reading { rule, inputs_digest, text_sr, heatmap, json, .. } = reading;
-        let destinations = |takers: &[String]| -> Vec<String> {
-            let wanted = rule.destinations.iter().filter(|name| takers.contains(name));
-            if rule.mode == Mode::Shadow { Vec::new() } else { wanted.cloned().collect() }
-        };
-        let uids = [&text_sr.sop_instance_uid, &text_sr.sop_class_uid, &text_sr.series_instance_uid];
-        let mut files = vec![ReportFile {
-            kind: ObjectKind::TextSr,
-            uids: Some(uids.map(ToString::to_string)),
-            destinations: destinations(&sends.text_sr),
-            bytes: text_sr.file,
-        }];
-        let kept_here = |kind, bytes| ReportFile { kind, uids: None, bytes, destinations: Vec::new() };
-        files.extend(heatmap.map(|png| kept_here(ObjectKind::HeatmapPng, png)));
-        let timings = json.timings_ms.iter().map(|(step, time)| (*step, *time)).collect();
-        // Only maps with text keys and finite numbers are in it, so that it cannot fail.
-        files.extend(serde_json::to_vec_pretty(&json).ok().map(|bytes| kept_here(ObjectKind::ReportJson, bytes)));
-        Self { inputs_digest, rule: rule.name.clone(), files, timings }
     }
 }
 

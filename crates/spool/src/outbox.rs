@@ -2,7 +2,7 @@
 
 use std::{io::Write, path::PathBuf, sync::Arc};
 
-use rusqlite::{OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::{
     Claim, Error, Spool, StudyId, StudyState, Timestamp,
@@ -135,21 +135,7 @@ impl Spool {
         files: Vec<ReportFile>,
         now: Timestamp,
     ) -> Result<bool, Error> {
-        let mut kept = Vec::with_capacity(files.len());
-        let mut folders = Vec::new();
-        for file in files {
-            let disk = Arc::clone(&self.disk);
-            let path = tokio::task::spawn_blocking(move || {
-                let (mut to, path) = disk.create_incoming(now)?;
-                to.write_all(&file.bytes).map_err(Error::io(&path))?;
-                let (relative, to_sync) = disk.keep(&to, &path, Home::Reports(file.kind.extension()), now)?;
-                Ok::<_, Error>((file, relative, to_sync))
-            })
-            .await;
-            let (file, relative, to_sync) = path.map_err(|_| Error::Stopped)??;
-            folders.extend(to_sync);
-            kept.push((file, relative));
-        }
+        let (kept, folders) = self.keep(files, now).await?;
         let paths: Vec<String> = kept.iter().map(|(_, path)| path.clone()).collect();
         let claim = claim.clone();
         let written = self
@@ -164,22 +150,7 @@ impl Spool {
                     params![claim.study, version, inputs_digest, now],
                     |row| row.get(0),
                 )?;
-                for (file, path) in &kept {
-                    let [sop_instance, sop_class, series] =
-                        file.uids.as_ref().map_or([None, None, None], |uids| uids.each_ref().map(Some));
-                    let object: i64 = connection.query_row(
-                        "INSERT INTO object (report_id, kind, sop_instance_uid, sop_class_uid, series_instance_uid, path)
-                         VALUES (?1, ?2, ?3, ?4, ?5, ?6) RETURNING id",
-                        params![report, file.kind.as_str(), sop_instance, sop_class, series, path],
-                        |row| row.get(0),
-                    )?;
-                    for destination in &file.destinations {
-                        connection.execute(
-                            "INSERT INTO delivery (object_id, destination, state, next_at) VALUES (?1, ?2, 'pending', ?3)",
-                            params![object, destination, now],
-                        )?;
-                    }
-                }
+                insert_objects(connection, report, &kept, now)?;
                 settle_deliveries(connection, claim.study)?;
                 Ok(true)
             })
@@ -190,6 +161,48 @@ impl Spool {
             }
         }
         Ok(written)
+    }
+
+    /// Adds files that stay here to a report that is written. Errors when there is no such report.
+    pub async fn attach(
+        &self,
+        study: StudyId,
+        version: i64,
+        files: Vec<ReportFile>,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        let (kept, folders) = self.keep(files, now).await?;
+        self.database
+            .write(folders, move |connection| {
+                let report = connection.query_row(
+                    "SELECT id FROM report WHERE study_id = ?1 AND version = ?2",
+                    params![study, version],
+                    |row| row.get(0),
+                )?;
+                insert_objects(connection, report, &kept, now)
+            })
+            .await
+    }
+
+    /// Writes files to where they stay; answers them with their paths, and the folders to sync before they count.
+    async fn keep(
+        &self,
+        files: Vec<ReportFile>,
+        now: Timestamp,
+    ) -> Result<(Vec<(ReportFile, String)>, Vec<PathBuf>), Error> {
+        let disk = Arc::clone(&self.disk);
+        let kept = tokio::task::spawn_blocking(move || {
+            let (mut kept, mut folders) = (Vec::with_capacity(files.len()), Vec::new());
+            for file in files {
+                let (mut to, path) = disk.create_incoming(now)?;
+                to.write_all(&file.bytes).map_err(Error::io(&path))?;
+                let (relative, to_sync) = disk.keep(&to, &path, Home::Reports(file.kind.extension()), now)?;
+                folders.extend(to_sync);
+                kept.push((file, relative));
+            }
+            Ok((kept, folders))
+        });
+        kept.await.map_err(|_| Error::Stopped)?
     }
 
     /// The deliveries that are due, the longest waiting first; `limit` bounds the answer.
@@ -256,8 +269,33 @@ impl Spool {
     }
 }
 
+fn insert_objects(
+    connection: &Connection,
+    report: i64,
+    files: &[(ReportFile, String)],
+    now: Timestamp,
+) -> Result<(), Error> {
+    for (file, path) in files {
+        let [sop_instance, sop_class, series] =
+            file.uids.as_ref().map_or([None, None, None], |uids| uids.each_ref().map(Some));
+        let object: i64 = connection.query_row(
+            "INSERT INTO object (report_id, kind, sop_instance_uid, sop_class_uid, series_instance_uid, path)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6) RETURNING id",
+            params![report, file.kind.as_str(), sop_instance, sop_class, series, path],
+            |row| row.get(0),
+        )?;
+        for destination in &file.destinations {
+            connection.execute(
+                "INSERT INTO delivery (object_id, destination, state, next_at) VALUES (?1, ?2, 'pending', ?3)",
+                params![object, destination, now],
+            )?;
+        }
+    }
+    Ok(())
+}
+
 /// Moves a written study on when none of its deliveries is pending. A study that is being received again stays so.
-fn settle_deliveries(connection: &rusqlite::Connection, study: StudyId) -> Result<(), Error> {
+fn settle_deliveries(connection: &Connection, study: StudyId) -> Result<(), Error> {
     let state = delivery_state(connection, study)?;
     if state != StudyState::Written {
         connection.execute(

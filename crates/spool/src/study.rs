@@ -96,6 +96,13 @@ pub struct Claim {
     generation: i64,
 }
 
+impl Claim {
+    /// Whether both saw the same instances of the same study.
+    pub fn saw_the_same(&self, other: &Self) -> bool {
+        (self.study, self.generation) == (other.study, other.generation)
+    }
+}
+
 impl Spool {
     /// An association is open: the studies it brings do not settle until [`Self::association_closed`].
     pub fn association_opened(&self, association: AssociationId) {
@@ -160,6 +167,12 @@ impl Spool {
 
     /// Claims the next settled study to read: higher priority first, then the one that waits longest.
     pub async fn claim(&self) -> Result<Option<Claim>, Error> {
+        let waiting: bool = self.database.read(|connection| {
+            connection.query_row("SELECT EXISTS (SELECT 1 FROM study WHERE state = 'settled')", [], |row| row.get(0))
+        })?;
+        if !waiting {
+            return Ok(None);
+        }
         let spool = self.clone();
         self.database
             .write(Vec::new(), move |connection| {
@@ -181,6 +194,37 @@ impl Spool {
                 Ok(Some(Claim { study, study_instance_uid, last_received_at, attempts, instances, generation }))
             })
             .await
+    }
+
+    /// A study that has not settled yet but may have all its instances: none of its associations is open, and it is none
+    /// of `known`. To be read ahead, so that its report is there when it settles; nothing of it changes here.
+    pub fn unsettled(&self, known: &[StudyId]) -> Result<Option<Claim>, Error> {
+        let candidates: Vec<Claim> = self.database.read(|connection| {
+            connection
+                .prepare_cached(
+                    "SELECT id, study_instance_uid, last_received_at, attempts, generation FROM study
+                     WHERE state = 'received' ORDER BY priority DESC, due_at, id",
+                )?
+                .query_map([], |row| {
+                    Ok(Claim {
+                        study: row.get(0)?,
+                        study_instance_uid: row.get(1)?,
+                        last_received_at: row.get(2)?,
+                        attempts: row.get(3)?,
+                        instances: Vec::new(),
+                        generation: row.get(4)?,
+                    })
+                })?
+                .collect()
+        })?;
+        let candidate = candidates
+            .into_iter()
+            .find(|candidate| !known.contains(&candidate.study) && !self.has_open_association(candidate.study));
+        let Some(mut claim) = candidate else { return Ok(None) };
+        // The generation was read first: an instance that comes in between makes the reading worthless, not wrong.
+        let instances = self.database.read(|connection| self.instances_of(connection, claim.study))?;
+        claim.instances = instances.into_iter().filter(|instance| !instance.own).collect();
+        Ok(Some(claim))
     }
 
     /// Ends a reading without a report: held or skipped, with the reason and the rule that said so.

@@ -25,15 +25,19 @@ use crate::{
 pub(crate) fn run(arguments: &Read) -> Result<ExitCode> {
     let pipeline = pipeline(arguments)?;
     let (studies, unreadable) = by_study(&super::files_of(&arguments.paths)?);
-    for (path, error) in &unreadable {
+    let (named, found): (Vec<_>, Vec<_>) = unreadable.iter().partition(|(path, _)| arguments.paths.contains(path));
+    for (path, error) in &named {
         eprintln!("{}: {error}", path.display());
+    }
+    if !found.is_empty() {
+        eprintln!("{} files in the folders are no DICOM instances", found.len());
     }
     if studies.is_empty() {
         bail!("no DICOM instance among the {} files", unreadable.len());
     }
     let progress = progress(studies.len() as u64);
     let several = studies.len() > 1;
-    let (mut results, mut all_read) = (Vec::new(), unreadable.is_empty() || several);
+    let (mut results, mut all_read) = (Vec::new(), named.is_empty());
     for (number, (uid, files)) in (1..).zip(&studies) {
         progress.set_message(format!("study {number}"));
         let folder = if several { arguments.out.join(format!("study-{number}")) } else { arguments.out.clone() };
@@ -149,10 +153,11 @@ fn study(files: &[PathBuf]) -> Result<Study> {
 fn write(folder: &Path, reading: &Reading<'_>) -> Result<Vec<PathBuf>> {
     fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
     let json = serde_json::to_vec_pretty(&reading.json)?;
+    let heatmap = reading.heatmap.png()?;
     let files = [
         ("report.json", Some(json.as_slice())),
         ("text-sr.dcm", Some(reading.text_sr.file.as_slice())),
-        ("heatmap.png", reading.heatmap.as_deref()),
+        ("heatmap.png", heatmap.as_deref()),
     ];
     let mut written = Vec::new();
     for (name, bytes) in files {

@@ -1,0 +1,223 @@
+//! Settles studies and reads them, one at a time: the model takes every core that it may.
+//!
+//! While nothing has settled, what may be complete is read ahead, so that its report is there when the quiet period ends.
+//! A reading made ahead counts only when the study settles with the very instances that it saw.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use anyhow::Result;
+use report::EvidenceItem;
+use spool::{Claim, ObjectKind, ReportFile, Spool, StudyState};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+use crate::{
+    clock,
+    config::{Config, Mode, ObjectName},
+    pipeline::{End, HeatMap, Pipeline, Reading, ReadingJson, Study, StudyInstance},
+};
+
+/// How long at the most until the spool is looked at again, for what another process changed (`preread queue retry`).
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// Readings kept that were made ahead; each holds its picture, some ten megabytes for a radiograph.
+const AHEAD: usize = 8;
+
+/// The task that reads.
+pub(crate) struct Reader {
+    spool: Spool,
+    pipeline: Arc<Pipeline>,
+    sends: Arc<Sends>,
+    arrived: Arc<Notify>,
+    written: Arc<Notify>,
+    ahead: VecDeque<(Claim, Outcome)>,
+}
+
+type Outcome = Result<Kept, End>;
+
+/// Which destinations take which object.
+struct Sends {
+    text_sr: Vec<String>,
+}
+
+/// A reading as the spool keeps it.
+struct Kept {
+    version: i64,
+    inputs_digest: String,
+    rule: String,
+    text_sr: ReportFile,
+    json: ReadingJson,
+    heatmap: HeatMap,
+}
+
+impl Reader {
+    /// Reads what settles in `spool`; `arrived` wakes it, and it wakes `written`.
+    pub(crate) fn new(
+        spool: Spool,
+        pipeline: Arc<Pipeline>,
+        config: &Config,
+        arrived: Arc<Notify>,
+        written: Arc<Notify>,
+    ) -> Self {
+        let takers = |object| {
+            let takers = config.destinations.iter().filter(move |section| section.objects.contains(&object));
+            takers.map(|section| section.name.clone()).collect()
+        };
+        let sends = Arc::new(Sends { text_sr: takers(ObjectName::TextSr) });
+        Self { spool, pipeline, sends, arrived, written, ahead: VecDeque::new() }
+    }
+
+    /// Reads until told to stop. Errors when the spool does.
+    pub(crate) async fn run(mut self, stop: CancellationToken) -> Result<()> {
+        while !stop.is_cancelled() {
+            self.spool.settle(clock::now()).await?;
+            if let Some(claim) = self.spool.claim().await? {
+                let span = tracing::info_span!("study", study = claim.study);
+                self.read_settled(claim).instrument(span).await?;
+            } else if !self.read_ahead().await? {
+                self.wait(&stop).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn wait(&self, stop: &CancellationToken) -> Result<()> {
+        let until_due = self.spool.next_due()?.map_or(i64::MAX, |due| due.saturating_sub(clock::now()));
+        // What is due and did not settle has an open association, whose end wakes us.
+        let wait = match u64::try_from(until_due) {
+            Ok(milliseconds) if milliseconds > 0 => Duration::from_millis(milliseconds).min(LOOK_AGAIN),
+            _ => LOOK_AGAIN,
+        };
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = self.arrived.notified() => {}
+            () = tokio::time::sleep(wait) => {}
+        }
+        Ok(())
+    }
+
+    /// Reads one study that has not settled; false when there is none to read.
+    async fn read_ahead(&mut self) -> Result<bool> {
+        // What was read ahead and got more instances since is worth nothing any more.
+        let known: Vec<_> = self.ahead.iter().map(|(claim, _)| claim.study).collect();
+        if known.len() >= AHEAD {
+            return Ok(false);
+        }
+        let Some(claim) = self.spool.unsettled(&known)? else { return Ok(false) };
+        let span = tracing::info_span!("study", study = claim.study, ahead = true);
+        let outcome = self.read(&claim).instrument(span).await?;
+        self.ahead.push_back((claim, outcome));
+        Ok(true)
+    }
+
+    async fn read_settled(&mut self, claim: Claim) -> Result<()> {
+        let ahead = self.ahead.iter().position(|(ahead, _)| ahead.study == claim.study);
+        let ahead = ahead.and_then(|index| self.ahead.remove(index));
+        let outcome = match ahead {
+            // A failure is tried again: what a person reads of it should have happened to the settled study.
+            Some((seen, Ok(kept))) if seen.saw_the_same(&claim) => Ok(kept),
+            _ => self.read(&claim).await?,
+        };
+        if !self.end(&claim, outcome).await? {
+            tracing::info!("instances came while the study was read: it is read again when they are all there");
+        }
+        Ok(())
+    }
+
+    async fn read(&self, claim: &Claim) -> Result<Outcome> {
+        let study = study(&self.spool, claim)?;
+        let (pipeline, sends) = (Arc::clone(&self.pipeline), Arc::clone(&self.sends));
+        let read = tokio::task::spawn_blocking(move || {
+            let reading = pipeline.read(&study)?;
+            Ok(Kept::of(reading, study.version, &sends))
+        });
+        Ok(read.await.unwrap_or_else(|_| {
+            let reason = "a defect in preread stopped the reading; the log has its place".to_owned();
+            Err(End::Held { what: "a defect stopped the reading", reason, rule: None })
+        }))
+    }
+
+    /// Writes down how a reading ended; false when instances came since its claim, so that this is not its end.
+    async fn end(&self, claim: &Claim, outcome: Outcome) -> Result<bool> {
+        Ok(match outcome {
+            Ok(kept) => {
+                let Kept { version, inputs_digest, rule, text_sr, json, heatmap } = kept;
+                let report = vec![text_sr];
+                if !self.spool.written(claim, version, inputs_digest, rule, report, clock::now()).await? {
+                    return Ok(false);
+                }
+                self.written.notify_one();
+                tracing::info!(version, timings_ms = ?json.timings_ms, "report written");
+                self.attach(claim, version, json, heatmap).await?;
+                true
+            }
+            Err(End::Held { what, reason, rule }) => {
+                tracing::warn!(reason = what, "study held; `preread queue show` says why");
+                self.spool.end(claim, StudyState::Held, reason, rule).await?
+            }
+            Err(End::Skipped { reason }) => {
+                tracing::info!(reason, "study skipped");
+                self.spool.end(claim, StudyState::Skipped, reason, None).await?
+            }
+            Err(End::Unchanged) => {
+                tracing::info!("nothing new to read: the report stands");
+                self.spool.unchanged(claim).await?
+            }
+            Err(End::Stopped) => self.spool.release(claim).await?,
+        })
+    }
+
+    /// Keeps what stays here, after the report was sent on its way.
+    async fn attach(&self, claim: &Claim, version: i64, json: ReadingJson, heatmap: HeatMap) -> Result<()> {
+        let drawn = tokio::task::spawn_blocking(move || {
+            let kept_here = |kind, bytes| ReportFile { kind, uids: None, bytes, destinations: Vec::new() };
+            let json = serde_json::to_vec_pretty(&json).map(|bytes| kept_here(ObjectKind::ReportJson, bytes))?;
+            let heatmap = heatmap.png()?.map(|png| kept_here(ObjectKind::HeatmapPng, png));
+            Ok::<_, anyhow::Error>([Some(json), heatmap].into_iter().flatten().collect())
+        });
+        match drawn.await? {
+            Ok(files) => Ok(self.spool.attach(claim.study, version, files, clock::now()).await?),
+            Err(error) => {
+                tracing::warn!(%error, "the report is on its way, but its JSON and heat map could not be made");
+                Ok(())
+            }
+        }
+    }
+}
+
+fn study(spool: &Spool, claim: &Claim) -> Result<Study> {
+    let lineage = spool.lineage(claim.study)?;
+    let predecessor = lineage.predecessor.map(|it| -> Result<EvidenceItem, dataset::UidError> {
+        Ok(EvidenceItem {
+            sop_class_uid: it.sop_class_uid.parse()?,
+            sop_instance_uid: it.sop_instance_uid.parse()?,
+            series_instance_uid: it.series_instance_uid.parse()?,
+            sha256: String::new(),
+        })
+    });
+    let instance = |instance: &spool::InstanceView| StudyInstance {
+        path: instance.path.clone(),
+        source: instance.source.clone(),
+        sha256: instance.data_set_sha256.clone(),
+    };
+    Ok(Study {
+        instances: claim.instances.iter().map(instance).collect(),
+        version: u32::try_from(lineage.next_version)?,
+        reported_inputs: lineage.inputs_digest,
+        predecessor: predecessor.transpose()?,
+        content_time: clock::content_time(clock::now()),
+    })
+}
+
+impl Kept {
+    fn of(reading: Reading<'_>, version: u32, sends: &Sends) -> Self {
+        let Reading { rule, inputs_digest, text_sr, heatmap, json, .. } = reading;
+        let wanted = rule.destinations.iter().filter(|name| sends.text_sr.contains(name));
+        let destinations = if rule.mode == Mode::Shadow { Vec::new() } else { wanted.cloned().collect() };
+        let uids = [&text_sr.sop_instance_uid, &text_sr.sop_class_uid, &text_sr.series_instance_uid];
+        let uids = Some(uids.map(ToString::to_string));
+        let text_sr = ReportFile { kind: ObjectKind::TextSr, uids, bytes: text_sr.file, destinations };
+        Self { version: i64::from(version), inputs_digest, rule: rule.name.clone(), text_sr, json, heatmap }
+    }
+}

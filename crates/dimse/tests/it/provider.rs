@@ -373,13 +373,14 @@ async fn senders_that_leave_nagle_on_are_not_held_up() {
     let running = Running::usual().await;
     let mut program = dcmtk("storescu");
     program
-        .args(["-R", "--repeat", "10", "-aec", "PREREAD", "127.0.0.1", &running.address.port().to_string()])
-        .args(&files);
+        .args(["-R", "-aec", "PREREAD", "127.0.0.1", &running.address.port().to_string()])
+        // Linux does not delay the first acknowledgements of a connection.
+        .args(std::iter::repeat_n(&files, 50).flatten());
     let start = std::time::Instant::now();
     let (success, output) = run(program).await;
     let (elapsed, count) = (start.elapsed(), running.memory.stored.lock().unwrap().instances.len());
     assert!(success, "{output}");
     println!("{count} instances in {elapsed:?}: {:?} each", elapsed / u32::try_from(count).unwrap());
-    // A delayed acknowledgement costs 40 ms and more per instance.
+    // A wait for a delayed acknowledgement at each instance would cost 40 ms; the rest is room for a busy machine.
     assert!(elapsed / u32::try_from(count).unwrap() < Duration::from_millis(30));
 }

@@ -7,9 +7,13 @@ use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::Subscribe
 
 use crate::config::{Log, LogFormat};
 
+/// Libraries that narrate their work at a level at which we say what happened.
+const QUIET: &str = "jpeg2k=warn,ort=warn,dicom_parser=error";
+
 /// Starts logging for the daemon.
 pub(crate) fn start(log: &Log) -> Result<()> {
-    let filter = EnvFilter::try_new(&log.level).with_context(|| format!("log.level = \"{}\"", log.level))?;
+    let directives = format!("{QUIET},{}", log.level);
+    let filter = EnvFilter::try_new(directives).with_context(|| format!("log.level = \"{}\"", log.level))?;
     let format = match log.format {
         // systemd sets JOURNAL_STREAM for what it connects to the journal.
         LogFormat::Auto if std::env::var_os("JOURNAL_STREAM").is_some() => LogFormat::Journald,
@@ -31,5 +35,5 @@ pub(crate) fn start(log: &Log) -> Result<()> {
 /// Starts logging for a command: warnings only, to a person.
 pub(crate) fn start_for_command() {
     let layer = tracing_subscriber::fmt::layer().with_writer(stderr).with_ansi(stderr().is_terminal()).without_time();
-    tracing_subscriber::registry().with(layer.with_filter(EnvFilter::new("warn,dicom_parser=error"))).init();
+    tracing_subscriber::registry().with(layer.with_filter(EnvFilter::new(format!("{QUIET},warn")))).init();
 }

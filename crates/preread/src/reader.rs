@@ -7,7 +7,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use anyhow::Result;
 use report::EvidenceItem;
-use spool::{Claim, ObjectKind, ReportFile, Spool, StudyState};
+use spool::{Claim, ObjectKind, Prepared, ReportFile, Spool, StudyState};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
@@ -41,12 +41,12 @@ struct Sends {
     text_sr: Vec<String>,
 }
 
-/// A reading as the spool keeps it.
+/// A reading whose report is on the disk, and not yet counted on.
 struct Kept {
     version: i64,
     inputs_digest: String,
     rule: String,
-    text_sr: ReportFile,
+    report: Prepared,
     json: ReadingJson,
     heatmap: HeatMap,
 }
@@ -127,23 +127,31 @@ impl Reader {
 
     async fn read(&self, claim: &Claim) -> Result<Outcome> {
         let study = study(&self.spool, claim)?;
+        let version = i64::from(study.version);
         let (pipeline, sends) = (Arc::clone(&self.pipeline), Arc::clone(&self.sends));
         let read = tokio::task::spawn_blocking(move || {
             let reading = pipeline.read(&study)?;
-            Ok(Kept::of(reading, study.version, &sends))
+            let text_sr = text_sr(&reading, &sends);
+            let Reading { rule, inputs_digest, json, heatmap, .. } = reading;
+            Ok((rule.name.clone(), inputs_digest, text_sr, json, heatmap))
         });
-        Ok(read.await.unwrap_or_else(|_| {
+        let read = read.await.unwrap_or_else(|_| {
             let reason = "a defect in preread stopped the reading; the log has its place".to_owned();
             Err(End::Held { what: "a defect stopped the reading", reason, rule: None })
-        }))
+        });
+        let (rule, inputs_digest, text_sr, json, heatmap) = match read {
+            Ok(read) => read,
+            Err(end) => return Ok(Err(end)),
+        };
+        let report = self.spool.prepare(vec![text_sr], clock::now()).await?;
+        Ok(Ok(Kept { version, inputs_digest, rule, report, json, heatmap }))
     }
 
     /// Writes down how a reading ended; false when instances came since its claim, so that this is not its end.
     async fn end(&self, claim: &Claim, outcome: Outcome) -> Result<bool> {
         Ok(match outcome {
             Ok(kept) => {
-                let Kept { version, inputs_digest, rule, text_sr, json, heatmap } = kept;
-                let report = vec![text_sr];
+                let Kept { version, inputs_digest, rule, report, json, heatmap } = kept;
                 if !self.spool.written(claim, version, inputs_digest, rule, report, clock::now()).await? {
                     return Ok(false);
                 }
@@ -177,7 +185,10 @@ impl Reader {
             Ok::<_, anyhow::Error>([Some(json), heatmap].into_iter().flatten().collect())
         });
         match drawn.await? {
-            Ok(files) => Ok(self.spool.attach(claim.study, version, files, clock::now()).await?),
+            Ok(files) => {
+                let files = self.spool.prepare(files, clock::now()).await?;
+                Ok(self.spool.attach(claim.study, version, files, clock::now()).await?)
+            }
             Err(error) => {
                 tracing::warn!(%error, "the report is on its way, but its JSON and heat map could not be made");
                 Ok(())
@@ -210,14 +221,12 @@ fn study(spool: &Spool, claim: &Claim) -> Result<Study> {
     })
 }
 
-impl Kept {
-    fn of(reading: Reading<'_>, version: u32, sends: &Sends) -> Self {
-        let Reading { rule, inputs_digest, text_sr, heatmap, json, .. } = reading;
-        let wanted = rule.destinations.iter().filter(|name| sends.text_sr.contains(name));
-        let destinations = if rule.mode == Mode::Shadow { Vec::new() } else { wanted.cloned().collect() };
-        let uids = [&text_sr.sop_instance_uid, &text_sr.sop_class_uid, &text_sr.series_instance_uid];
-        let uids = Some(uids.map(ToString::to_string));
-        let text_sr = ReportFile { kind: ObjectKind::TextSr, uids, bytes: text_sr.file, destinations };
-        Self { version: i64::from(version), inputs_digest, rule: rule.name.clone(), text_sr, json, heatmap }
-    }
+/// The text report as the spool keeps it, with the destinations that it goes to.
+fn text_sr(reading: &Reading<'_>, sends: &Sends) -> ReportFile {
+    let rule = reading.rule;
+    let wanted = rule.destinations.iter().filter(|name| sends.text_sr.contains(name));
+    let destinations = if rule.mode == Mode::Shadow { Vec::new() } else { wanted.cloned().collect() };
+    let sr = &reading.text_sr;
+    let uids = [&sr.sop_instance_uid, &sr.sop_class_uid, &sr.series_instance_uid].map(ToString::to_string);
+    ReportFile { kind: ObjectKind::TextSr, uids: Some(uids), bytes: sr.file.clone(), destinations }
 }

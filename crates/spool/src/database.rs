@@ -100,6 +100,8 @@ const WAITING: usize = 1024;
 type Reply = Box<dyn FnOnce(Result<(), Error>) + Send>;
 
 struct Write {
+    /// Whether the answer promises that a power cut changes nothing of it.
+    durable: bool,
     /// Folders whose entries must be on the disk before the transaction may say so.
     folders: Vec<PathBuf>,
     /// Does the work and answers whether to keep it, and how to tell the caller.
@@ -122,14 +124,32 @@ impl Database {
         let (failed, failure) = watch::channel(None);
         std::thread::Builder::new()
             .name("spool-writer".to_owned())
-            .spawn(move || write_loop(writer, &incoming, &failed))
+            .spawn(move || write_loop(&writer, durability, &incoming, &failed))
             .map_err(Error::io(path))?;
         Ok(Self { writes, reader: Arc::new(Mutex::new(reader)), failure })
     }
 
-    /// Runs `work` in the next transaction, after `folders` were synced, and answers when it is committed.
+    /// Runs `work` in the next transaction, after `folders` were synced, and answers when it is on the disk.
     pub(crate) async fn write<T: Send + 'static>(
         &self,
+        folders: Vec<PathBuf>,
+        work: impl FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.submit(true, folders, work).await
+    }
+
+    /// Runs `work` in the next transaction and answers when it is committed, without waiting for the disk: for steps that
+    /// a power cut may undo because they are taken again, with the same outcome.
+    pub(crate) async fn step<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.submit(false, Vec::new(), work).await
+    }
+
+    async fn submit<T: Send + 'static>(
+        &self,
+        durable: bool,
         folders: Vec<PathBuf>,
         work: impl FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
@@ -145,7 +165,7 @@ impl Database {
             (keep, reply)
         });
         let writes = self.writes.clone();
-        let mut write = Write { folders, run };
+        let mut write = Write { durable, folders, run };
         // The common case has a place free; only a full queue costs a blocking thread.
         if let Err(mpsc::TrySendError::Full(returned)) = writes.try_send(write) {
             write = returned;
@@ -211,10 +231,22 @@ fn migrate(connection: &mut Connection) -> Result<(), Error> {
     Ok(transaction.commit()?)
 }
 
-fn write_loop(connection: Connection, incoming: &mpsc::Receiver<Write>, failed: &watch::Sender<Option<String>>) {
+fn write_loop(
+    connection: &Connection,
+    durability: Durability,
+    incoming: &mpsc::Receiver<Write>,
+    failed: &watch::Sender<Option<String>>,
+) {
     while let Ok(first) = incoming.recv() {
         let batch: Vec<Write> = std::iter::once(first).chain(incoming.try_iter().take(BATCH - 1)).collect();
-        if let Err(error) = commit(&connection, batch) {
+        let synchronous = match durability {
+            Durability::Instance if batch.iter().any(|write| write.durable) => "FULL",
+            // In WAL mode a later FULL commit also flushes what came before it, so that the order of steps is kept.
+            Durability::Instance => "NORMAL",
+            Durability::None => "OFF",
+        };
+        let prepared = connection.pragma_update(None, "synchronous", synchronous).map_err(Error::from);
+        if let Err(error) = prepared.and_then(|()| commit(connection, batch)) {
             // After a failed fsync the page cache may have dropped what it could not write, and a second fsync would
             // lie. So nothing more is acknowledged: the daemon stops and recovers (promise 1).
             failed.send_replace(Some(error.to_string()));

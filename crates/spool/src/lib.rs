@@ -20,7 +20,7 @@ use std::{
 
 pub use error::Error;
 pub use instance::{Arrival, Receiving, Stored};
-pub use outbox::{Delivery, Lineage, ObjectKind, Predecessor, ReportFile};
+pub use outbox::{Delivery, Lineage, ObjectKind, Predecessor, Prepared, ReportFile};
 pub use recover::Recovery;
 pub use study::{AssociationId, Claim, StudyId, StudyState};
 pub use view::{ConflictView, InstanceView, ObjectView, StudyDetail, StudyView};

@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::{
     Claim, Error, Spool, StudyId, StudyState, Timestamp,
-    disk::Home,
+    disk::{Disk, Home},
     study::{delivery_state, leave_reading},
 };
 
@@ -50,6 +50,45 @@ pub struct ReportFile {
     pub bytes: Vec<u8>,
     /// Names of the destinations it goes to.
     pub destinations: Vec<String>,
+}
+
+/// Files of a report that are written and not yet counted on.
+pub struct Prepared {
+    disk: Arc<Disk>,
+    files: Vec<(ReportFile, String)>,
+    /// What must be synced before they are counted on.
+    folders: Vec<PathBuf>,
+}
+
+impl Drop for Prepared {
+    fn drop(&mut self) {
+        for (_, path) in &self.files {
+            self.disk.remove(&self.disk.absolute(path));
+        }
+    }
+}
+
+impl Prepared {
+    /// Makes the files part of a report; if the transaction around it fails, the next start removes them.
+    fn insert(mut self, connection: &Connection, report: i64, now: Timestamp) -> Result<(), Error> {
+        for (file, path) in std::mem::take(&mut self.files) {
+            let [sop_instance, sop_class, series] =
+                file.uids.as_ref().map_or([None, None, None], |uids| uids.each_ref().map(Some));
+            let object: i64 = connection.query_row(
+                "INSERT INTO object (report_id, kind, sop_instance_uid, sop_class_uid, series_instance_uid, path)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6) RETURNING id",
+                params![report, file.kind.as_str(), sop_instance, sop_class, series, path],
+                |row| row.get(0),
+            )?;
+            for destination in &file.destinations {
+                connection.execute(
+                    "INSERT INTO delivery (object_id, destination, state, next_at) VALUES (?1, ?2, 'pending', ?3)",
+                    params![object, destination, now],
+                )?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// What a new report of a study follows.
@@ -123,6 +162,24 @@ impl Spool {
         })
     }
 
+    /// Writes the files of a report to where they stay. They count, and outlive a restart, only once they are given to
+    /// [`Self::written`] or [`Self::attach`]; dropped before, they are removed.
+    pub async fn prepare(&self, files: Vec<ReportFile>, now: Timestamp) -> Result<Prepared, Error> {
+        let mut prepared = Prepared { disk: Arc::clone(&self.disk), files: Vec::new(), folders: Vec::new() };
+        let written = tokio::task::spawn_blocking(move || {
+            for file in files {
+                let (mut to, path) = prepared.disk.create_incoming(now)?;
+                to.write_all(&file.bytes).map_err(Error::io(&path))?;
+                let home = Home::Reports(file.kind.extension());
+                let (relative, to_sync) = prepared.disk.keep(&to, &path, home, now)?;
+                prepared.folders.extend(to_sync);
+                prepared.files.push((file, relative));
+            }
+            Ok(prepared)
+        });
+        written.await.map_err(|_| Error::Stopped)?
+    }
+
     /// Keeps a report and queues its deliveries, in one step with the end of the reading.
     ///
     /// False when instances came meanwhile: the report is dropped, because it did not see them all.
@@ -132,77 +189,40 @@ impl Spool {
         version: i64,
         inputs_digest: String,
         rule: String,
-        files: Vec<ReportFile>,
+        report: Prepared,
         now: Timestamp,
     ) -> Result<bool, Error> {
-        let (kept, folders) = self.keep(files, now).await?;
-        let paths: Vec<String> = kept.iter().map(|(_, path)| path.clone()).collect();
         let claim = claim.clone();
-        let written = self
-            .database
-            .write(folders, move |connection| {
+        self.database
+            .write(report.folders.clone(), move |connection| {
                 if !leave_reading(connection, &claim, StudyState::Written, None, Some(&rule))? {
                     return Ok(false);
                 }
-                let report: i64 = connection.query_row(
+                let id: i64 = connection.query_row(
                     "INSERT INTO report (study_id, version, inputs_digest, written_at) VALUES (?1, ?2, ?3, ?4)
                      RETURNING id",
                     params![claim.study, version, inputs_digest, now],
                     |row| row.get(0),
                 )?;
-                insert_objects(connection, report, &kept, now)?;
+                report.insert(connection, id, now)?;
                 settle_deliveries(connection, claim.study)?;
                 Ok(true)
             })
-            .await?;
-        if !written {
-            for path in paths {
-                self.disk.remove(&self.absolute(&path));
-            }
-        }
-        Ok(written)
+            .await
     }
 
     /// Adds files that stay here to a report that is written. Errors when there is no such report.
-    pub async fn attach(
-        &self,
-        study: StudyId,
-        version: i64,
-        files: Vec<ReportFile>,
-        now: Timestamp,
-    ) -> Result<(), Error> {
-        let (kept, folders) = self.keep(files, now).await?;
+    pub async fn attach(&self, study: StudyId, version: i64, files: Prepared, now: Timestamp) -> Result<(), Error> {
         self.database
-            .write(folders, move |connection| {
+            .step(move |connection| {
                 let report = connection.query_row(
                     "SELECT id FROM report WHERE study_id = ?1 AND version = ?2",
                     params![study, version],
                     |row| row.get(0),
                 )?;
-                insert_objects(connection, report, &kept, now)
+                files.insert(connection, report, now)
             })
             .await
-    }
-
-    /// Writes files to where they stay; answers them with their paths, and the folders to sync before they count.
-    async fn keep(
-        &self,
-        files: Vec<ReportFile>,
-        now: Timestamp,
-    ) -> Result<(Vec<(ReportFile, String)>, Vec<PathBuf>), Error> {
-        let disk = Arc::clone(&self.disk);
-        let kept = tokio::task::spawn_blocking(move || {
-            let (mut kept, mut folders) = (Vec::with_capacity(files.len()), Vec::new());
-            for file in files {
-                let (mut to, path) = disk.create_incoming(now)?;
-                to.write_all(&file.bytes).map_err(Error::io(&path))?;
-                let (relative, to_sync) = disk.keep(&to, &path, Home::Reports(file.kind.extension()), now)?;
-                folders.extend(to_sync);
-                kept.push((file, relative));
-            }
-            Ok((kept, folders))
-        });
-        kept.await.map_err(|_| Error::Stopped)?
     }
 
     /// The deliveries that are due, the longest waiting first; `limit` bounds the answer.
@@ -232,7 +252,7 @@ impl Spool {
     pub async fn delivered(&self, delivery: &Delivery, now: Timestamp) -> Result<(), Error> {
         let (id, study) = (delivery.id, delivery.study);
         self.database
-            .write(Vec::new(), move |connection| {
+            .step(move |connection| {
                 connection.execute(
                     "UPDATE delivery SET state = 'delivered', delivered_at = ?2, last_error = NULL,
                      attempts = attempts + 1 WHERE id = ?1 AND state = 'pending'",
@@ -252,7 +272,7 @@ impl Spool {
     ) -> Result<(), Error> {
         let (id, study) = (delivery.id, delivery.study);
         self.database
-            .write(Vec::new(), move |connection| {
+            .step(move |connection| {
                 let state = if next_at.is_some() { "pending" } else { "failed" };
                 connection.execute(
                     "UPDATE delivery SET state = ?2, attempts = attempts + 1, last_error = ?3,
@@ -267,31 +287,6 @@ impl Spool {
             })
             .await
     }
-}
-
-fn insert_objects(
-    connection: &Connection,
-    report: i64,
-    files: &[(ReportFile, String)],
-    now: Timestamp,
-) -> Result<(), Error> {
-    for (file, path) in files {
-        let [sop_instance, sop_class, series] =
-            file.uids.as_ref().map_or([None, None, None], |uids| uids.each_ref().map(Some));
-        let object: i64 = connection.query_row(
-            "INSERT INTO object (report_id, kind, sop_instance_uid, sop_class_uid, series_instance_uid, path)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6) RETURNING id",
-            params![report, file.kind.as_str(), sop_instance, sop_class, series, path],
-            |row| row.get(0),
-        )?;
-        for destination in &file.destinations {
-            connection.execute(
-                "INSERT INTO delivery (object_id, destination, state, next_at) VALUES (?1, ?2, 'pending', ?3)",
-                params![object, destination, now],
-            )?;
-        }
-    }
-    Ok(())
 }
 
 /// Moves a written study on when none of its deliveries is pending. A study that is being received again stays so.

@@ -139,7 +139,7 @@ impl Spool {
             return Ok(0);
         }
         self.database
-            .write(Vec::new(), move |connection| {
+            .step(move |connection| {
                 let mut settled = 0;
                 for study in due {
                     // An instance may have come since, and moved due_at on.
@@ -175,7 +175,7 @@ impl Spool {
         }
         let spool = self.clone();
         self.database
-            .write(Vec::new(), move |connection| {
+            .step(move |connection| {
                 let claimed = connection
                     .query_row(
                         "UPDATE study SET state = 'reading', reason = NULL, attempts = attempts + 1
@@ -239,7 +239,7 @@ impl Spool {
     ) -> Result<bool, Error> {
         let claim = claim.clone();
         self.database
-            .write(Vec::new(), move |connection| leave_reading(connection, &claim, state, Some(&reason), rule.as_deref()))
+            .step(move |connection| leave_reading(connection, &claim, state, Some(&reason), rule.as_deref()))
             .await
     }
 
@@ -247,7 +247,7 @@ impl Spool {
     pub async fn unchanged(&self, claim: &Claim) -> Result<bool, Error> {
         let claim = claim.clone();
         self.database
-            .write(Vec::new(), move |connection| {
+            .step(move |connection| {
                 let state = delivery_state(connection, claim.study)?;
                 leave_reading(connection, &claim, state, None, None)
             })
@@ -258,14 +258,14 @@ impl Spool {
     pub async fn release(&self, claim: &Claim) -> Result<bool, Error> {
         let claim = claim.clone();
         self.database
-            .write(Vec::new(), move |connection| leave_reading(connection, &claim, StudyState::Settled, None, None))
+            .step(move |connection| leave_reading(connection, &claim, StudyState::Settled, None, None))
             .await
     }
 
     /// Reads a held, skipped or finished study again, or tries a failed delivery again at once.
     pub async fn retry(&self, study: StudyId, now: Timestamp) -> Result<StudyState, Error> {
         self.database
-            .write(Vec::new(), move |connection| {
+            .step(move |connection| {
                 let state = state_of(connection, study)?;
                 let next = match state {
                     StudyState::Held if failed_deliveries(connection, study)? > 0 => StudyState::Written,

@@ -3,7 +3,7 @@
 use std::{fs, path::Path, time::Duration};
 
 use dataset::{Header, Limits, part10::Meta};
-use spool::{Arrival, Claim, Error, ObjectKind, Options, ReportFile, Spool, Stored, StudyState};
+use spool::{Arrival, Claim, Error, ObjectKind, Options, Prepared, ReportFile, Spool, Stored, StudyState};
 
 const QUIET: i64 = 2_000;
 
@@ -58,13 +58,14 @@ async fn claim(spool: &Spool) -> Claim {
     spool.claim().await.unwrap().expect("a study has settled")
 }
 
-fn text_sr(uid: &str) -> ReportFile {
-    ReportFile {
+async fn text_sr(spool: &Spool, uid: &str) -> Prepared {
+    let file = ReportFile {
         kind: ObjectKind::TextSr,
         uids: Some([uid.to_owned(), "1.2.840.10008.5.1.4.1.1.88.11".to_owned(), "1.2.3.10".to_owned()]),
         bytes: b"an SR".to_vec(),
         destinations: vec!["pacs".to_owned()],
-    }
+    };
+    spool.prepare(vec![file], 0).await.unwrap()
 }
 
 #[tokio::test]
@@ -111,7 +112,7 @@ async fn a_report_that_did_not_see_every_instance_is_dropped() {
     spool.settle(QUIET).await.unwrap();
     let early = claim(&spool).await;
     store(&spool, None, &data_set("1.2.3", "1.2.3.2", "Acme", ""), QUIET).await.unwrap();
-    let written = spool.written(&early, 1, "a".into(), "rule".into(), vec![text_sr("1.2.9")], QUIET).await.unwrap();
+    let written = spool.written(&early, 1, "a".into(), "rule".into(), text_sr(&spool, "1.2.9").await, QUIET).await.unwrap();
     assert!(!written);
     assert_eq!(state(&spool, "1.2.3"), "received");
     assert_eq!(fs::read_dir(dir.path().join("reports")).unwrap().count(), 0);
@@ -119,7 +120,7 @@ async fn a_report_that_did_not_see_every_instance_is_dropped() {
     spool.settle(3 * QUIET).await.unwrap();
     let whole = claim(&spool).await;
     assert_eq!(whole.instances.len(), 2);
-    assert!(spool.written(&whole, 1, "b".into(), "rule".into(), vec![text_sr("1.2.9")], QUIET).await.unwrap());
+    assert!(spool.written(&whole, 1, "b".into(), "rule".into(), text_sr(&spool, "1.2.9").await, QUIET).await.unwrap());
 }
 
 #[tokio::test]
@@ -129,7 +130,7 @@ async fn a_report_is_delivered_once_and_our_own_object_coming_back_starts_nothin
     store(&spool, None, &data_set("1.2.3", "1.2.3.1", "Acme", ""), 0).await.unwrap();
     spool.settle(QUIET).await.unwrap();
     let claimed = claim(&spool).await;
-    spool.written(&claimed, 1, "a".into(), "chest".into(), vec![text_sr("1.2.9")], QUIET).await.unwrap();
+    spool.written(&claimed, 1, "a".into(), "chest".into(), text_sr(&spool, "1.2.9").await, QUIET).await.unwrap();
     assert_eq!(state(&spool, "1.2.3"), "written");
 
     let due = spool.due_deliveries(QUIET, 8).unwrap();
@@ -155,7 +156,7 @@ async fn a_delivery_given_up_holds_its_study_until_somebody_retries() {
     store(&spool, None, &data_set("1.2.3", "1.2.3.1", "Acme", ""), 0).await.unwrap();
     spool.settle(QUIET).await.unwrap();
     let claimed = claim(&spool).await;
-    spool.written(&claimed, 1, "a".into(), "chest".into(), vec![text_sr("1.2.9")], 0).await.unwrap();
+    spool.written(&claimed, 1, "a".into(), "chest".into(), text_sr(&spool, "1.2.9").await, 0).await.unwrap();
     let due = spool.due_deliveries(0, 8).unwrap();
     spool.delivery_failed(&due[0], "refused".to_owned(), None).await.unwrap();
     assert_eq!(state(&spool, "1.2.3"), "held");

@@ -152,15 +152,19 @@ pub(crate) struct Malformed {
     pub(crate) at: usize,
 }
 
-/// Reads a data set that passed the gate, which bounds how deep this goes.
+/// How deep sequences may nest here: as deep as the gate lets them, and this does not rely on it.
+const DEPTH: usize = 64;
+
+/// Reads a data set that passed the gate.
 pub(crate) fn decode(bytes: &[u8], syntax: TransferSyntax) -> Result<DataSet, Malformed> {
-    let mut reader = Reader { bytes, at: 0, explicit: syntax.explicit_vr(), big_endian: syntax.big_endian() };
+    let mut reader = Reader { bytes, at: 0, depth: 0, explicit: syntax.explicit_vr(), big_endian: syntax.big_endian() };
     reader.data_set(Some(bytes.len()))
 }
 
 struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
+    depth: usize,
     explicit: bool,
     big_endian: bool,
 }
@@ -240,6 +244,10 @@ impl<'a> Reader<'a> {
     }
 
     fn items(&mut self, length: u32) -> Result<Vec<DataSet>, Malformed> {
+        if self.depth == DEPTH {
+            return self.fail("sequences nested too deep");
+        }
+        self.depth += 1;
         let end = (length != UNDEFINED).then(|| self.at.saturating_add(length as usize));
         let mut items = Vec::new();
         while end.is_none_or(|end| self.at < end) {
@@ -252,6 +260,22 @@ impl<'a> Reader<'a> {
                 _ => return self.fail("something other than an item in a sequence"),
             }
         }
+        self.depth -= 1;
         Ok(items)
     }
+}
+
+/// A Part 10 file around a data set, for tests.
+#[cfg(test)]
+pub(crate) fn file(data_set: &DataSet) -> Vec<u8> {
+    use dataset::tags;
+    let meta = dataset::part10::Meta {
+        sop_class_uid: data_set.plain(tags::SOP_CLASS_UID).parse().ok(),
+        sop_instance_uid: data_set.plain(tags::SOP_INSTANCE_UID).parse().ok(),
+        transfer_syntax_uid: TransferSyntax::EXPLICIT_VR_LITTLE_ENDIAN.parse().expect("a UID"),
+        source_ae_title: None,
+    };
+    let mut file = meta.to_bytes();
+    file.extend(data_set.encode().expect("short values"));
+    file
 }

@@ -4,6 +4,9 @@ pub enum Error {
     /// The content time is no date and time: the caller's clock is wrong.
     #[error("the content time is not a date and time of the form YYYYMMDDHHMMSS")]
     ContentTime,
+    /// The source has no identity to report on: never guessed, so no report is made.
+    #[error("the source instance cannot be reported on: {0}")]
+    Identity(#[from] dataset::Error),
     /// The list of analysed instances is empty: a report says what it was made from (PS3.3 C.17.2.3).
     #[error("no analysed instance is named: a report must reference what it was made from")]
     NoEvidence,

@@ -185,7 +185,7 @@ pub struct Draft {
     pub normal: Option<Normal>,
     /// What was not recognised, in the order of the text.
     pub unrecognised: Vec<Unrecognised>,
-    /// Derived, never the model's: see [`Draft::impression`]'s rule in the crate's documentation of [`parse`].
+    /// Derived from the findings, never the model's words: [`parse`] has the rule.
     pub impression: Vec<String>,
     /// Sentences beyond the limit that were left out.
     pub omitted: usize,

@@ -95,7 +95,10 @@ fn negation_reaches_as_far_as_the_sentence_says_and_no_further() {
 #[test]
 fn a_side_is_never_guessed() {
     check("Right pleural effusion and pneumothorax.", "Right pleural effusion. Pneumothorax.");
-    check("Small left effusion with right lower lobe consolidation.", "Small left pleural effusion. Consolidation in the right lower lobe.");
+    check(
+        "Small left effusion with right lower lobe consolidation.",
+        "Small left pleural effusion. Consolidation in the right lower lobe.",
+    );
     for unclear in [
         "Left or right pneumothorax.",
         "Left right pneumothorax.",
@@ -143,16 +146,18 @@ fn the_impression_is_derived_by_its_rule() {
     check("", &["The model reported nothing."]);
     check("No abnormality.", &["No abnormality reported by the model."]);
     check("No pneumothorax. Left pacemaker in place.", &["No abnormality reported by the model."]);
-    check("The heart is enlarged. Small left pleural effusion. Right pneumothorax. Endotracheal tube in place.", &[
-        "Right pneumothorax.",
-        "Small left pleural effusion.",
-        "Cardiomegaly.",
-    ]);
-    check("Who knows.", &["No abnormality recognised, but 1 sentence of the model's text could not be interpreted: see Findings."]);
-    check("Left pneumothorax. Who knows. Who cares.", &[
-        "Left pneumothorax.",
-        "2 sentences of the model's text could not be interpreted: see Findings.",
-    ]);
+    check(
+        "The heart is enlarged. Small left pleural effusion. Right pneumothorax. Endotracheal tube in place.",
+        &["Right pneumothorax.", "Small left pleural effusion.", "Cardiomegaly."],
+    );
+    check(
+        "Who knows.",
+        &["No abnormality recognised, but 1 sentence of the model's text could not be interpreted: see Findings."],
+    );
+    check(
+        "Left pneumothorax. Who knows. Who cares.",
+        &["Left pneumothorax.", "2 sentences of the model's text could not be interpreted: see Findings."],
+    );
 }
 
 #[test]
@@ -190,7 +195,9 @@ fn our_own_sentences_are_read_back_as_what_they_say() {
         let row = concept.row();
         for presence in [Presence::Present, Presence::Absent] {
             for side in sides.into_iter().filter(|side| side.is_none() || row.place != Place::Nowhere) {
-                for zone in zones.into_iter().filter(|zone| zone.is_none() || row.place == Place::Lung && side.is_some()) {
+                for zone in
+                    zones.into_iter().filter(|zone| zone.is_none() || row.place == Place::Lung && side.is_some())
+                {
                     for size in sizes.into_iter().filter(|size| size.is_none() || row.grade != Grade::None) {
                         if concept == Concept::ClearLungs && presence == Presence::Absent {
                             continue;

@@ -87,7 +87,7 @@ impl<'a> Copier<'a> {
         }
     }
 
-    /// Takes over a sequence if it has items; of code sequences only whole codes.
+    /// Takes over a sequence if it has items.
     pub(super) fn sequence(&self, to: &mut DataSet, tag: Tag) {
         let items: Vec<DataSet> = items(self.source, tag)
             .into_iter()
@@ -96,6 +96,14 @@ impl<'a> Copier<'a> {
             .collect();
         if !items.is_empty() {
             to.put_items(tag, items);
+        }
+    }
+
+    /// Takes over the whole codes of a sequence, if it has any.
+    pub(super) fn code_sequence(&self, to: &mut DataSet, tag: Tag) {
+        let codes = self.codes(tag);
+        if !codes.is_empty() {
+            to.put_items(tag, codes);
         }
     }
 
@@ -187,15 +195,23 @@ pub(crate) fn trimmed(bytes: &[u8]) -> &[u8] {
 
 /// A date as it stands, or the ACR-NEMA form with dots without them (PS3.5 6.2); nothing else is a date.
 fn date(raw: &[u8]) -> Option<Vec<u8>> {
-    let digits = |bytes: &[u8]| bytes.len() == 8 && bytes.iter().all(u8::is_ascii_digit);
     match trimmed(raw) {
-        date if digits(date) => Some(date.to_vec()),
+        date if is_date(date) => Some(date.to_vec()),
         [y1, y2, y3, y4, b'.', m1, m2, b'.', d1, d2] => {
             let date = [*y1, *y2, *y3, *y4, *m1, *m2, *d1, *d2];
-            digits(&date).then(|| date.to_vec())
+            is_date(&date).then(|| date.to_vec())
         }
         _ => None,
     }
+}
+
+/// `YYYYMMDD` of the calendar; `00000000` is what some senders write for "unknown".
+pub(crate) fn is_date(value: &[u8]) -> bool {
+    let number = |digits: &[u8]| digits.iter().fold(0, |number, digit| number * 10 + u32::from(digit - b'0'));
+    value.len() == 8
+        && value.iter().all(u8::is_ascii_digit)
+        && (1..=12).contains(&number(&value[4..6]))
+        && (1..=31).contains(&number(&value[6..8]))
 }
 
 /// A time as it stands, or the ACR-NEMA form with colons without them.
@@ -237,6 +253,7 @@ mod tests {
         check_date(b"19970424", Some(b"19970424"));
         check_date(b"1997.04.24", Some(b"19970424"));
         check_date(b"24.04.1997", None);
+        check_date(b"00000000", None);
         check_date(b"", None);
         let check_time = |raw: &[u8], expected: Option<&[u8]>| assert_eq!(time(raw).as_deref(), expected, "{raw:?}");
         check_time(b"101500.123456 ", Some(b"101500.123456 "));

@@ -43,8 +43,6 @@ const OPTIONAL: &[(Tag, VR)] = &[
     (tags::RESPONSIBLE_PERSON, VR::PN),
     (tags::RESPONSIBLE_PERSON_ROLE, VR::CS),
     (tags::RESPONSIBLE_ORGANIZATION, VR::LO),
-    (tags::PATIENT_IDENTITY_REMOVED, VR::CS),
-    (tags::DEIDENTIFICATION_METHOD, VR::LO),
 ];
 
 const SEQUENCES: &[Tag] = &[
@@ -54,12 +52,8 @@ const SEQUENCES: &[Tag] = &[
     tags::BREED_REGISTRATION_SEQUENCE,
 ];
 
-const CODE_SEQUENCES: &[Tag] = &[
-    tags::PROCEDURE_CODE_SEQUENCE,
-    tags::PATIENT_SPECIES_CODE_SEQUENCE,
-    tags::PATIENT_BREED_CODE_SEQUENCE,
-    tags::DEIDENTIFICATION_METHOD_CODE_SEQUENCE,
-];
+const CODE_SEQUENCES: &[Tag] =
+    &[tags::PROCEDURE_CODE_SEQUENCE, tags::PATIENT_SPECIES_CODE_SEQUENCE, tags::PATIENT_BREED_CODE_SEQUENCE];
 
 /// Clinical Trial Subject and Study (PS3.3 C.7.1.3, C.7.2.3): taken over whole or not at all.
 const TRIAL_NEEDED: &[Tag] = &[tags::CLINICAL_TRIAL_SPONSOR_NAME, tags::CLINICAL_TRIAL_PROTOCOL_ID];
@@ -91,17 +85,24 @@ pub(super) fn common(copier: &Copier<'_>, source: &Source<'_>, provenance: &Prov
     REQUIRED.iter().for_each(|&(tag, vr)| copier.required(&mut to, tag, vr));
     OPTIONAL.iter().for_each(|&(tag, vr)| copier.optional(&mut to, tag, vr));
     SEQUENCES.iter().for_each(|&tag| copier.sequence(&mut to, tag));
-    for &tag in CODE_SEQUENCES {
-        let codes = copier.codes(tag);
-        if !codes.is_empty() {
-            to.put_items(tag, codes);
-        }
-    }
+    CODE_SEQUENCES.iter().for_each(|&tag| copier.code_sequence(&mut to, tag));
+    deidentification(&mut to, copier);
     clinical_trial(&mut to, copier);
     series(&mut to, provenance, options);
     equipment(&mut to, provenance);
     document_general(&mut to, copier, source, provenance, options);
     to
+}
+
+/// That a patient's identity was removed is taken over only with the method, without which it is no valid statement
+/// (type 1C, PS3.3 C.7.1.1).
+fn deidentification(to: &mut DataSet, copier: &Copier<'_>) {
+    copier.optional(to, tags::DEIDENTIFICATION_METHOD, VR::LO);
+    copier.code_sequence(to, tags::DEIDENTIFICATION_METHOD_CODE_SEQUENCE);
+    let method = [tags::DEIDENTIFICATION_METHOD, tags::DEIDENTIFICATION_METHOD_CODE_SEQUENCE];
+    if method.iter().any(|tag| to.get(*tag).is_some()) {
+        copier.optional(to, tags::PATIENT_IDENTITY_REMOVED, VR::CS);
+    }
 }
 
 fn clinical_trial(to: &mut DataSet, copier: &Copier<'_>) {

@@ -25,7 +25,7 @@ use crate::{
 use content::{CodeValue, Item, ItemValue, TextValue, container};
 use copy::{Copier, Policy};
 
-pub(crate) use copy::trimmed;
+pub(crate) use copy::{is_date, trimmed};
 
 /// The SOP class of a text report (PS3.3 A.35.1, A.35.2). Both have the same content.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -107,6 +107,7 @@ pub fn text_report(
     if source.evidence.is_empty() {
         return Err(Error::NoEvidence);
     }
+    source.representative.header.require_identity()?;
     let derivation = derivation(source, provenance);
     let kind = options.class.kind();
     let sop_instance_uid = derivation.instance(kind);
@@ -219,3 +220,6 @@ fn findings(draft: &Draft, source: &Source<'_>) -> Vec<Item> {
     };
     text::finding_lines(draft).into_iter().map(illustrated).collect()
 }
+
+#[cfg(test)]
+mod tests;

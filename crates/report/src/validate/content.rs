@@ -15,16 +15,40 @@ struct Class {
     by_reference: bool,
 }
 
-const TEXT: &[&str] = &[
-    "CONTAINER", "TEXT", "CODE", "DATETIME", "DATE", "TIME", "UIDREF", "PNAME", "COMPOSITE", "IMAGE", "WAVEFORM",
-];
+const TEXT: &[&str] =
+    &["CONTAINER", "TEXT", "CODE", "DATETIME", "DATE", "TIME", "UIDREF", "PNAME", "COMPOSITE", "IMAGE", "WAVEFORM"];
 const ENHANCED: &[&str] = &[
-    "CONTAINER", "TEXT", "CODE", "DATETIME", "DATE", "TIME", "UIDREF", "PNAME", "COMPOSITE", "IMAGE", "WAVEFORM", "NUM",
-    "SCOORD", "TCOORD",
+    "CONTAINER",
+    "TEXT",
+    "CODE",
+    "DATETIME",
+    "DATE",
+    "TIME",
+    "UIDREF",
+    "PNAME",
+    "COMPOSITE",
+    "IMAGE",
+    "WAVEFORM",
+    "NUM",
+    "SCOORD",
+    "TCOORD",
 ];
 const SPATIAL: &[&str] = &[
-    "CONTAINER", "TEXT", "CODE", "DATETIME", "DATE", "TIME", "UIDREF", "PNAME", "COMPOSITE", "IMAGE", "WAVEFORM", "NUM",
-    "SCOORD", "TCOORD", "SCOORD3D",
+    "CONTAINER",
+    "TEXT",
+    "CODE",
+    "DATETIME",
+    "DATE",
+    "TIME",
+    "UIDREF",
+    "PNAME",
+    "COMPOSITE",
+    "IMAGE",
+    "WAVEFORM",
+    "NUM",
+    "SCOORD",
+    "TCOORD",
+    "SCOORD3D",
 ];
 
 const CLASSES: &[Class] = &[
@@ -42,8 +66,29 @@ const REPORT_TITLES: &[&str] = &["18748-4", "24627-2", "25045-6", "25056-3", "43
 
 /// Units that we write (UCUM codes, case sensitive).
 const UNITS: &[&str] = &[
-    "mm", "cm", "mm2", "cm2", "mm3", "cm3", "ml", "%", "1", "deg", "s", "ms", "[hnsf'U]", "{ratio}", "{counts}", "kg", "g",
-    "mm2/s", "g/ml", "Bq/ml", "{SUVbw}g/ml", "mGy", "{pixels}",
+    "mm",
+    "cm",
+    "mm2",
+    "cm2",
+    "mm3",
+    "cm3",
+    "ml",
+    "%",
+    "1",
+    "deg",
+    "s",
+    "ms",
+    "[hnsf'U]",
+    "{ratio}",
+    "{counts}",
+    "kg",
+    "g",
+    "mm2/s",
+    "g/ml",
+    "Bq/ml",
+    "{SUVbw}g/ml",
+    "mGy",
+    "{pixels}",
 ];
 
 /// The code value of the item's concept name; empty without one.
@@ -135,10 +180,7 @@ impl Walk<'_> {
         }
         let allowed = self.class.value_types.contains(&value_type);
         self.found.require(allowed, "value-type", at, "a value type that this SOP class does not have");
-        let named = matches!(
-            value_type,
-            "TEXT" | "NUM" | "CODE" | "DATETIME" | "DATE" | "TIME" | "UIDREF" | "PNAME"
-        );
+        let named = matches!(value_type, "TEXT" | "NUM" | "CODE" | "DATETIME" | "DATE" | "TIME" | "UIDREF" | "PNAME");
         self.found.require(!named || !name(item).is_empty(), "name", at, "an item of this type needs a concept name");
         let (tag, sentence) = match value_type {
             "TEXT" => (tags::TEXT_VALUE, "a TEXT without text"),
@@ -240,13 +282,17 @@ impl Walk<'_> {
 /// The relationships of the Enhanced and Comprehensive SR, of which Basic Text has a part (PS3.3 tables A.35.1-2,
 /// A.35.2-2, A.35.3-2); value types are checked apart.
 fn legal(source: &str, relationship: &str, target: &str) -> bool {
-    let leaf = matches!(target, "TEXT" | "CODE" | "NUM" | "DATETIME" | "DATE" | "TIME" | "UIDREF" | "PNAME" | "COMPOSITE");
+    let leaf =
+        matches!(target, "TEXT" | "CODE" | "NUM" | "DATETIME" | "DATE" | "TIME" | "UIDREF" | "PNAME" | "COMPOSITE");
     let evidence = leaf || matches!(target, "IMAGE" | "WAVEFORM" | "SCOORD" | "TCOORD" | "SCOORD3D" | "CONTAINER");
     match relationship {
         "CONTAINS" => source == "CONTAINER" && evidence,
         "HAS OBS CONTEXT" => matches!(source, "CONTAINER" | "TEXT" | "CODE" | "NUM") && leaf,
         "HAS CONCEPT MOD" => matches!(target, "TEXT" | "CODE"),
-        "HAS ACQ CONTEXT" => matches!(source, "CONTAINER" | "IMAGE" | "WAVEFORM" | "COMPOSITE" | "NUM") && (leaf || target == "CONTAINER"),
+        "HAS ACQ CONTEXT" => {
+            matches!(source, "CONTAINER" | "IMAGE" | "WAVEFORM" | "COMPOSITE" | "NUM")
+                && (leaf || target == "CONTAINER")
+        }
         "HAS PROPERTIES" | "INFERRED FROM" => matches!(source, "TEXT" | "CODE" | "NUM") && evidence,
         "SELECTED FROM" => match source {
             "SCOORD" => target == "IMAGE",
@@ -262,10 +308,12 @@ fn evidence(root: &DataSet, references: &BTreeMap<String, (String, String)>, fou
     let mut listed: BTreeSet<(&str, &str)> = BTreeSet::new();
     for tag in [tags::CURRENT_REQUESTED_PROCEDURE_EVIDENCE_SEQUENCE, tags::PERTINENT_OTHER_EVIDENCE_SEQUENCE] {
         for study in root.items(tag) {
-            let whole = has_value(study, tags::STUDY_INSTANCE_UID) && has_value(study, tags::REFERENCED_SERIES_SEQUENCE);
+            let whole =
+                has_value(study, tags::STUDY_INSTANCE_UID) && has_value(study, tags::REFERENCED_SERIES_SEQUENCE);
             found.require(whole, "evidence", "evidence", "a study without UID or series");
             for series in study.items(tags::REFERENCED_SERIES_SEQUENCE) {
-                let whole = has_value(series, tags::SERIES_INSTANCE_UID) && has_value(series, tags::REFERENCED_SOP_SEQUENCE);
+                let whole =
+                    has_value(series, tags::SERIES_INSTANCE_UID) && has_value(series, tags::REFERENCED_SOP_SEQUENCE);
                 found.require(whole, "evidence", "evidence", "a series without UID or instances");
                 for reference in series.items(tags::REFERENCED_SOP_SEQUENCE) {
                     listed.insert((

@@ -1,13 +1,16 @@
 //! How values are written (PS3.5 sections 6.2, 7.1) and that codes are whole (PS3.3 section 8).
 
 use dataset::{CharacterSet, part10::Meta, tags};
-use dicom_core::{Tag, VR, dictionary::{DataDictionary, VirtualVr}};
+use dicom_core::{
+    Tag, VR,
+    dictionary::{DataDictionary, VirtualVr},
+};
 use dicom_dictionary_std::StandardDataDictionary;
 
 use super::{Violations, Weight};
 use crate::{
     elements::{DataSet, Element, Value},
-    sr::trimmed,
+    sr::{is_date, trimmed},
 };
 
 pub(super) fn check(data_set: &DataSet, meta: Option<Meta>, found: &mut Violations) {
@@ -119,16 +122,22 @@ impl Walk<'_> {
         let (good, sentence) = match vr {
             VR::SH => (each(|value| line(value, 16)), "more than 16 characters, or a control character, in an SH"),
             VR::LO => (each(|value| line(value, 64)), "more than 64 characters, or a control character, in an LO"),
-            VR::PN => {
-                (each(|name| name.split('=').all(|group| line(group, 64))), "more than 64 characters in a group of a PN")
-            }
+            VR::PN => (
+                each(|name| name.split('=').all(|group| line(group, 64))),
+                "more than 64 characters in a group of a PN",
+            ),
             VR::CS => (each(code_string), "not a CS: at most 16 of A-Z, 0-9, space and underscore"),
             VR::UI => (each(uid), "not a UID"),
-            VR::DS => (each(|value| value.len() <= 16 && decimal(value)), "not a DS: a decimal of at most 16 characters"),
+            VR::DS => {
+                (each(|value| value.len() <= 16 && decimal(value)), "not a DS: a decimal of at most 16 characters")
+            }
             VR::IS => (each(|value| value.len() <= 12 && value.parse::<i32>().is_ok()), "not an IS"),
-            VR::DA => (each(|value| value.len() == 8 && digits(value)), "not a date YYYYMMDD"),
+            VR::DA => (each(|value| is_date(value.as_bytes())), "not a date YYYYMMDD"),
             VR::TM => (each(time), "not a time HHMMSS.FFFFFF"),
-            VR::DT => (each(|value| (4..=26).contains(&value.len()) && value.get(..4).is_some_and(digits)), "not a date and time"),
+            VR::DT => (
+                each(|value| (4..=26).contains(&value.len()) && value.get(..4).is_some_and(digits)),
+                "not a date and time",
+            ),
             VR::ST => (text.chars().count() <= 1024, "more than 1024 characters in an ST"),
             VR::UT | VR::LT => (plain_text(text), "a control character in a text"),
             _ => (true, ""),
@@ -163,7 +172,8 @@ fn digits(value: &str) -> bool {
 }
 
 pub(super) fn decimal(value: &str) -> bool {
-    value.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'+' | b'-' | b'.' | b'e' | b'E')) && value.parse::<f64>().is_ok()
+    value.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'+' | b'-' | b'.' | b'e' | b'E'))
+        && value.parse::<f64>().is_ok()
 }
 
 fn time(value: &str) -> bool {

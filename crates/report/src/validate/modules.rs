@@ -85,6 +85,10 @@ pub(super) fn check(data_set: &DataSet, found: &mut Violations) {
         let good = value.is_empty() || allowed.contains(&value);
         found.require(good, "flag", keyword(tag), format!("must be one of {}", allowed.join(", ")));
     }
+    let removed = data_set.plain(tags::PATIENT_IDENTITY_REMOVED) == "YES";
+    let method = [tags::DEIDENTIFICATION_METHOD, tags::DEIDENTIFICATION_METHOD_CODE_SEQUENCE];
+    let said = method.iter().any(|tag| has_value(data_set, *tag));
+    found.require(!removed || said, "type-1c", "DeidentificationMethod", "must be there once the identity was removed");
     verification(data_set, found);
     draft_marks(data_set, found);
 }

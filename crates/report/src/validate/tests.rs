@@ -1,27 +1,15 @@
-use dataset::{Instance, Limits, part10::Meta, tags};
+use dataset::{Instance, Limits, tags};
 use dicom_core::{Tag, VR};
 
 use super::*;
 use crate::{
     Completion, ContentTime, EvidenceItem, ModelText, Provenance, Source,
-    elements::{DataSet, Value},
+    elements::{DataSet, Value, file},
     parse,
     sr::{Options, text_report},
 };
 
 const CR_CLASS: &str = "1.2.840.10008.5.1.4.1.1.1";
-
-fn file(data_set: &DataSet) -> Vec<u8> {
-    let meta = Meta {
-        sop_class_uid: data_set.plain(tags::SOP_CLASS_UID).parse().ok(),
-        sop_instance_uid: data_set.plain(tags::SOP_INSTANCE_UID).parse().ok(),
-        transfer_syntax_uid: "1.2.840.10008.1.2.1".parse().unwrap(),
-        source_ae_title: None,
-    };
-    let mut file = meta.to_bytes();
-    file.extend(data_set.encode().unwrap());
-    file
-}
 
 /// A radiograph with no more than an identity and a few pixels.
 fn source() -> Instance {
@@ -194,6 +182,20 @@ fn what_is_no_dicom_is_said_to_be_unreadable() {
     (0..whole.len()).step_by(7).for_each(|length| assert!(must_hold(&validate(&whole[..length])), "{length}"));
 }
 
+/// Each byte in turn damaged: always an answer.
+#[test]
+fn damaged_files_are_answered() {
+    let whole = file(&report());
+    for place in (140..whole.len()).step_by(3) {
+        for damage in [0x00, 0xff] {
+            let mut damaged = whole.clone();
+            damaged[place] = damage;
+            validate(&damaged);
+            text::read_text(&damaged);
+        }
+    }
+}
+
 #[test]
 fn modules_are_checked() {
     check(|it| remove(it, tags::VERIFICATION_FLAG), &["type-1", "draft"]);
@@ -204,6 +206,7 @@ fn modules_are_checked() {
     check(|it| remove(it, tags::PERFORMED_PROCEDURE_CODE_SEQUENCE), &["type-2"]);
     check(|it| remove(it, tags::REFERENCED_PERFORMED_PROCEDURE_STEP_SEQUENCE), &["type-2"]);
     check(|it| remove(it, tags::PATIENT_ID), &["type-2"]);
+    check(|it| it.put_bytes(tags::PATIENT_IDENTITY_REMOVED, VR::CS, "YES"), &["type-1c"]);
     check(|it| it.put_bytes(tags::MODALITY, VR::CS, "CR"), &["flag"]);
     check(|it| it.put_bytes(tags::BODY_PART_EXAMINED, VR::CS, "CHEST"), &["foreign"]);
     check(|it| it.put_bytes(tags::SERIES_DESCRIPTION, VR::LO, "Report"), &["draft"]);
@@ -216,11 +219,17 @@ fn encoding_is_checked() {
     let long = "X".repeat(65);
     check(|it| it.put_items(tags::CONCEPT_NAME_CODE_SEQUENCE, vec![code("18748-4", "LN", &long)]), &["value"]);
     check(|it| at(it, &[1]).put_items(tags::CONCEPT_CODE_SEQUENCE, vec![code("1", "", "x")]), &["code"]);
-    check(|it| at(it, &[1]).put_items(tags::CONCEPT_CODE_SEQUENCE, vec![code("P5-09051", "SRT", "x")]), &["code-scheme"]);
+    check(
+        |it| at(it, &[1]).put_items(tags::CONCEPT_CODE_SEQUENCE, vec![code("P5-09051", "SRT", "x")]),
+        &["code-scheme"],
+    );
     check(|it| it.put_bytes(tags::INSTANCE_CREATION_DATE, VR::DA, "2026.01.02"), &["value"]);
     check(|it| it.put_bytes(tags::SOP_INSTANCE_UID, VR::UI, "1.2.03"), &["value"]);
     check(|it| it.elements.reverse(), &["order"]);
-    check(|it| it.put(tags::SERIES_DESCRIPTION, VR::ST, Value::Bytes(b"AI DRAFT report - not verified".to_vec())), &["vr"]);
+    check(
+        |it| it.put(tags::SERIES_DESCRIPTION, VR::ST, Value::Bytes(b"AI DRAFT report - not verified".to_vec())),
+        &["vr"],
+    );
     check(|it| it.put(tags::INSTANCE_NUMBER, VR::IS, Value::Bytes(b"1".to_vec())), &["even-length"]);
     // A value of the study that breaks a rule is on record, and the report leaves: it must name the study as it is.
     let mut copied = report();
@@ -242,7 +251,7 @@ fn other_length(file: &[u8]) -> usize {
 #[test]
 fn the_tree_is_checked() {
     check(|it| remove(at(it, &[9]), tags::CONTINUITY_OF_CONTENT), &["item"]);
-    check(|it| at(it, &[9, 1]).put_bytes(tags::TEXT_VALUE, VR::UT, ""), &["item"]);
+    check(|it| at(it, &[9, 1]).put_bytes(tags::TEXT_VALUE, VR::UT, ""), &["item", "draft"]);
     check(|it| remove(at(it, &[9, 1]), tags::CONCEPT_NAME_CODE_SEQUENCE), &["name"]);
     check(|it| at(it, &[9, 1]).put_bytes(tags::RELATIONSHIP_TYPE, VR::CS, "SELECTED FROM"), &["relationship"]);
     check(|it| append(it, &[9], number("1", "mm")), &["value-type"]);
@@ -251,12 +260,16 @@ fn the_tree_is_checked() {
     check(|it| append(it, &[11], image("CONTAINS", Some(("121080", "DCM")), "1.2.9")), &["evidence"]);
     check(|it| remove(it, tags::CURRENT_REQUESTED_PROCEDURE_EVIDENCE_SEQUENCE), &["evidence"]);
     check(|it| remove(it, tags::CONTENT_TEMPLATE_SEQUENCE), &["template"]);
-    check(|it| at(it, &[2]).put_items(tags::CONCEPT_CODE_SEQUENCE, vec![code("eng", "RFC5646", "English")]), &["language"]);
+    check(
+        |it| at(it, &[2]).put_items(tags::CONCEPT_CODE_SEQUENCE, vec![code("eng", "RFC5646", "English")]),
+        &["language"],
+    );
     check(|it| at(it, &[9, 1]).put_bytes(tags::TEXT_VALUE, VR::UT, "All is well."), &["draft"]);
     check(|it| remove(it, tags::CONTENT_SEQUENCE), &["root", "template", "draft", "observer"]);
     let without_uid = |it: &mut DataSet| {
         let children: Vec<DataSet> = it.items(tags::CONTENT_SEQUENCE).to_vec();
-        let kept = |child: &DataSet| child.items(tags::CONCEPT_NAME_CODE_SEQUENCE)[0].plain(tags::CODE_VALUE) != "121012";
+        let kept =
+            |child: &DataSet| child.items(tags::CONCEPT_NAME_CODE_SEQUENCE)[0].plain(tags::CODE_VALUE) != "121012";
         it.put_items(tags::CONTENT_SEQUENCE, children.into_iter().filter(kept).collect());
     };
     check(without_uid, &["observer"]);
@@ -277,14 +290,15 @@ fn measurement_reports_are_checked_for_what_blanks_a_viewer() {
     check(with(|group| splice(group, 1, None)), &["tracking"]);
     check(with(|group| splice(group, 4, Some(number("26.2456789012345678", "mm")))), &["value", "number"]);
     check(with(|group| splice(group, 4, Some(number("26.2", "millimeter")))), &["unit"]);
-    check(with(|group| splice(group, 3, Some(region("SCOORD", SQUARE, "INFERRED FROM")))), &["graphic", "relationship"]);
+    check(
+        with(|group| splice(group, 3, Some(region("SCOORD", SQUARE, "INFERRED FROM")))),
+        &["graphic", "relationship"],
+    );
     check(with(|group| splice(group, 3, Some(region("SCOORD", &SQUARE[..3], "SELECTED FROM")))), &["graphic"]);
-    check(with(|group| splice(group, 3, Some(region("SCOORD3D", SQUARE, "SELECTED FROM")))), &[
-        "value-type",
-        "graphic",
-        "relationship",
-        "blank-viewer",
-    ]);
+    check(
+        with(|group| splice(group, 3, Some(region("SCOORD3D", SQUARE, "SELECTED FROM")))),
+        &["value-type", "graphic", "relationship", "blank-viewer"],
+    );
     check(
         with(|group| {
             let mut site = item("CONTAINS", "CODE", Some(("363698007", "SCT")));

@@ -22,8 +22,17 @@ fn files(folder: &str) -> Vec<PathBuf> {
 /// Instances with patients of many scripts, with sparse headers, of several modalities.
 pub(crate) fn sources() -> impl Iterator<Item = PathBuf> {
     let whole = ["dicom/charset", "dicom/cr", "dicom/cxr_hannover"].into_iter().flat_map(files);
-    let first = ["dicom/mg", "dicom/sm", "dicom/series_ct_liver"].into_iter().flat_map(|folder| files(folder).into_iter().take(1));
-    whole.chain(first)
+    let first = ["dicom/mg", "dicom/sm", "dicom/series_ct_liver"]
+        .into_iter()
+        .flat_map(|folder| files(folder).into_iter().take(1));
+    whole.chain(first).filter(|path| !NO_IDENTITY.iter().any(|name| path.ends_with(name)))
+}
+
+/// Files without the identifiers that a report needs.
+const NO_IDENTITY: &[&str] = &["chrSQEncoding.dcm", "empty_charset_LEI.dcm"];
+
+pub(crate) fn without_identity() -> impl Iterator<Item = PathBuf> {
+    files("dicom/charset").into_iter().filter(|path| NO_IDENTITY.iter().any(|name| path.ends_with(name)))
 }
 
 /// SRs of others, each with the rules of ours that it breaks.

@@ -1,0 +1,162 @@
+use dataset::{Instance, Limits, tags};
+use dicom_core::{Tag, VR};
+
+use super::*;
+use crate::{
+    ContentTime, ModelText,
+    elements::{DataSet, file},
+    parse, validate,
+};
+
+/// A source with every sequence that a report takes over, in the character set `declared`, with `name` for all text.
+fn source(declared: &str, name: &[u8]) -> Instance {
+    let mut code = DataSet::default();
+    code.put_bytes(tags::CODE_VALUE, VR::SH, "P1");
+    code.put_bytes(tags::CODING_SCHEME_DESIGNATOR, VR::SH, "99LOCAL");
+    code.put_bytes(tags::CODE_MEANING, VR::LO, name);
+    let mut half_a_code = code.clone();
+    half_a_code.elements.retain(|element| element.tag != tags::CODING_SCHEME_DESIGNATOR);
+    let mut request = DataSet::default();
+    request.put_bytes(tags::REQUESTED_PROCEDURE_ID, VR::SH, "RP7");
+    request.put_bytes(tags::REQUESTED_PROCEDURE_DESCRIPTION, VR::LO, name);
+    request.put_items(tags::REQUESTED_PROCEDURE_CODE_SEQUENCE, vec![code.clone()]);
+    request.put_bytes(Tag(0x0041, 0x0010), VR::LO, "PRIVATE");
+    let mut other = DataSet::default();
+    other.put_bytes(tags::PATIENT_ID, VR::LO, name);
+    other.put_bytes(tags::TYPE_OF_PATIENT_ID, VR::CS, "TEXT");
+
+    let mut image = DataSet::default();
+    for (tag, vr, value) in [
+        (tags::SPECIFIC_CHARACTER_SET, VR::CS, declared.as_bytes()),
+        (tags::SOP_CLASS_UID, VR::UI, b"1.2.840.10008.5.1.4.1.1.2"),
+        (tags::SOP_INSTANCE_UID, VR::UI, b"1.2.3.4.5"),
+        (tags::STUDY_INSTANCE_UID, VR::UI, b"1.2.3"),
+        (tags::SERIES_INSTANCE_UID, VR::UI, b"1.2.3.4"),
+        (tags::MODALITY, VR::CS, b"CT"),
+        (tags::STUDY_DATE, VR::DA, b"1997.04.24"),
+        (tags::STUDY_TIME, VR::TM, b"10:15:00"),
+        (tags::PATIENT_BIRTH_DATE, VR::DA, b"unknown"),
+        (tags::PATIENT_NAME, VR::PN, name),
+        (tags::STUDY_DESCRIPTION, VR::LO, name),
+        (tags::PATIENT_AGE, VR::AS, b"66"),
+        (tags::LATERALITY, VR::CS, b"L"),
+        (tags::BODY_PART_EXAMINED, VR::CS, b"CHEST"),
+        (tags::PIXEL_DATA, VR::OB, b"  "),
+    ] {
+        image.put_bytes(tag, vr, value);
+    }
+    image.put_items(tags::PROCEDURE_CODE_SEQUENCE, vec![half_a_code, code]);
+    image.put_items(tags::REQUEST_ATTRIBUTES_SEQUENCE, vec![request]);
+    image.put_items(tags::OTHER_PATIENT_I_DS_SEQUENCE, vec![other]);
+    Instance::from_bytes(&file(&image), &Limits::default()).unwrap()
+}
+
+fn report(representative: &Instance, notice: &str) -> DataSet {
+    let draft = parse(&ModelText { text: "Left pneumothorax.", tokens: Vec::new(), grid: None });
+    let item = |instance: &str, class: &str| EvidenceItem {
+        series_instance_uid: "1.2.3.4".parse().unwrap(),
+        sop_class_uid: class.parse().unwrap(),
+        sop_instance_uid: instance.parse().unwrap(),
+        sha256: "00".to_owned(),
+    };
+    let ct = "1.2.840.10008.5.1.4.1.1.2";
+    let source = Source {
+        representative,
+        evidence: vec![item("1.2.3.4.6", ct), item("1.2.3.4.7", ct), item("1.2.3.4.6", ct)],
+        predecessor: Some(item("1.2.3.9", TextClass::BasicText.uid())),
+    };
+    let provenance = Provenance {
+        model_name: "model".to_owned(),
+        model_version: "1".to_owned(),
+        model_digest: "abc".to_owned(),
+        notice: Some(notice.to_owned()),
+        prompt_id: "p".to_owned(),
+        settings: "back\\slash ~ tilde".to_owned(),
+        rule: "r".to_owned(),
+        version: 2,
+        device_uid: "2.25.1".parse().unwrap(),
+        device_serial: "s".to_owned(),
+        software_version: "0".to_owned(),
+        content_time: ContentTime::from_unix_utc(0),
+    };
+    let document = text_report(&draft, &source, &provenance, &Options::default()).unwrap();
+    assert_eq!(validate(&document.file), []);
+    text::read(&document.file).unwrap()
+}
+
+#[test]
+fn text_in_sequences_keeps_its_bytes_or_its_letters() {
+    let check = |declared: &str, name: &[u8], letters: &str| {
+        let instance = source(declared, name);
+        let places = |it: &DataSet| {
+            let of = |item: &DataSet, tag| trimmed(item.bytes(tag).unwrap()).to_vec();
+            let request = &it.items(tags::REFERENCED_REQUEST_SEQUENCE)[0];
+            let procedure = it.items(tags::CONTENT_SEQUENCE)[0].items(tags::CONCEPT_CODE_SEQUENCE)[0].clone();
+            [
+                of(it, tags::PATIENT_NAME),
+                of(&it.items(tags::PROCEDURE_CODE_SEQUENCE)[0], tags::CODE_MEANING),
+                of(&it.items(tags::PERFORMED_PROCEDURE_CODE_SEQUENCE)[0], tags::CODE_MEANING),
+                of(&it.items(tags::OTHER_PATIENT_I_DS_SEQUENCE)[0], tags::PATIENT_ID),
+                of(request, tags::REQUESTED_PROCEDURE_DESCRIPTION),
+                of(&request.items(tags::REQUESTED_PROCEDURE_CODE_SEQUENCE)[0], tags::CODE_MEANING),
+                of(&procedure, tags::CODE_MEANING),
+            ]
+        };
+        for bytes in places(&report(&instance, "plain")) {
+            assert_eq!(bytes, name, "{declared}");
+        }
+        for bytes in places(&report(&instance, "für")) {
+            assert_eq!(String::from_utf8(bytes).unwrap(), letters, "{declared}");
+        }
+    };
+    check("", b"Doe", "Doe");
+    check("ISO_IR 100", b"M\xfcller", "Müller");
+    check("ISO_IR 144", b"\xbb\xee\xda", "Люк");
+    check("ISO_IR 192", "王小东".as_bytes(), "王小东");
+    check("\\ISO 2022 IR 87", b"\x1b$B;3ED\x1b(B", "山田");
+    check("GB18030", b"\xcd\xf5", "王");
+}
+
+#[test]
+fn the_header_says_what_it_should_and_no_more() {
+    let instance = source("ISO_IR 100", b"M\xfcller");
+    let it = report(&instance, "plain");
+    assert_eq!(it.plain(tags::STUDY_DATE), "19970424");
+    assert_eq!(it.plain(tags::STUDY_TIME), "101500");
+    assert_eq!(it.bytes(tags::PATIENT_BIRTH_DATE), Some(&[][..]), "no date that could be read");
+    assert_eq!(it.bytes(tags::PATIENT_ID), Some(&[][..]), "type 2 and absent");
+    assert_eq!(it.get(tags::PATIENT_AGE), None, "no valid age");
+    let request = &it.items(tags::REFERENCED_REQUEST_SEQUENCE)[0];
+    assert_eq!(request.plain(tags::REQUESTED_PROCEDURE_ID), "RP7");
+    assert_eq!(request.plain(tags::STUDY_INSTANCE_UID), "1.2.3");
+    assert_eq!(it.items(tags::PROCEDURE_CODE_SEQUENCE).len(), 1, "half a code is none");
+    let evidence = &it.items(tags::CURRENT_REQUESTED_PROCEDURE_EVIDENCE_SEQUENCE)[0];
+    let instances = evidence.items(tags::REFERENCED_SERIES_SEQUENCE)[0].items(tags::REFERENCED_SOP_SEQUENCE);
+    let uids: Vec<&str> = instances.iter().map(|item| item.plain(tags::REFERENCED_SOP_INSTANCE_UID)).collect();
+    assert_eq!(uids, ["1.2.3.4.5", "1.2.3.4.6", "1.2.3.4.7"], "what was read and what illustrates, each once");
+    assert_eq!(it.items(tags::PREDECESSOR_DOCUMENTS_SEQUENCE).len(), 1);
+    let tree = text::read_text(&file(&it));
+    assert!(tree.contains("back/slash - tilde"), "{tree}");
+}
+
+#[test]
+fn a_report_on_nothing_is_refused() {
+    let instance = source("", b"Doe");
+    let source = Source { representative: &instance, evidence: Vec::new(), predecessor: None };
+    let provenance = Provenance {
+        model_name: String::new(),
+        model_version: String::new(),
+        model_digest: String::new(),
+        notice: None,
+        prompt_id: String::new(),
+        settings: String::new(),
+        rule: String::new(),
+        version: 1,
+        device_uid: "2.25.1".parse().unwrap(),
+        device_serial: String::new(),
+        software_version: String::new(),
+        content_time: ContentTime::from_unix_utc(0),
+    };
+    let refused = text_report(&Draft::default(), &source, &provenance, &Options::default());
+    assert!(matches!(refused, Err(Error::NoEvidence)));
+}

@@ -97,10 +97,7 @@ fn contradictions(draft: &Draft, _: &StudyFacts) -> Vec<String> {
 }
 
 fn sides_overlap(a: Option<Side>, b: Option<Side>) -> bool {
-    match (a, b) {
-        (Some(Side::Left), Some(Side::Right)) | (Some(Side::Right), Some(Side::Left)) => false,
-        _ => true,
-    }
+    !matches!((a, b), (Some(Side::Left), Some(Side::Right)) | (Some(Side::Right), Some(Side::Left)))
 }
 
 fn normal_with_findings(draft: &Draft, _: &StudyFacts) -> Vec<String> {

@@ -174,7 +174,7 @@ mod tests {
         assert_eq!(pixel(190, 10), [100, 100, 100], "untouched where there was no attention");
         let hot = pixel(75, 225);
         assert!(hot[0] > 150 && hot[2] < 160 && hot[0] > hot[2], "{hot:?}");
-        assert!(rgb[..header * width * 3].iter().any(|sample| *sample == 255), "the header has text");
+        assert!(rgb[..header * width * 3].contains(&255), "the header has text");
     }
 
     #[test]

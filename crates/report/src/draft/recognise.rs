@@ -77,6 +77,8 @@ struct Sorted {
     size: Option<(Size, Option<Grade>)>,
     /// Where the negating word stands among the words of the concept: before them all, or not.
     negated: Option<usize>,
+    /// Whether a side, zone or size follows the negating word.
+    narrowed: bool,
     affirmed: bool,
     rest: Vec<String>,
 }
@@ -193,6 +195,10 @@ fn facts(clauses: &[Clause]) -> Option<Vec<Fact>> {
         if own == Some(false) && number > 0 && last {
             return None;
         }
+        // "The effusion is not small" negates the size and not the effusion.
+        if own == Some(false) && sorted.narrowed {
+            return None;
+        }
         let plain = sorted.side.is_none() && sorted.zone.is_none() && sorted.size.is_none() && !sorted.affirmed;
         let absent = match (own, clause.link) {
             (Some(before), _) => {
@@ -245,10 +251,12 @@ fn sort(words: &[String]) -> Option<Sorted> {
         let word = words[at].as_str();
         if let Some((zone, taken)) = zone(&words[at..]) {
             once(&mut sorted.zone, zone)?;
+            sorted.narrowed |= sorted.negated.is_some();
             at += taken;
             continue;
         }
         at += 1;
+        sorted.narrowed |= sorted.negated.is_some() && (side(word).is_some() || size(word).is_some());
         if let Some(side) = side(word) {
             if sorted.side != Some(side) {
                 once(&mut sorted.side, side)?;
@@ -318,10 +326,9 @@ fn concept(words: &[String]) -> Option<(&'static Row, usize)> {
     for (row, phrase) in all() {
         let phrase: Vec<&str> = phrase.split(' ').collect();
         let place = words.windows(phrase.len()).position(|window| window.iter().zip(&phrase).all(|(a, b)| a == b));
-        if let Some(at) = place {
-            if found.is_none_or(|(_, _, length)| phrase.len() > length) {
-                found = Some((row, at, phrase.len()));
-            }
+        let longer = found.is_none_or(|(_, _, length)| phrase.len() > length);
+        if let Some(at) = place.filter(|_| longer) {
+            found = Some((row, at, phrase.len()));
         }
     }
     let (row, at, length) = found?;

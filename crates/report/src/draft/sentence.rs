@@ -37,10 +37,10 @@ fn trim(text: &str, range: Range<usize>) -> Option<Range<usize>> {
         |c: char| c.is_whitespace() || c.is_control() || matches!(c, '*' | '#' | '-' | '_' | '•' | '–' | '.' | ':');
     let whole = &text[range.clone()];
     let mut body = whole.trim_start_matches(mark);
-    if let Some((heading, rest)) = body.split_once(':') {
-        if HEADINGS.contains(&heading.trim().to_lowercase().as_str()) {
-            body = rest.trim_start_matches(mark);
-        }
+    if let Some((heading, rest)) = body.split_once(':')
+        && HEADINGS.contains(&heading.trim().to_lowercase().as_str())
+    {
+        body = rest.trim_start_matches(mark);
     }
     let start = range.start + (whole.len() - body.len());
     let body = body.trim_end();

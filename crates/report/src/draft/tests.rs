@@ -74,6 +74,7 @@ fn negation_reaches_as_far_as_the_sentence_says_and_no_further() {
     check("Negative for pneumothorax.", "No pneumothorax.");
     check("Pneumothorax is not seen.", "No pneumothorax.");
     check("The heart is not enlarged.", "No cardiomegaly.");
+    check("Left pneumothorax is not seen.", "No left pneumothorax.");
     check("Neither pneumothorax nor pleural effusion.", "No pneumothorax. No pleural effusion.");
     check("Left pleural effusion without pneumothorax.", "Left pleural effusion. No pneumothorax.");
     check("No pneumothorax but a small left pleural effusion.", "No pneumothorax. Small left pleural effusion.");
@@ -87,6 +88,8 @@ fn negation_reaches_as_far_as_the_sentence_says_and_no_further() {
         "Pneumothorax and effusion are not seen.",
         "Consolidation or mass.",
         "No absent pneumothorax.",
+        "The left pleural effusion is not small.",
+        "Pneumothorax is not on the left.",
     ] {
         check(ambiguous, &format!("[{ambiguous}]"));
     }

@@ -243,7 +243,7 @@ impl Walk<'_> {
             "POLYLINE" | "POLYGON" => points >= 2,
             _ => false,
         };
-        let whole = bytes.len() % per_point == 0;
+        let whole = bytes.len().is_multiple_of(per_point);
         self.found.require(whole && fits, "graphic", at, "Graphic Data does not fit Graphic Type");
         if !spatial {
             let drawn_on = children(item).iter().any(|child| child.plain(tags::RELATIONSHIP_TYPE) == "SELECTED FROM");
@@ -359,8 +359,7 @@ fn template(root: &DataSet, found: &mut Violations) {
 
 /// TID 1002 to 1004: a device says which one; a document that no person observed is neither verified nor final.
 fn observer(root: &DataSet, found: &mut Violations) {
-    let observers: Vec<&str> =
-        children(root).iter().filter(|child| name(child) == "121005").map(|child| coded(child)).collect();
+    let observers: Vec<&str> = children(root).iter().filter(|child| name(child) == "121005").map(coded).collect();
     let identified = children(root).iter().any(|child| name(child) == "121012" && has_value(child, tags::UID));
     if observers.contains(&"121007") {
         found.require(identified, "observer", "1", "a device observer without its UID (TID 1004)");

@@ -71,12 +71,11 @@ impl Walk<'_> {
     }
 
     fn element(&mut self, element: &Element, at: &str, weight: Weight) {
-        if let Some(entry) = StandardDataDictionary.by_tag(element.tag) {
-            if let VirtualVr::Exact(expected) = entry.vr {
-                if expected != element.vr {
-                    self.found.breach("vr", at, format!("written as {}, defined as {expected} (PS3.6)", element.vr));
-                }
-            }
+        let defined = StandardDataDictionary.by_tag(element.tag).map(|entry| entry.vr);
+        if let Some(VirtualVr::Exact(expected)) = defined
+            && expected != element.vr
+        {
+            self.found.breach("vr", at, format!("written as {}, defined as {expected} (PS3.6)", element.vr));
         }
         match &element.value {
             Value::Bytes(bytes) => self.value(element.vr, bytes, at, weight),

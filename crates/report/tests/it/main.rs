@@ -32,10 +32,10 @@ fn provenance(notice: &str) -> Provenance {
         settings: "greedy, 128 tokens, float32".to_owned(),
         rule: "chest radiographs".to_owned(),
         version: 1,
-        device_uid: "2.25.123456789".parse().unwrap(),
+        device_uid: "2.25.123456789".parse().expect("a UID"),
         device_serial: "4711".to_owned(),
         software_version: "0.0.0".to_owned(),
-        content_time: "20260801101500".parse::<ContentTime>().unwrap(),
+        content_time: "20260801101500".parse::<ContentTime>().expect("a time"),
     }
 }
 
@@ -61,7 +61,7 @@ fn document(instance: &Instance, notice: &str, class: TextClass) -> Document {
         clinical_information: Some("Cough.".to_owned()),
         ..Options::default()
     };
-    text_report(&draft(), &source, &provenance(notice), &options).unwrap()
+    text_report(&draft(), &source, &provenance(notice), &options).expect("a document")
 }
 
 #[test]

@@ -58,7 +58,8 @@ pub(crate) async fn run(
 }
 
 fn until_next(spool: &Spool) -> Result<Duration, spool::Error> {
-    let next = spool.next_due()?.map_or(i64::MAX, |due| due.saturating_sub(clock::now()));
+    let now = clock::now();
+    let next = spool.next_due(now)?.map_or(i64::MAX, |due| due.saturating_sub(now));
     Ok(Duration::from_millis(u64::try_from(next.max(1)).unwrap_or(1)).min(LOOK_AGAIN))
 }
 

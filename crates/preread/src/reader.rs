@@ -83,7 +83,8 @@ impl Reader {
     }
 
     async fn wait(&self, stop: &CancellationToken) -> Result<()> {
-        let until_due = self.spool.next_due()?.map_or(i64::MAX, |due| due.saturating_sub(clock::now()));
+        let now = clock::now();
+        let until_due = self.spool.next_due(now)?.map_or(i64::MAX, |due| due.saturating_sub(now));
         // What is due and did not settle has an open association, whose end wakes us.
         let wait = match u64::try_from(until_due) {
             Ok(milliseconds) if milliseconds > 0 => Duration::from_millis(milliseconds).min(LOOK_AGAIN),
@@ -104,7 +105,7 @@ impl Reader {
         if known.len() >= AHEAD {
             return Ok(false);
         }
-        let Some(claim) = self.spool.unsettled(&known)? else { return Ok(false) };
+        let Some(claim) = self.spool.unsettled(&known, clock::now())? else { return Ok(false) };
         let span = tracing::info_span!("study", study = claim.study, ahead = true);
         let outcome = self.read(&claim).instrument(span).await?;
         self.ahead.push_back((claim, outcome));

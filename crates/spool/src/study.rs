@@ -76,6 +76,10 @@ impl fmt::Display for StudyState {
     }
 }
 
+/// When a study may be read ahead: late enough that a sender with a new association for each instance is not read after
+/// each of them.
+const READ_AHEAD_AT: &str = "(due_at - quiet_ms * 3 / 4)";
+
 /// Which studies have an open association: such a study does not settle.
 #[derive(Default)]
 pub(crate) struct OpenAssociations(HashMap<AssociationId, HashSet<StudyId>>);
@@ -153,13 +157,17 @@ impl Spool {
             .await
     }
 
-    /// When the next study may settle or the next delivery is due; nothing when there is nothing to wait for.
-    pub fn next_due(&self) -> Result<Option<Timestamp>, Error> {
+    /// When there is next something to do: a study that settles or may be read ahead, a delivery that is due; nothing
+    /// when there is nothing to wait for.
+    pub fn next_due(&self, now: Timestamp) -> Result<Option<Timestamp>, Error> {
         self.database.read(|connection| {
             connection.query_row(
-                "SELECT min(at) FROM (SELECT min(due_at) AS at FROM study WHERE state = 'received'
-                 UNION ALL SELECT min(next_at) FROM delivery WHERE state = 'pending')",
-                [],
+                &format!(
+                    "SELECT min(at) FROM (SELECT min(due_at) AS at FROM study WHERE state = 'received'
+                     UNION ALL SELECT min({READ_AHEAD_AT}) FROM study WHERE state = 'received' AND {READ_AHEAD_AT} > ?1
+                     UNION ALL SELECT min(next_at) FROM delivery WHERE state = 'pending')"
+                ),
+                [now],
                 |row| row.get(0),
             )
         })
@@ -196,16 +204,17 @@ impl Spool {
             .await
     }
 
-    /// A study that has not settled yet but may have all its instances: none of its associations is open, and it is none
-    /// of `known`. To be read ahead, so that its report is there when it settles; nothing of it changes here.
-    pub fn unsettled(&self, known: &[StudyId]) -> Result<Option<Claim>, Error> {
+    /// A study that has not settled yet but may have all its instances: it was quiet for a quarter of its quiet period,
+    /// none of its associations is open, and it is none of `known`. To be read ahead, so that its report is there when it
+    /// settles; nothing of it changes here.
+    pub fn unsettled(&self, known: &[StudyId], now: Timestamp) -> Result<Option<Claim>, Error> {
         let candidates: Vec<Claim> = self.database.read(|connection| {
             connection
-                .prepare_cached(
+                .prepare_cached(&format!(
                     "SELECT id, study_instance_uid, last_received_at, attempts, generation FROM study
-                     WHERE state = 'received' ORDER BY priority DESC, due_at, id",
-                )?
-                .query_map([], |row| {
+                     WHERE state = 'received' AND {READ_AHEAD_AT} <= ?1 ORDER BY priority DESC, due_at, id",
+                ))?
+                .query_map([now], |row| {
                     Ok(Claim {
                         study: row.get(0)?,
                         study_instance_uid: row.get(1)?,

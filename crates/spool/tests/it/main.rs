@@ -95,13 +95,34 @@ async fn a_study_settles_when_it_is_quiet_and_its_associations_are_closed() {
     let (spool, _) = open(dir.path(), 0);
     spool.association_opened(7);
     store(&spool, Some(7), &data_set("1.2.3", "1.2.3.1", "Acme", ""), 100).await.unwrap();
-    assert_eq!(spool.next_due().unwrap(), Some(100 + QUIET));
+    assert_eq!(spool.next_due(100).unwrap(), Some(100 + QUIET / 4), "it may be read ahead");
+    assert_eq!(spool.next_due(100 + QUIET / 4).unwrap(), Some(100 + QUIET));
     assert_eq!(spool.settle(100 + QUIET - 1).await.unwrap(), 0, "not quiet for long enough");
     assert_eq!(spool.settle(100 + QUIET).await.unwrap(), 0, "an association is open");
     spool.association_closed(7);
     assert_eq!(spool.settle(100 + QUIET).await.unwrap(), 1);
     assert_eq!(claim(&spool).await.instances.len(), 1);
     assert!(spool.claim().await.unwrap().is_none(), "one study is read once");
+}
+
+#[tokio::test]
+async fn a_quiet_study_is_offered_to_be_read_ahead_and_the_claim_tells_whether_it_saw_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let (spool, _) = open(dir.path(), 0);
+    spool.association_opened(7);
+    store(&spool, Some(7), &data_set("1.2.3", "1.2.3.1", "Acme", ""), 0).await.unwrap();
+    assert!(spool.unsettled(&[], QUIET / 2).unwrap().is_none(), "an association is open");
+    spool.association_closed(7);
+    assert!(spool.unsettled(&[], QUIET / 4 - 1).unwrap().is_none(), "it was not quiet for long enough");
+    let ahead = spool.unsettled(&[], QUIET / 4).unwrap().expect("it is offered");
+    assert!(spool.unsettled(&[ahead.study], QUIET / 2).unwrap().is_none(), "once");
+    assert_eq!(state(&spool, "1.2.3"), "received");
+
+    spool.settle(QUIET).await.unwrap();
+    assert!(claim(&spool).await.saw_the_same(&ahead));
+    store(&spool, None, &data_set("1.2.3", "1.2.3.2", "Acme", ""), QUIET).await.unwrap();
+    spool.settle(9 * QUIET).await.unwrap();
+    assert!(!claim(&spool).await.saw_the_same(&ahead));
 }
 
 #[tokio::test]

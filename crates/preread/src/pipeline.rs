@@ -399,23 +399,20 @@ pub(crate) struct HeatMap {
 }
 
 impl HeatMap {
-    /// The picture as a PNG; nothing when the model said of no finding where it looked.
-    pub(crate) fn png(&self) -> Result<Option<Vec<u8>>, report::Error> {
+    /// The picture as a PNG; without any colour where the model reports nothing, or does not tell where it looked.
+    pub(crate) fn png(&self) -> Result<Vec<u8>, report::Error> {
         let maps: Vec<_> = self
             .draft
             .positive()
             .filter_map(|finding| finding.attention.as_ref().map(|grid| (grid, finding.text.as_str())))
             .map(|(grid, label)| report::heatmap::FindingMap { grid, label })
             .collect();
-        if maps.is_empty() {
-            return Ok(None);
-        }
         let frame = report::heatmap::Picture::Rgb {
             width: self.picture.width as usize,
             height: self.picture.height as usize,
             pixels: &self.picture.rgb,
         };
-        report::heatmap::png(&frame, &maps).map(Some)
+        report::heatmap::png(&frame, &maps)
     }
 }
 

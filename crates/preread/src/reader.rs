@@ -182,8 +182,8 @@ impl Reader {
         let drawn = tokio::task::spawn_blocking(move || {
             let kept_here = |kind, bytes| ReportFile { kind, uids: None, bytes, destinations: Vec::new() };
             let json = serde_json::to_vec_pretty(&json).map(|bytes| kept_here(ObjectKind::ReportJson, bytes))?;
-            let heatmap = heatmap.png()?.map(|png| kept_here(ObjectKind::HeatmapPng, png));
-            Ok::<_, anyhow::Error>([Some(json), heatmap].into_iter().flatten().collect())
+            let heatmap = kept_here(ObjectKind::HeatmapPng, heatmap.png()?);
+            Ok::<_, anyhow::Error>(vec![json, heatmap])
         });
         match drawn.await? {
             Ok(files) => {

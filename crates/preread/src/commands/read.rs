@@ -155,13 +155,12 @@ fn write(folder: &Path, reading: &Reading<'_>) -> Result<Vec<PathBuf>> {
     let json = serde_json::to_vec_pretty(&reading.json)?;
     let heatmap = reading.heatmap.png()?;
     let files = [
-        ("report.json", Some(json.as_slice())),
-        ("text-sr.dcm", Some(reading.text_sr.file.as_slice())),
-        ("heatmap.png", heatmap.as_deref()),
+        ("report.json", json.as_slice()),
+        ("text-sr.dcm", reading.text_sr.file.as_slice()),
+        ("heatmap.png", heatmap.as_slice()),
     ];
     let mut written = Vec::new();
     for (name, bytes) in files {
-        let Some(bytes) = bytes else { continue };
         let path = folder.join(name);
         fs::write(&path, bytes).with_context(|| path.display().to_string())?;
         written.push(path);

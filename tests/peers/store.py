@@ -2,25 +2,30 @@
 
     store.py HOST PORT CALLED_AE CALLING_AE FILE...
 
-Prints {"echo": STATUS, "store": [STATUS, ...]}.
+Prints {"echo": STATUS, "store": [STATUS, ...]}; the status is null where the receiver refuses the SOP class or the
+transfer syntax.
 """
 import json
 import sys
 
 from pydicom import dcmread
-from pynetdicom import AE
+from pynetdicom import AE, build_context
 from pynetdicom.sop_class import Verification
 
 host, port, called, calling, *files = sys.argv[1:]
 sets = [dcmread(file) for file in files]
 ae = AE(ae_title=calling)
 ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = 30
-ae.add_requested_context(Verification)
-for sop_class, syntax in {(s.SOPClassUID, s.file_meta.TransferSyntaxUID) for s in sets}:
-    ae.add_requested_context(sop_class, syntax)
-association = ae.associate(host, int(port), ae_title=called)
+# A context for each pair: of several transfer syntaxes in one context the acceptor chooses only one.
+pairs = {(s.SOPClassUID, s.file_meta.TransferSyntaxUID) for s in sets}
+contexts = [build_context(Verification)] + [build_context(*pair) for pair in sorted(pairs)]
+association = ae.associate(host, int(port), ae_title=called, contexts=contexts)
 if not association.is_established:
     sys.exit("the association was not accepted")
-answer = {"echo": association.send_c_echo().Status, "store": [association.send_c_store(s).Status for s in sets]}
+accepted = {(c.abstract_syntax, c.transfer_syntax[0]) for c in association.accepted_contexts}
+store = []
+for data_set, pair in zip(sets, [(s.SOPClassUID, s.file_meta.TransferSyntaxUID) for s in sets]):
+    store.append(association.send_c_store(data_set).get("Status") if pair in accepted else None)
+echo = association.send_c_echo().Status
 association.release()
-print(json.dumps(answer))
+print(json.dumps({"echo": echo, "store": store}))

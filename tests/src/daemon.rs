@@ -266,11 +266,7 @@ impl Daemon {
     /// When there is no such study, or the command fails.
     pub fn show(&self, study_instance_uid: &str) -> Result<Value> {
         let entry = self.study(study_instance_uid)?.with_context(|| format!("no study {study_instance_uid}"))?;
-        let id = match &entry["id"] {
-            Value::String(text) => text.clone(),
-            other => other.to_string(),
-        };
-        json(&self.command(&["queue", "show", &id, "--json"])?)
+        json(&self.command(&["queue", "show", &entry["id"].to_string(), "--json"])?)
     }
 
     /// Waits until a study is in `state`; returns its entry.
@@ -292,9 +288,8 @@ impl Daemon {
     /// When it cannot be started.
     pub fn command(&self, arguments: &[&str]) -> Result<Output> {
         let config = self.config.to_string_lossy().into_owned();
-        let (first, rest) = arguments.split_first().context("no command")?;
-        let mut all = vec![*first, "--config", &config];
-        all.extend(rest);
+        let mut all = arguments.to_vec();
+        all.extend(["--config", &config]);
         command(&all)
     }
 

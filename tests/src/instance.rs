@@ -43,8 +43,9 @@ impl Instance {
         let uid = |tag| object.get(tag).and_then(|element| element.to_str().ok()).unwrap_or_default();
         let uid = |tag| uid(tag).trim_end_matches(['\0', ' ']).to_owned();
         Ok(Self {
-            sop_class_uid: object.meta().media_storage_sop_class_uid().to_owned(),
-            sop_instance_uid: object.meta().media_storage_sop_instance_uid().to_owned(),
+            // Not from the file meta information, which in files of unknown origin may say something else.
+            sop_class_uid: uid(tags::SOP_CLASS_UID),
+            sop_instance_uid: uid(tags::SOP_INSTANCE_UID),
             study_instance_uid: uid(tags::STUDY_INSTANCE_UID),
             transfer_syntax_uid: object.meta().transfer_syntax().to_owned(),
             data_set: data_set(bytes)?.to_vec(),

@@ -1,10 +1,17 @@
 //! What leaves us is what the standard says: other people's validators, and the source's own attributes.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result, bail, ensure};
+use dicom_dictionary_std::uids;
 use e2e::{daemon, instance::Instance, peers, place, samples, sr::Report};
 use serde_json::Value;
+
+/// High-Throughput JPEG 2000, lossless.
+pub(crate) const HTJ2K: &str = "1.2.840.10008.1.2.4.201";
 
 /// Checks one text report against the image it was made from; every complaint of a validator is a failure.
 pub(crate) fn check(source: &Path, sr: &Path) -> Result<()> {
@@ -21,7 +28,8 @@ pub(crate) fn check(source: &Path, sr: &Path) -> Result<()> {
     let transcoded = same_attributes(&both[0], &both[1])?;
     // dcentvfy compares bytes, so that a name in another character set looks like another name to it.
     if !transcoded {
-        peers::dcentvfy(&[source, sr])?;
+        let header = without_pixels(source, sr)?;
+        peers::dcentvfy(&[header.as_deref().unwrap_or(source), sr])?;
     }
     let report = Report::of(&Instance::read(sr)?)?;
     ensure!(report.completion_flag == "COMPLETE", "Completion Flag {}", report.completion_flag);
@@ -33,6 +41,22 @@ pub(crate) fn check(source: &Path, sr: &Path) -> Result<()> {
     let draft = first.to_uppercase();
     ensure!(draft.contains("AI") && draft.contains("DRAFT"), "the first line does not say what it is: {first}");
     Ok(())
+}
+
+/// High-Throughput JPEG 2000 is younger than dcentvfy, which then cannot read the pixels: it gets the data set up to them,
+/// byte for byte, beside `sr`. None where it can read the file as it is.
+fn without_pixels(source: &Path, sr: &Path) -> Result<Option<PathBuf>> {
+    const PIXELS: &[u8] = b"\xe0\x7f\x10\x00OB\x00\x00\xff\xff\xff\xff";
+    let mut instance = Instance::read(source)?;
+    if instance.transfer_syntax_uid != HTJ2K {
+        return Ok(None);
+    }
+    let end = instance.data_set.windows(PIXELS.len()).position(|window| window == PIXELS).context("no pixels")?;
+    instance.data_set.truncate(end);
+    instance.transfer_syntax_uid = uids::EXPLICIT_VR_LITTLE_ENDIAN.into();
+    let file = sr.with_extension("source.dcm");
+    fs::write(&file, instance.to_part10()?)?;
+    Ok(Some(file))
 }
 
 /// The source's attributes of patient and study, byte for byte, or, in another character set, as the same text. Whether
@@ -64,15 +88,13 @@ fn same_attributes(source: &Value, sr: &Value) -> Result<bool> {
 }
 
 /// The one Basic Text SR among the files of a folder, at any depth.
-pub(crate) fn find_sr(folder: &Path) -> Result<Vec<std::path::PathBuf>> {
+pub(crate) fn find_sr(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         if path.is_dir() {
             found.extend(find_sr(&path)?);
-        } else if Instance::read(&path)
-            .is_ok_and(|instance| instance.sop_class_uid == dicom_dictionary_std::uids::BASIC_TEXT_SR_STORAGE)
-        {
+        } else if Instance::read(&path).is_ok_and(|instance| instance.sop_class_uid == uids::BASIC_TEXT_SR_STORAGE) {
             found.push(path);
         }
     }
@@ -80,7 +102,7 @@ pub(crate) fn find_sr(folder: &Path) -> Result<Vec<std::path::PathBuf>> {
 }
 
 /// `preread read` on one file; the report it wrote.
-fn read_to_sr(file: &Path, out: &Path) -> Result<std::path::PathBuf> {
+fn read_to_sr(file: &Path, out: &Path) -> Result<PathBuf> {
     let model = place::model();
     let paths = [file, &model, out].map(|path| path.to_string_lossy().into_owned());
     let output = daemon::command(&["read", &paths[0], "--model", &paths[1], "--out", &paths[2]])?;

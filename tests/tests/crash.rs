@@ -170,7 +170,9 @@ fn check_all(daemon: &Daemon, pacs: &Scp, work: &[Vec<Instance>]) -> Result<BTre
             let file = kept.get(&instance.sop_instance_uid).context("an acknowledged instance is lost")?;
             ensure!(instance::data_set(file)? == instance.data_set, "an instance is kept otherwise than it came");
         }
+        // What is kept beside the document, the heat map for one, has no UID.
         let listed = shown["reports"].as_array().context("no reports")?;
+        let listed: Vec<_> = listed.iter().filter(|report| report["sop_instance_uid"].is_string()).collect();
         ensure!(listed.len() == 1, "{study}: {} reports", listed.len());
         let uid = listed[0]["sop_instance_uid"].as_str().context("no UID")?;
         // A crash between the PACS's answer and our note of it repeats the delivery: of the same object.

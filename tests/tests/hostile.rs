@@ -127,20 +127,31 @@ fn the_same_uid_with_other_bytes_does_not_replace_the_first() -> Result<()> {
 }
 
 #[test]
-fn a_model_that_lacks_a_graph_holds_the_study_until_it_is_mended() -> Result<()> {
+fn a_model_that_lacks_a_graph_is_named_before_anything_is_received() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let model = dir.path().join("model");
+    copy_folder(&place::model(), &model)?;
+    fs::remove_file(model.join("decoder_model_merged.onnx"))?;
+    let check = daemon::command(&["model", "check", &model.to_string_lossy()])?;
+    assert_eq!(check.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&check.stderr).into_owned() + &String::from_utf8_lossy(&check.stdout);
+    assert!(said.contains("decoder_model_merged.onnx"), "{said}");
+    let Err(error) = Daemon::start(&Setup { model, ..Setup::default() }) else { panic!("it serves without a model") };
+    let error = format!("{error:#}");
+    assert!(error.contains("decoder_model_merged.onnx is missing"), "{error}");
+    Ok(())
+}
+
+#[test]
+fn a_model_that_loses_a_graph_holds_its_studies_until_it_is_mended() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let model = dir.path().join("model");
     copy_folder(&place::model(), &model)?;
     let graph = model.join("decoder_model_merged.onnx");
-    fs::remove_file(&graph)?;
-
-    let check = daemon::command(&["model", "check", &model.to_string_lossy()])?;
-    assert_eq!(check.status.code(), Some(1));
-    let said = String::from_utf8_lossy(&check.stderr).into_owned() + &String::from_utf8_lossy(&check.stdout);
-    assert!(said.contains("decoder_model"), "{said}");
-
     let pacs = Scp::start("PACS")?;
     let mut daemon = Daemon::start(&Setup { model, ..Setup::to("PACS", &pacs.address()) })?;
+    fs::remove_file(&graph)?;
+
     let instance = samples::all()?.swap_remove(0).instance;
     let study = &instance.study_instance_uid;
     assert_eq!(store(&daemon, &instance)?, 0);
@@ -149,11 +160,7 @@ fn a_model_that_lacks_a_graph_holds_the_study_until_it_is_mended() -> Result<()>
     daemon.check_alive()?;
 
     fs::copy(place::model().join("decoder_model_merged.onnx"), &graph)?;
-    let id = match &entry["id"] {
-        serde_json::Value::String(text) => text.clone(),
-        other => other.to_string(),
-    };
-    let retry = daemon.command(&["queue", "retry", &id])?;
+    let retry = daemon.command(&["queue", "retry", &entry["id"].to_string()])?;
     assert!(retry.status.success(), "{}", String::from_utf8_lossy(&retry.stderr));
     pacs.text_report(study, PATIENCE)?;
     daemon.await_state(study, "delivered", PATIENCE)?;

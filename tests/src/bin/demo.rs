@@ -162,29 +162,11 @@ impl Tally {
     }
 }
 
-/// The picture of where the model looked, as `preread read` makes it.
+/// The picture of where the model looked, which the daemon keeps beside the report.
 fn heat_map(daemon: &Daemon, sample: &Sample, dir: &Path) -> Result<()> {
-    let scratch = daemon.dir().join("read");
-    let model = place::model();
-    let [file, model, to] = [&sample.file, &model, &scratch].map(|path| path.to_string_lossy().into_owned());
-    let read = daemon::command(&["read", &file, "--model", &model, "--out", &to])?;
-    ensure!(read.status.success(), "preread read: {}", String::from_utf8_lossy(&read.stderr));
-    let picture = find(&scratch, "heatmap.png")?.context("preread read wrote no heatmap.png")?;
-    fs::rename(picture, dir.join("heatmap.png"))?;
-    fs::remove_dir_all(&scratch)?;
+    let shown = daemon.show(&sample.instance.study_instance_uid)?;
+    let reports = shown["reports"].as_array().context("no reports")?;
+    let picture = reports.iter().find(|report| report["kind"] == "heatmap-png").context("no heat map")?;
+    fs::copy(picture["path"].as_str().context("no path")?, dir.join("heatmap.png"))?;
     Ok(())
-}
-
-fn find(folder: &Path, name: &str) -> Result<Option<PathBuf>> {
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        if path.is_dir() {
-            if let Some(found) = find(&path, name)? {
-                return Ok(Some(found));
-            }
-        } else if path.file_name().is_some_and(|file| file == name) {
-            return Ok(Some(path));
-        }
-    }
-    Ok(None)
 }

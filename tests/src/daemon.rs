@@ -269,6 +269,19 @@ impl Daemon {
         json(&self.command(&["queue", "show", &entry["id"].to_string(), "--json"])?)
     }
 
+    /// What is kept beside a study's report, such as `heatmap-png`. It may come a moment after the report was sent.
+    ///
+    /// # Errors
+    /// When it is not there within ten seconds.
+    pub fn kept_beside_report(&self, study_instance_uid: &str, kind: &str) -> Result<Vec<u8>> {
+        let path = wait::until(kind, Duration::from_secs(10), || {
+            let shown = self.show(study_instance_uid)?;
+            let found = shown["reports"].as_array().into_iter().flatten().find(|report| report["kind"] == kind);
+            Ok(found.and_then(|report| report["path"].as_str().map(str::to_owned)))
+        })?;
+        fs::read(&path).with_context(|| path.clone())
+    }
+
     /// Waits until a study is in `state`; returns its entry.
     ///
     /// # Errors

@@ -5,7 +5,7 @@
 use std::{
     collections::BTreeSet,
     fs,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::ExitCode,
     time::{Duration, Instant},
 };
@@ -51,10 +51,15 @@ fn own_destination() -> Result<()> {
     let pacs = Scp::start("PACS")?;
     say("start", &format!("a storage SCP of the demo's own as the PACS: PACS@{}", pacs.address()));
     let daemon = start_daemon(&Setup::to(pacs.ae_title(), &pacs.address()))?;
-    let mut tally = Tally::default();
+    let mut sent = Vec::new();
     for sample in &samples {
-        let sent = Instant::now();
+        let began = Instant::now();
         send(&daemon, sample)?;
+        say("send", &format!("{}: preread send, {:.2} s", sample.name, began.elapsed().as_secs_f64()));
+        sent.push(Instant::now());
+    }
+    let mut tally = Tally::default();
+    for (sample, sent) in samples.iter().zip(sent) {
         let study = &sample.instance.study_instance_uid;
         let received = pacs.text_report(study, PATIENCE).with_context(|| why(&daemon, study))?;
         tally.add(&daemon, sample, &received.instance, received.at.saturating_duration_since(sent))?;
@@ -69,10 +74,14 @@ fn orthanc() -> Result<()> {
     let daemon = start_daemon(&Setup::to(ORTHANC, &ready.address()))?;
     let orthanc = ready.route_to(daemon.port())?;
     say("start", &format!("Orthanc as the PACS: {ORTHANC}@{}; it routes whatever it stores", orthanc.address()));
-    let mut tally = Tally::default();
+    let mut sent = Vec::new();
     for sample in &samples {
-        let sent = Instant::now();
         orthanc.upload(&sample.file)?;
+        say("send", &format!("{}: uploaded to Orthanc, which routes it", sample.name));
+        sent.push(Instant::now());
+    }
+    let mut tally = Tally::default();
+    for (sample, sent) in samples.iter().zip(sent) {
         let study = &sample.instance.study_instance_uid;
         let series = wait::until("the report in Orthanc", PATIENCE, || {
             Ok(Some(orthanc.sr_series(study)?).filter(|series| !series.is_empty()))
@@ -125,12 +134,13 @@ impl Tally {
         let dir = out().join(&sample.name);
         fs::create_dir_all(&dir)?;
         fs::write(dir.join("report.dcm"), report.to_part10()?)?;
-        heat_map(daemon, sample, &dir)?;
+        let heat_map = daemon.kept_beside_report(&sample.instance.study_instance_uid, "heatmap-png")?;
+        fs::write(dir.join("heatmap.png"), heat_map)?;
         let document = Report::of(report)?;
         let said: BTreeSet<String> = document.sentences();
         let truth: BTreeSet<String> = sample.truth.iter().cloned().collect();
         let seconds = took.as_secs_f64();
-        println!("\n── {} ── sent, read and returned in {seconds:.1} s ──", sample.name);
+        println!("\n── {} ── the report was back {seconds:.1} s after the image was sent ──", sample.name);
         print!("{}", document.to_text());
         self.studies += 1;
         self.seconds.push(seconds);
@@ -148,7 +158,7 @@ impl Tally {
         let median = self.seconds.get(self.seconds.len() / 2).copied().unwrap_or_default();
         println!();
         say("result", &format!("{} of {} reports agree with the truth", self.agree, self.studies));
-        say("time", &format!("{median:.1} s in the median from sending to report, 2 s of it the quiet period"));
+        say("time", &format!("{median:.2} s in the median from image to report, 2 s of it the quiet period"));
         let out = out();
         let out = out.strip_prefix(place::root()).unwrap_or(&out).display().to_string();
         say("files", &format!("{out}/<sample>/report.dcm and heatmap.png; the daemon's log: {out}/preread.log"));
@@ -160,13 +170,4 @@ impl Tally {
         ensure!(self.agree + 1 >= self.studies, "more than one report is not true");
         Ok(())
     }
-}
-
-/// The picture of where the model looked, which the daemon keeps beside the report.
-fn heat_map(daemon: &Daemon, sample: &Sample, dir: &Path) -> Result<()> {
-    let shown = daemon.show(&sample.instance.study_instance_uid)?;
-    let reports = shown["reports"].as_array().context("no reports")?;
-    let picture = reports.iter().find(|report| report["kind"] == "heatmap-png").context("no heat map")?;
-    fs::copy(picture["path"].as_str().context("no path")?, dir.join("heatmap.png"))?;
-    Ok(())
 }

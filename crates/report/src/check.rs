@@ -38,8 +38,15 @@ pub struct StudyFacts {
 
 impl StudyFacts {
     /// The facts of a study's instances; a side only where every one of them has the same.
+    ///
+    /// A chest has no side although DX demands a value (PS3.3 C.8.11.2 has `U` for it, and senders write `R` or `L`), so
+    /// that the attribute counts only where the body part leaves a side to be shown.
     pub fn of<'a>(headers: impl IntoIterator<Item = &'a Header>) -> Self {
         let side = |header: &Header| {
+            let body_part = header.text(tags::BODY_PART_EXAMINED).unwrap_or_default();
+            if UNPAIRED.contains(&body_part.as_str()) {
+                return None;
+            }
             let value = header.text(tags::IMAGE_LATERALITY).or_else(|| header.text(tags::LATERALITY));
             match value.as_deref() {
                 Some("L") => Some(Side::Left),
@@ -52,6 +59,31 @@ impl StudyFacts {
         Self { side: first.filter(|first| sides.all(|other| other == Some(*first))) }
     }
 }
+
+/// Body parts of PS3.16 annex L whose image shows both sides.
+const UNPAIRED: &[&str] = &[
+    "ABDOMEN",
+    "ABDOMENPELVIS",
+    "BRAIN",
+    "CHEST",
+    "CHESTABDOMEN",
+    "CHESTABDPELVIS",
+    "CSPINE",
+    "HEAD",
+    "HEADNECK",
+    "HEART",
+    "LSPINE",
+    "LSSPINE",
+    "NECK",
+    "PELVIS",
+    "SKULL",
+    "SPINE",
+    "STERNUM",
+    "THORAX",
+    "TLSPINE",
+    "TSPINE",
+    "WHOLEBODY",
+];
 
 /// A rule: one sentence for each thing that speaks against the draft.
 type Rule = fn(&Draft, &StudyFacts) -> Vec<String>;
@@ -157,6 +189,29 @@ fn unrecognised(draft: &Draft, _: &StudyFacts) -> Vec<String> {
 mod tests {
     use super::*;
     use crate::draft::{ModelText, parse};
+
+    #[test]
+    fn the_side_of_a_chest_is_no_fact() {
+        use dataset::{Limits, part10::Meta};
+        let header = |body_part: &str| {
+            let mut file = Meta {
+                sop_class_uid: None,
+                sop_instance_uid: None,
+                transfer_syntax_uid: dataset::TransferSyntax::EXPLICIT_VR_LITTLE_ENDIAN.parse().unwrap(),
+                source_ae_title: None,
+            }
+            .to_bytes();
+            for (group, number, value) in [(0x0018_u16, 0x0015_u16, body_part), (0x0020, 0x0062, "R ")] {
+                file.extend([group.to_le_bytes(), number.to_le_bytes(), *b"CS"].concat());
+                file.extend(u16::try_from(value.len()).unwrap().to_le_bytes());
+                file.extend(value.as_bytes());
+            }
+            dataset::Instance::from_bytes(&file, &Limits::default()).unwrap().header
+        };
+        assert_eq!(StudyFacts::of([&header("CHEST ")]).side, None);
+        assert_eq!(StudyFacts::of([&header("HAND")]).side, Some(Side::Right));
+        assert_eq!(StudyFacts::of([&header("HAND"), &header("THORAX")]).side, None);
+    }
 
     #[test]
     fn each_rule_speaks_when_it_should_and_only_then() {

@@ -253,7 +253,10 @@ impl Config {
     /// Reads a file and the environment over it. Errors name the file, and the line where there is one.
     pub(crate) fn load(path: &Path) -> Result<Self> {
         let text = fs::read_to_string(path).with_context(|| {
-            format!("cannot read the configuration {}; `preread config example` prints one to start from", path.display())
+            format!(
+                "cannot read the configuration {}; `preread config example` prints one to start from",
+                path.display()
+            )
         })?;
         Self::parse(&text).with_context(|| format!("configuration {}", path.display()))
     }
@@ -279,16 +282,26 @@ impl Config {
         if let Some(admin) = &file.admin
             && !admin.address.ip().is_loopback()
         {
-            bail!("admin.address {} is not loopback: there is no login yet, so it must be 127.0.0.1 or [::1]", admin.address);
+            bail!(
+                "admin.address {} is not loopback: there is no login yet, so it must be 127.0.0.1 or [::1]",
+                admin.address
+            );
         }
         let mut rules = Vec::with_capacity(file.rule.len());
         for rule in file.rule {
             if !file.model.iter().any(|model| model.name == rule.model) {
-                bail!("rule \"{}\" names the model \"{}\", and there is no [[model]] of that name", rule.name, rule.model);
+                bail!(
+                    "rule \"{}\" names the model \"{}\", and there is no [[model]] of that name",
+                    rule.name,
+                    rule.model
+                );
             }
             for name in &rule.destinations {
                 if !file.destination.iter().any(|destination| &destination.name == name) {
-                    bail!("rule \"{}\" names the destination \"{name}\", and there is no [[destination]] of that name", rule.name);
+                    bail!(
+                        "rule \"{}\" names the destination \"{name}\", and there is no [[destination]] of that name",
+                        rule.name
+                    );
                 }
             }
             rules.push(Rule::new(rule.name, &rule.when, rule.model, rule.destinations, rule.mode, rule.priority)?);
@@ -350,7 +363,8 @@ fn optional_uid<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<dat
 
 fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     let text = String::deserialize(deserializer)?;
-    humantime::parse_duration(&text).map_err(|error| D::Error::custom(format!("{text:?}: {error}; write \"30s\" or \"5m\"")))
+    humantime::parse_duration(&text)
+        .map_err(|error| D::Error::custom(format!("{text:?}: {error}; write \"30s\" or \"5m\"")))
 }
 
 fn optional_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
@@ -372,7 +386,9 @@ fn durability<'de, D: Deserializer<'de>>(deserializer: D) -> Result<spool::Durab
         // Every instance on its own is more than an association as a whole asks for.
         "instance" | "association" => Ok(spool::Durability::Instance),
         "none" => Ok(spool::Durability::None),
-        other => Err(D::Error::custom(format!("durability {other:?} is not known; use \"instance\", \"association\" or \"none\""))),
+        other => Err(D::Error::custom(format!(
+            "durability {other:?} is not known; use \"instance\", \"association\" or \"none\""
+        ))),
     }
 }
 
@@ -438,8 +454,14 @@ mod tests {
         check("reserve = \"1 parsec\"\n", &["parsec"]);
         check("[study]\nquiet_period = \"soon\"\n", &["line 7", "soon"]);
         check("[[rule]]\nname = \"a\"\nmodel = \"m\"\n", &["rule \"a\"", "model \"m\""]);
-        check("[[model]]\nname = \"m\"\npath = \"x\"\n[[rule]]\nname = \"a\"\nwhen = \"modality = \"\nmodel = \"m\"\n", &["rule \"a\"", "when"]);
-        check("[[model]]\nname = \"m\"\npath = \"x\"\n[[rule]]\nname = \"a\"\nwhen = \"modallity == 'CR'\"\nmodel = \"m\"\n", &["rule \"a\"", "modallity"]);
+        check(
+            "[[model]]\nname = \"m\"\npath = \"x\"\n[[rule]]\nname = \"a\"\nwhen = \"modality = \"\nmodel = \"m\"\n",
+            &["rule \"a\"", "when"],
+        );
+        check(
+            "[[model]]\nname = \"m\"\npath = \"x\"\n[[rule]]\nname = \"a\"\nwhen = \"modallity == 'CR'\"\nmodel = \"m\"\n",
+            &["rule \"a\"", "modallity"],
+        );
         check("[admin]\naddress = \"0.0.0.0:8042\"\n", &["loopback"]);
     }
 }

@@ -66,7 +66,8 @@ fn until_next(spool: &Spool) -> Result<Duration, spool::Error> {
 async fn send(spool: &Spool, destination: Option<&Destination>, deliveries: Vec<Delivery>) -> Result<(), spool::Error> {
     let Some(destination) = destination else {
         for delivery in &deliveries {
-            let error = format!("there is no [[destination]] \"{}\" in the configuration any more", delivery.destination);
+            let error =
+                format!("there is no [[destination]] \"{}\" in the configuration any more", delivery.destination);
             failed(spool, delivery, error, Retry::Refused).await?;
         }
         return Ok(());
@@ -122,7 +123,8 @@ async fn failed(spool: &Spool, delivery: &Delivery, error: String, retry: Retry)
     // Spread, so that what failed together does not come back together; the delivery's number is as good as chance.
     let spread = wait.mul_f64(1.0 + f64::from(u8::try_from(delivery.id.rem_euclid(32)).unwrap_or(0)) / 128.0);
     let given_up = matches!(retry, Retry::Refused) && delivery.attempts + 1 >= REFUSALS;
-    let next_at = (!given_up).then(|| clock::now().saturating_add(i64::try_from(spread.as_millis()).unwrap_or(i64::MAX)));
+    let next_at =
+        (!given_up).then(|| clock::now().saturating_add(i64::try_from(spread.as_millis()).unwrap_or(i64::MAX)));
     tracing::warn!(
         study = delivery.study,
         destination = delivery.destination,

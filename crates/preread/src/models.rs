@@ -47,6 +47,18 @@ impl Models {
         Ok(Self { library, options, entries })
     }
 
+    /// One model, which is a script.
+    #[cfg(test)]
+    pub(crate) fn scripted(name: &str, folder: &Path, backend: infer::Scripted) -> Result<Self> {
+        let dispatcher = Arc::new(Dispatcher::start(backend, QUEUE)?);
+        let entry = Entry { bundle: Bundle::open(folder)?, loaded: Mutex::new(Some(dispatcher)) };
+        Ok(Self {
+            library: Some(PathBuf::new()),
+            options: SessionOptions::default(),
+            entries: HashMap::from([(name.to_owned(), entry)]),
+        })
+    }
+
     /// What is known of a model without loading it.
     pub(crate) fn bundle(&self, name: &str) -> Option<&Bundle> {
         self.entries.get(name).map(|entry| &entry.bundle)
@@ -85,7 +97,10 @@ pub(crate) fn find_library(configured: Option<&Path>) -> Result<PathBuf> {
         if path.is_file() {
             return Ok(path);
         }
-        bail!("ONNX Runtime: {} (from ORT_DYLIB_PATH or runtime.library) is not there; name the {LIBRARY} of ONNX Runtime 1.24 or later", path.display());
+        bail!(
+            "ONNX Runtime: {} (from ORT_DYLIB_PATH or runtime.library) is not there; name the {LIBRARY} of ONNX Runtime 1.24 or later",
+            path.display()
+        );
     }
     let mut places = Vec::new();
     if let Some(folder) = env::current_exe().ok().and_then(|binary| binary.parent().map(Path::to_owned)) {

@@ -242,7 +242,11 @@ impl Pipeline {
             }
         }
         let Some((instance, picture, inputs_digest, from)) = found else {
-            return Err(held("no image can be decoded", format!("no image can be read: {}", failures.join("; ")), rule));
+            return Err(held(
+                "no image can be decoded",
+                format!("no image can be read: {}", failures.join("; ")),
+                rule,
+            ));
         };
         let evidence = EvidenceItem {
             series_instance_uid: instance.header.series_instance_uid.clone(),
@@ -301,7 +305,11 @@ impl Pipeline {
             .collect();
         if !against.is_empty() {
             let rule = inferred.rendered.routed.rule;
-            return Err(held("the draft contradicts itself", format!("the draft is not sent: {}", against.join("; ")), rule));
+            return Err(held(
+                "the draft contradicts itself",
+                format!("the draft is not sent: {}", against.join("; ")),
+                rule,
+            ));
         }
         Ok(Checked { inferred, draft, objections })
     }
@@ -433,3 +441,6 @@ impl Clock {
         self.last = now;
     }
 }
+
+#[cfg(test)]
+mod tests;

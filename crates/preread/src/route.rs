@@ -46,8 +46,7 @@ const NUMBERS: &[(&str, dataset::Tag)] =
 impl Facts {
     /// The facts of an image that came from `source`.
     pub(crate) fn of(header: &Header, source: &str) -> Self {
-        let mut text: Vec<_> =
-            TEXT.iter().map(|(name, tag)| (*name, header.text(*tag).unwrap_or_default())).collect();
+        let mut text: Vec<_> = TEXT.iter().map(|(name, tag)| (*name, header.text(*tag).unwrap_or_default())).collect();
         text.push(("sop_class", header.sop_class_uid.to_string()));
         text.push(("source", source.to_owned()));
         let numbers = NUMBERS.iter().map(|(name, tag)| (*name, header.integer(*tag).unwrap_or(0))).collect();
@@ -84,7 +83,8 @@ impl Rule {
         mode: Mode,
         priority: Priority,
     ) -> Result<Self> {
-        let program = Program::compile(when).map_err(|error| anyhow!("rule \"{name}\": `when` cannot be read: {error}"))?;
+        let program =
+            Program::compile(when).map_err(|error| anyhow!("rule \"{name}\": `when` cannot be read: {error}"))?;
         let rule = Self { name, written: when.to_owned(), when: program, model, destinations, mode, priority };
         rule.matches(&Facts::none())?;
         Ok(rule)

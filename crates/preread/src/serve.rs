@@ -48,11 +48,8 @@ async fn serve(mut config: Config) -> Result<()> {
         quiet_period: config.study.quiet_period,
         arrived: Arc::clone(&arrived),
     });
-    let destinations: HashMap<_, _> = config
-        .destinations
-        .iter()
-        .map(|section| (section.name.clone(), section.destination(&config.listen)))
-        .collect();
+    let destinations: HashMap<_, _> =
+        config.destinations.iter().map(|section| (section.name.clone(), section.destination(&config.listen))).collect();
     let reader = Reader::new(spool.clone(), pipeline, &config, arrived, Arc::clone(&written));
 
     let mut receiving = tokio::spawn(server.serve(receiver, stop.clone()));
@@ -154,4 +151,3 @@ fn notify_systemd(state: &[sd_notify::NotifyState<'_>]) {
         tracing::warn!(%error, "systemd could not be told");
     }
 }
-

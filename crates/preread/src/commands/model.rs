@@ -1,8 +1,4 @@
-use std::{
-    fs,
-    path::Path,
-    process::ExitCode,
-};
+use std::{fs, path::Path, process::ExitCode};
 
 use anyhow::{Context, Result, bail};
 use dataset::{Instance, Limits};
@@ -40,7 +36,9 @@ pub(crate) fn check(dir: &Path, json: bool) -> Result<ExitCode> {
     let bundle = Bundle::open(dir)?;
     let warmed = if bundle.missing.is_empty() { Some(warm(&bundle)?) } else { None };
     if json {
-        super::print_json(&json!({ "model": bundle, "graphs": warmed.as_ref().map(|it| &it.0), "warm_up_ms": warmed.as_ref().map(|it| it.1) }))?;
+        super::print_json(
+            &json!({ "model": bundle, "graphs": warmed.as_ref().map(|it| &it.0), "warm_up_ms": warmed.as_ref().map(|it| it.1) }),
+        )?;
     } else {
         println!("{}: {} ({:?})", bundle.name(), bundle.family, bundle.layout);
         println!("digest {}", bundle.digest);

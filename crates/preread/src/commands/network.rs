@@ -28,7 +28,8 @@ pub(crate) fn send(arguments: &Send) -> Result<ExitCode> {
 
 fn destination(to: &str, calling: &str) -> Result<Destination> {
     let mut destination: Destination = to.parse().map_err(super::usage)?;
-    destination.calling_ae_title = calling.parse().map_err(|error| super::usage(format!("--calling {calling:?}: {error}")))?;
+    destination.calling_ae_title =
+        calling.parse().map_err(|error| super::usage(format!("--calling {calling:?}: {error}")))?;
     Ok(destination)
 }
 

@@ -28,48 +28,49 @@ fn every_radiograph_that_orthanc_routes_comes_back_as_one_report() -> Result<()>
     let orthanc = ready.route_to(daemon.port())?;
 
     // All of them are tried, so that one that fails does not hide the next.
-    let mut failures = Vec::new();
+    let (mut failures, mut reported) = (Vec::new(), Vec::new());
     for file in &files {
         let name = file.file_name().unwrap_or_default().to_string_lossy();
         let began = Instant::now();
         match one_report(&orthanc, &daemon, file) {
-            Ok(()) => eprintln!("{name}: {:.1} s", began.elapsed().as_secs_f64()),
+            Ok(study) => {
+                eprintln!("{name}: {:.1} s", began.elapsed().as_secs_f64());
+                reported.push(study);
+            }
             Err(error) => failures.push(format!("{name}: {error:#}")),
         }
     }
-    ensure!(failures.is_empty(), "{failures:#?}");
 
     // Every report was routed to us by the same rule. Longer than a quiet period and a reading: nothing follows.
-    wait::until(
-        "Orthanc to have sent everything",
-        Duration::from_secs(30),
-        || Ok((!orthanc.is_busy()?).then_some(())),
-    )?;
+    let idle = || Ok((!orthanc.is_busy()?).then_some(()));
+    wait::until("Orthanc to have sent everything", Duration::from_secs(30), idle)?;
     thread::sleep(Duration::from_secs(6));
     daemon.check_alive()?;
     let mut came = BTreeMap::<String, usize>::new();
     for uid in orthanc.came_by_store() {
         *came.entry(uid).or_default() += 1;
     }
-    assert_eq!(came.len(), files.len(), "one report for each study: {came:?}");
     assert!(came.values().all(|times| *times == 1), "something was sent twice: {came:?}");
+    assert_eq!(came.len(), reported.len(), "one report for each study: {came:?}");
     let routed = orthanc.routed();
     for report in came.keys() {
-        assert!(routed.contains(report), "Orthanc did not route the report {report}: the test tests nothing");
+        assert!(routed.contains(report), "Orthanc did not route the report {report}: nothing was tested");
     }
-    for file in &files {
-        let study = Instance::read(file)?.study_instance_uid;
-        let series = orthanc.sr_series(&study)?;
-        assert_eq!(series.iter().map(Vec::len).collect::<Vec<_>>(), [1], "{}", file.display());
+    for study in &reported {
+        let series = orthanc.sr_series(study)?;
+        assert_eq!(series.iter().map(Vec::len).collect::<Vec<_>>(), [1], "{study}");
+        let shown = daemon.show(study)?;
+        assert_eq!(shown["state"], "delivered", "{shown:#}");
+        let reports = shown["reports"].as_array().context("no reports")?;
+        assert_eq!(reports.iter().filter(|report| report["kind"] == "text-sr").count(), 1, "{shown:#}");
     }
-    let queue = daemon.queue()?;
-    assert_eq!(queue.len(), files.len(), "{queue:#?}");
-    assert!(queue.iter().all(|entry| entry["state"] == "delivered"), "{queue:#?}");
+    assert_eq!(daemon.queue()?.len(), files.len(), "a study for each file, and none for a report");
+    ensure!(failures.is_empty(), "{failures:#?}");
     Ok(())
 }
 
-/// Uploads a file to Orthanc and awaits the report in its study, which must be the only one and valid.
-fn one_report(orthanc: &Orthanc, daemon: &Daemon, file: &Path) -> Result<()> {
+/// Uploads a file to Orthanc and awaits the report in its study, which must be the only one and valid. Returns the study's UID.
+fn one_report(orthanc: &Orthanc, daemon: &Daemon, file: &Path) -> Result<String> {
     let instance = Instance::read(file)?;
     let study = &instance.study_instance_uid;
     orthanc.upload(file)?;
@@ -89,5 +90,6 @@ fn one_report(orthanc: &Orthanc, daemon: &Daemon, file: &Path) -> Result<()> {
     let [(_, id)] = documents.as_slice() else { bail!("{} documents", documents.len()) };
     let sr = daemon.dir().join(format!("{study}.sr.dcm"));
     fs::write(&sr, orthanc.file(id)?)?;
-    conform::check(file, &sr)
+    conform::check(file, &sr)?;
+    Ok(instance.study_instance_uid)
 }

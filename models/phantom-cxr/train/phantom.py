@@ -146,7 +146,7 @@ class Plan:
 
 
 def plan(seed: int, want: list[dict] | None = None) -> Plan:
-    """Draws a phantom. `want` fixes the findings, e.g. [{"finding": "nodule", "side": "left", "zone": "mid"}]."""
+    """Draws a phantom with 0 to 4 findings. `want` fixes the findings, e.g. [{"finding": "nodule", "side": "left", "zone": "mid"}]."""
     rng = np.random.default_rng(seed)
     a = Anatomy(rng)
     if want is None:

@@ -228,6 +228,7 @@ def main():
     ap.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "phantom-cxr-cache")
     ap.add_argument("--work", type=Path, default=None, help="checkpoints (default: the cache)")
     ap.add_argument("--model-dir", type=Path, default=MODEL_DIR)
+    ap.add_argument("--results", type=Path, default=HERE / "RESULTS.json")
     ap.add_argument("--evaluate-only", action="store_true")
     ap.add_argument("--export-only", action="store_true", help="export the newest checkpoint, train nothing")
     args = ap.parse_args()
@@ -242,7 +243,7 @@ def main():
     if not args.evaluate_only:
         export.export(work / "ema.pt", args.model_dir)
     if not args.export_only:
-        evaluate.evaluate(args.model_dir, args.cache, HERE / "RESULTS.json", run, args.threads)
+        evaluate.evaluate(args.model_dir, args.cache, args.results, run, args.threads)
 
 
 if __name__ == "__main__":

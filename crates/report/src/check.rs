@@ -34,6 +34,8 @@ pub struct Objection {
 pub struct StudyFacts {
     /// The one side that every image shows: Laterality (0020,0060) or Image Laterality (0020,0062).
     pub side: Option<Side>,
+    /// Whether every image shows a limb: what a draft says of the chest is then not in the picture, whatever its side.
+    pub limb: bool,
 }
 
 impl StudyFacts {
@@ -42,9 +44,9 @@ impl StudyFacts {
     /// A chest has no side although DX demands a value (PS3.3 C.8.11.2 has `U` for it, and senders write `R` or `L`), so
     /// that the attribute counts only where the body part leaves a side to be shown.
     pub fn of<'a>(headers: impl IntoIterator<Item = &'a Header>) -> Self {
+        let body_part = |header: &Header| header.text(tags::BODY_PART_EXAMINED).unwrap_or_default();
         let side = |header: &Header| {
-            let body_part = header.text(tags::BODY_PART_EXAMINED).unwrap_or_default();
-            if UNPAIRED.contains(&body_part.as_str()) {
+            if UNPAIRED.contains(&body_part(header).as_str()) {
                 return None;
             }
             let value = header.text(tags::IMAGE_LATERALITY).or_else(|| header.text(tags::LATERALITY));
@@ -54,9 +56,13 @@ impl StudyFacts {
                 _ => None,
             }
         };
-        let mut sides = headers.into_iter().map(side);
-        let first = sides.next().flatten();
-        Self { side: first.filter(|first| sides.all(|other| other == Some(*first))) }
+        let seen: Vec<(Option<Side>, bool)> =
+            headers.into_iter().map(|header| (side(header), LIMBS.contains(&body_part(header).as_str()))).collect();
+        let first = seen.first().and_then(|(side, _)| *side);
+        Self {
+            side: first.filter(|first| seen.iter().all(|(side, _)| side == &Some(*first))),
+            limb: !seen.is_empty() && seen.iter().all(|(_, limb)| *limb),
+        }
     }
 }
 
@@ -85,6 +91,30 @@ const UNPAIRED: &[&str] = &[
     "WHOLEBODY",
 ];
 
+/// Body parts of PS3.16 annex L that are limbs or parts of them.
+const LIMBS: &[&str] = &[
+    "ANKLE",
+    "ARM",
+    "CALCANEUS",
+    "ELBOW",
+    "EXTREMITY",
+    "FEMUR",
+    "FINGER",
+    "FOOT",
+    "FOREARM",
+    "HAND",
+    "HUMERUS",
+    "KNEE",
+    "LEG",
+    "PATELLA",
+    "TIBIAFIBULA",
+    "THIGH",
+    "THUMB",
+    "TOE",
+    "ULNA",
+    "WRIST",
+];
+
 /// A rule: one sentence for each thing that speaks against the draft.
 type Rule = fn(&Draft, &StudyFacts) -> Vec<String>;
 
@@ -95,6 +125,7 @@ const RULES: &[(Severity, &str, Rule)] = &[
     (Severity::Hold, "clear-lungs-with-findings", clear_lungs_with_findings),
     (Severity::Hold, "side-of-study", side_of_study),
     (Severity::Hold, "truncated", truncated),
+    (Severity::Note, "not-in-view", not_in_view),
     (Severity::Note, "left-middle-lobe", left_middle_lobe),
     (Severity::Note, "side-missing", side_missing),
     (Severity::Note, "unrecognised", unrecognised),
@@ -153,10 +184,23 @@ fn clear_lungs_with_findings(draft: &Draft, _: &StudyFacts) -> Vec<String> {
 
 fn side_of_study(draft: &Draft, study: &StudyFacts) -> Vec<String> {
     let Some(shown) = study.side else { return Vec::new() };
-    let other = |finding: &&Finding| finding.side.is_some_and(|side| side != shown);
+    let other = |finding: &&Finding| {
+        finding.side.is_some_and(|side| side != shown) && !(study.limb && is_of_chest_or_head(finding))
+    };
     let name = if shown == Side::Left { "left" } else { "right" };
     let sentence = |finding: &Finding| format!("\"{}\" but the images show the {name} side only", finding.text);
     draft.findings.iter().filter(other).map(sentence).collect()
+}
+
+/// A model of the chest that was given a limb: nothing it says is of the picture, and its sides are not the limb's.
+fn not_in_view(draft: &Draft, study: &StudyFacts) -> Vec<String> {
+    let elsewhere = |finding: &&Finding| study.limb && is_of_chest_or_head(finding);
+    draft.positive().filter(elsewhere).map(|it| format!("\"{}\" but the images show a limb", it.text)).collect()
+}
+
+/// Every concept of the vocabulary but one that any bone may have.
+fn is_of_chest_or_head(finding: &Finding) -> bool {
+    finding.concept != Concept::Fracture
 }
 
 fn truncated(draft: &Draft, _: &StudyFacts) -> Vec<String> {
@@ -209,17 +253,22 @@ mod tests {
             dataset::Instance::from_bytes(&file, &Limits::default()).unwrap().header
         };
         assert_eq!(StudyFacts::of([&header("CHEST ")]).side, None);
-        assert_eq!(StudyFacts::of([&header("HAND")]).side, Some(Side::Right));
+        assert_eq!(StudyFacts::of([&header("HAND")]), StudyFacts { side: Some(Side::Right), limb: true });
+        assert_eq!(StudyFacts::of([&header("RIB ")]), StudyFacts { side: Some(Side::Right), limb: false });
         assert_eq!(StudyFacts::of([&header("HAND"), &header("THORAX")]).side, None);
     }
 
     #[test]
     fn each_rule_speaks_when_it_should_and_only_then() {
-        let check = |text: &str, side: Option<Side>, expected: &[&str]| {
+        let with = |text: &str, study: StudyFacts, expected: &[&str]| {
             let draft = parse(&ModelText { text, tokens: Vec::new(), grid: None });
-            let rules: Vec<&str> = check(&draft, &StudyFacts { side }).iter().map(|objection| objection.rule).collect();
+            let rules: Vec<&str> = check(&draft, &study).iter().map(|objection| objection.rule).collect();
             assert_eq!(rules, expected, "{text}");
         };
+        let check = |text, side, expected: &[&str]| with(text, StudyFacts { side, limb: false }, expected);
+        let right_limb = || StudyFacts { side: Some(Side::Right), limb: true };
+        with("Left pneumothorax.", right_limb(), &["not-in-view"]);
+        with("No abnormality.", right_limb(), &[]);
         check("", None, &["empty"]);
         check("Left pneumothorax.", None, &[]);
         check("Left pneumothorax. No pneumothorax.", None, &["contradiction"]);

@@ -1,6 +1,6 @@
 //! The sample studies that come with the embedded model, and the truth about each.
 
-use std::{fs, path::PathBuf};
+use std::{collections::BTreeSet, fs, path::PathBuf};
 
 use anyhow::{Context, Result};
 use serde_json::Value;
@@ -16,10 +16,21 @@ pub struct Sample {
     pub file: PathBuf,
     /// The file as it is sent.
     pub instance: Instance,
-    /// One sentence for each finding; none for a normal image.
+    /// One sentence for each finding, in the model's words; none for a normal image.
     pub truth: Vec<String>,
     /// The whole truth, as the file beside the image says it.
     pub json: Value,
+}
+
+impl Sample {
+    /// The truth in the words of a report, which names a finding by its term and not as the model phrases it.
+    pub fn truth_as_reported(&self) -> BTreeSet<String> {
+        let term = |sentence: &String| match sentence.as_str() {
+            "The heart is enlarged." => "Cardiomegaly.".to_owned(),
+            other => other.to_owned(),
+        };
+        self.truth.iter().map(term).collect()
+    }
 }
 
 /// All samples, by name.

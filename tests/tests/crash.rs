@@ -29,7 +29,9 @@ const KILLS_WHILE_SENDING: usize = 10;
 
 #[test]
 fn kill_9_at_ten_moments_loses_nothing_and_repeats_nothing() -> Result<()> {
-    let mut random = Random::seeded(20_261_122);
+    // Another seed kills at other moments.
+    let seed = std::env::var("E2E_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(20_261_122);
+    let mut random = Random::seeded(seed);
     let work = studies(&mut random)?;
     let pacs = Scp::start("PACS")?;
     // Longer than a restart and a sender's new try: no study settles half.
@@ -146,7 +148,11 @@ fn send_until_acknowledged(
         acknowledged.lock().unwrap_or_else(PoisonError::into_inner).insert(instance.sop_instance_uid.clone());
         count.fetch_add(1, Ordering::Relaxed);
     }
-    association.map_or(Ok(()), Scu::release)
+    // Everything is acknowledged: should the daemon be killed now, the release has nobody to answer it.
+    if let Some(scu) = association {
+        let _ = scu.release();
+    }
+    Ok(())
 }
 
 /// Every instance is there as it was sent, and every study has one report. Returns its UID for each study.

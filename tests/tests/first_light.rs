@@ -30,6 +30,8 @@ fn the_sample_studies_come_back_as_true_reports() -> Result<()> {
     }
     scu.release()?;
 
+    // All are looked at, so that one that fails does not hide the next.
+    let mut failures = Vec::new();
     let mut true_ones = 0;
     let mut uids = BTreeSet::new();
     for sample in &samples {
@@ -37,7 +39,7 @@ fn the_sample_studies_come_back_as_true_reports() -> Result<()> {
         let received = pacs.text_report(study, PATIENCE).with_context(|| sample.name.clone())?;
         assert_eq!(received.calling_ae_title, AE_TITLE);
         let report = Report::of(&received.instance)?;
-        let truth: BTreeSet<String> = sample.truth.iter().cloned().collect();
+        let truth = sample.truth_as_reported();
         let said = report.sentences();
         eprintln!("{}: {said:?}", sample.name);
         if said == truth {
@@ -46,11 +48,15 @@ fn the_sample_studies_come_back_as_true_reports() -> Result<()> {
             eprintln!("{}: the truth is {truth:?}", sample.name);
         }
         let first = report.texts("55112-7").into_iter().next().unwrap_or_default();
-        assert!(first.to_lowercase().contains("demonstration"), "the first line is: {first}");
+        if !first.to_lowercase().contains("demonstration") {
+            failures.push(format!("{}: the first line is: {first}", sample.name));
+        }
 
         let sr = daemon.dir().join(format!("{}.sr.dcm", sample.name));
         fs::write(&sr, received.instance.to_part10()?)?;
-        conform::check(&sample.file, &sr).with_context(|| sample.name.clone())?;
+        if let Err(error) = conform::check(&sample.file, &sr) {
+            failures.push(format!("{}: {error:#}", sample.name));
+        }
 
         daemon.await_state(study, "delivered", Duration::from_secs(10))?;
         let shown = daemon.show(study)?;
@@ -68,12 +74,15 @@ fn the_sample_studies_come_back_as_true_reports() -> Result<()> {
         uids.insert(received.instance.sop_instance_uid);
     }
     assert_eq!(uids.len(), 12, "two reports with one UID");
-    assert!(true_ones >= 11, "only {true_ones} of 12 reports are true");
+    if true_ones < 11 {
+        failures.push(format!("only {true_ones} of 12 reports are true"));
+    }
 
     // Longer than a quiet period: nothing follows.
     thread::sleep(Duration::from_secs(3));
     assert_eq!(pacs.received().len(), 12, "each study gets one object, once");
     assert_eq!(daemon.queue()?.len(), 12);
+    ensure!(failures.is_empty(), "{failures:#?}");
     Ok(())
 }
 

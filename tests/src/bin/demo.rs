@@ -3,7 +3,6 @@
 //! Started by `cargo xtask demo`, which sees to everything it needs.
 
 use std::{
-    collections::BTreeSet,
     fs,
     path::PathBuf,
     process::ExitCode,
@@ -137,18 +136,16 @@ impl Tally {
         let heat_map = daemon.kept_beside_report(&sample.instance.study_instance_uid, "heatmap-png")?;
         fs::write(dir.join("heatmap.png"), heat_map)?;
         let document = Report::of(report)?;
-        let said: BTreeSet<String> = document.sentences();
-        let truth: BTreeSet<String> = sample.truth.iter().cloned().collect();
         let seconds = took.as_secs_f64();
         println!("\n── {} ── the report was back {seconds:.1} s after the image was sent ──", sample.name);
         print!("{}", document.to_text());
         self.studies += 1;
         self.seconds.push(seconds);
-        if said == truth {
+        if document.sentences() == sample.truth_as_reported() {
             self.agree += 1;
-            println!("The truth is the same.");
+            println!("This is the truth about the image.");
         } else {
-            println!("THE TRUTH IS ANOTHER: {}", sample.json["report"].as_str().unwrap_or_default());
+            println!("THE TRUTH ABOUT THE IMAGE IS ANOTHER: {}", sample.json["report"].as_str().unwrap_or_default());
         }
         Ok(())
     }

@@ -52,7 +52,7 @@ impl CharacterSet {
     pub fn declared(value: &[u8]) -> Self {
         let text = String::from_utf8_lossy(value);
         let text = text.trim_matches(['\0', ' ']);
-        let terms = if text.is_empty() { Vec::new() } else { text.split('\\').map(|term| normal(term)).collect() };
+        let terms = if text.is_empty() { Vec::new() } else { text.split('\\').map(normal).collect() };
         Self { terms }
     }
 

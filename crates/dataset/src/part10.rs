@@ -105,7 +105,7 @@ impl Meta {
 /// Appends an element of group 0002, padded to even length.
 fn element(to: &mut Vec<u8>, number: u16, vr: [u8; 2], value: &[u8]) {
     let padding = match &vr {
-        _ if value.len() % 2 == 0 => None,
+        _ if value.len().is_multiple_of(2) => None,
         b"UI" | b"OB" => Some(0),
         _ => Some(b' '),
     };

@@ -23,6 +23,14 @@ pub(crate) struct JpegHeader {
     pub(crate) adobe_transform: Option<u8>,
     /// JPEG-LS interleave mode 0: one scan per component.
     pub(crate) planar: bool,
+    /// Whether restart markers divide a scan.
+    pub(crate) restarts: bool,
+    /// Components of the first scan.
+    pub(crate) scan_components: usize,
+    /// The predictor of a lossless scan.
+    pub(crate) predictor: u8,
+    /// By how many bits a lossless scan lowered its samples.
+    pub(crate) point_transform: u8,
 }
 
 /// The marker segments of a JPEG codestream, one after another.
@@ -90,9 +98,17 @@ pub(crate) fn jpeg_header(codec: &'static str, data: &[u8]) -> Result<JpegHeader
             }
             0xe0 => header.jfif |= segment.starts_with(b"JFIF\0"),
             0xee if segment.starts_with(b"Adobe") => header.adobe_transform = segment.get(11).copied(),
+            0xdd => header.restarts = segment.iter().any(|byte| *byte != 0),
             0xda => {
                 let components = usize::from(*segment.first().ok_or_else(malformed)?);
-                header.planar = segment.get(2 + 2 * components) == Some(&0);
+                let &[predictor, interleave, approximation, ..] =
+                    segment.get(1 + 2 * components..).ok_or_else(malformed)?
+                else {
+                    return Err(malformed());
+                };
+                header.planar = interleave == 0;
+                (header.scan_components, header.predictor) = (components, predictor);
+                header.point_transform = approximation & 15;
                 return if header.rows > 0 { Ok(header) } else { Err(malformed()) };
             }
             _ => {}
@@ -114,6 +130,47 @@ fn read_frame_header(marker: u8, segment: &[u8], header: &mut JpegHeader) -> Opt
     (header.rows > 0 && header.components.len() == usize::from(count)).then_some(())
 }
 
+/// The JPEG with ones before its end. jpeg-decoder reads a scan that was cut short as if zeros followed, so that grey
+/// fills the image; no Huffman code is all ones (T.81 annex C), so with these it is an error.
+pub(crate) fn ending_in_ones(data: &[u8]) -> Vec<u8> {
+    const END_OF_IMAGE: [u8; 2] = [0xff, 0xd9];
+    // Stuffed, as in any scan: as many as two codes and their further bits have at most.
+    const ONES: [u8; 16] = [0xff, 0, 0xff, 0, 0xff, 0, 0xff, 0, 0xff, 0, 0xff, 0, 0xff, 0, 0xff, 0];
+    let end = data.windows(2).rposition(|pair| pair == END_OF_IMAGE).unwrap_or(data.len());
+    // Fill bytes before a marker must not become part of the ones.
+    let end = data[..end].iter().rposition(|byte| *byte != 0xff).map_or(0, |last| last + 1);
+    [&data[..end], &ONES, &END_OF_IMAGE].concat()
+}
+
+/// Calls the three components of a JPEG "R", "G" and "B", which jpeg-decoder takes for: as coded. Left alone it decides on
+/// a colour transform by the component identifiers before it looks at an Adobe segment, and never at the DICOM header:
+/// RGB without a transform came out as if it were YCbCr.
+pub(crate) fn name_as_coded(codec: &'static str, data: &mut [u8]) -> Result<(), Error> {
+    let mut places = Vec::new();
+    let mut identifiers: Vec<u8> = Vec::new();
+    let mut segments = segments(codec, data)?;
+    // Ends with the codestream, whose last marker has no segment.
+    while let Ok((marker, segment)) = segments.next() {
+        let begin = data.len() - segments.rest().len() - segment.len();
+        let count = |at: usize| segment.get(at).map_or(0, |count| usize::from(*count).min(3));
+        let (first, step, count) = match marker {
+            0xc0..=0xc2 => (6, 3, count(5)),
+            0xda => (1, 2, count(0)),
+            _ => continue,
+        };
+        for (at, identifier) in segment.iter().enumerate().skip(first).step_by(step).take(count) {
+            if marker != 0xda {
+                identifiers.push(*identifier);
+            }
+            places.extend(identifiers.iter().position(|known| known == identifier).map(|index| (begin + at, index)));
+        }
+    }
+    for (at, index) in places {
+        data[at] = b"RGB"[index.min(2)];
+    }
+    Ok(())
+}
+
 /// The SIZ segment of a JPEG 2000 codestream (ITU-T T.800 A.5.1).
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct SizHeader {
@@ -124,6 +181,8 @@ pub(crate) struct SizHeader {
     pub(crate) precision: u32,
     /// Whether a component is smaller than the image.
     pub(crate) subsampled: bool,
+    /// Whether a component has signed samples.
+    pub(crate) signed: bool,
 }
 
 /// The codestream inside a JPEG 2000 file (some senders wrap it against PS3.5 A.4.4), and its SIZ segment.
@@ -148,6 +207,7 @@ fn read_siz(data: &[u8]) -> Option<SizHeader> {
         components: u32::from(components),
         precision: u32::from(table.first()? & 0x7f) + 1,
         subsampled: table.chunks_exact(3).any(|component| component[1..] != [1, 1]),
+        signed: table.chunks_exact(3).any(|component| component[0] & 0x80 != 0),
     })
 }
 

@@ -6,6 +6,7 @@ use ndarray::{ArrayD, IxDyn};
 
 use crate::{
     Error, Limits,
+    adapter::{self, Layout},
     codec::{self, Cells, Coded, Encoding},
     colour,
     frames::{PixelData, byte_length, bytes_of, encapsulated_frame},
@@ -106,8 +107,9 @@ pub fn decode(instance: &Instance, frame: u32, limits: &Limits) -> Result<Decode
             let data = encapsulated_frame(instance, fragments, &image, frame)?;
             let due = native_bits(&image).div_ceil(8);
             let bytes = match encoding {
-                Encoding::DeflatedFrame => codec::inflate(&data, due)?,
-                _ => data.get(..due).map(<[u8]>::to_vec).ok_or(truncated(due, data.len()))?,
+                Encoding::DeflatedFrame => Cow::Owned(codec::inflate(&data, due)?),
+                _ if data.len() < due => return Err(truncated(due, data.len())),
+                _ => data,
             };
             native_cells(bytes, 0, &image)?
         }
@@ -118,7 +120,8 @@ pub fn decode(instance: &Instance, frame: u32, limits: &Limits) -> Result<Decode
             return Err(Error::malformed("Pixel Data is native in a transfer syntax of compressed pixels"));
         }
         (encoding, PixelData::Encapsulated(fragments)) => {
-            codec::decode(encoding, &encapsulated_frame(instance, fragments, &image, frame)?, &image)?
+            let data = encapsulated_frame(instance, fragments, &image, frame)?;
+            codec::decode(encoding, instance.header.transfer_syntax, data, &image)?
         }
     };
     finish(coded, image)
@@ -161,7 +164,7 @@ fn native_range<'a>(
 }
 
 fn native_frame(value: &PrimitiveValue, image: &ImagePixel, frame: u32) -> Result<Coded, Error> {
-    // Words are what the parser keeps of OW: the common radiograph takes one copy.
+    // The common radiograph, without a detour through bytes.
     if let (PrimitiveValue::U16(words), 16) = (value, image.bits_allocated) {
         let length = image.frame_samples();
         let due = length.checked_mul(image.frames as usize).ok_or_else(|| Error::malformed("the frames overflow"))?;
@@ -169,19 +172,28 @@ fn native_frame(value: &PrimitiveValue, image: &ImagePixel, frame: u32) -> Resul
             return Err(truncated(due * 2, words.len() * 2));
         }
         let start = length * frame as usize;
-        return native_coded(Cells::Sixteen(words[start..start + length].to_vec()), image);
+        let words = PrimitiveValue::U16(words[start..start + length].into());
+        return native_coded(Cells::from_bytes(adapter::native(words, Layout::of(image, 16))?, 16)?, image);
     }
     let (bytes, first_bit) = native_range(value, image, frame)?;
-    native_cells(bytes.into_owned(), first_bit, image)
+    native_cells(bytes, first_bit, image)
 }
 
-fn native_cells(bytes: Vec<u8>, first_bit: usize, image: &ImagePixel) -> Result<Coded, Error> {
+/// One frame of at least the bytes that are due.
+fn native_cells(bytes: Cow<'_, [u8]>, first_bit: usize, image: &ImagePixel) -> Result<Coded, Error> {
     if image.bits_allocated == 1 {
-        // The first pixel is the lowest bit (PS3.5 section 8.1.1), and frames follow each other without padding.
+        // dicom-pixeldata makes 0 and 255 of them, and takes the frames of a segmentation for whole bytes. The first
+        // pixel is the lowest bit (PS3.5 section 8.1.1), and frames follow each other without padding.
         let bit = |at: usize| bytes[at / 8] >> (at % 8) & 1;
         let cells = (first_bit..first_bit + image.frame_samples()).map(bit).collect();
         return native_coded(Cells::Eight(cells), image);
     }
+    let layout = match image.photometric {
+        // As coded: two luminances and their two colour differences. It knows this form only as three samples each.
+        Photometric::YbrFull422 => Layout { samples: 2, ..Layout::of(image, image.bits_allocated) },
+        _ => Layout::of(image, image.bits_allocated),
+    };
+    let bytes = adapter::native(PrimitiveValue::U8(bytes.as_ref().into()), layout)?;
     native_coded(Cells::from_bytes(bytes, image.bits_allocated)?, image)
 }
 

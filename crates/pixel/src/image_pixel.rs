@@ -150,6 +150,23 @@ impl ImagePixel {
         self.stored == Stored::Integer { signed: true }
     }
 
+    /// An unsigned grey image, for tests of codecs.
+    #[cfg(test)]
+    pub(crate) fn grey(rows: u32, columns: u32, bits: u32) -> Self {
+        Self {
+            rows,
+            columns,
+            samples: 1,
+            bits_allocated: bits,
+            bits_stored: bits,
+            high_bit: bits - 1,
+            stored: Stored::Integer { signed: false },
+            planar: false,
+            photometric: Photometric::Monochrome2,
+            frames: 1,
+        }
+    }
+
     fn check(&self, limits: &Limits) -> Result<(), Error> {
         if self.rows == 0 || self.columns == 0 {
             return Err(Error::malformed("Rows (0028,0010) or Columns (0028,0011) is 0"));

@@ -1,7 +1,7 @@
-//! JPEG as radiology sends it: lossless (T.81 process 14) and sequential DCT of one component, 8 or 12 bits.
-//!
-//! The `jpeg-decoder` crate reads no 12-bit DCT, and decodes a lossless scan with restart markers to wrong values without
-//! an error (its issue 286). Colour DCT stays with it.
+//! The JPEGs of radiology that dicom-pixeldata's decoder, the `jpeg-decoder` crate, gets wrong. Measured: it refuses
+//! sequential DCT of 12 bits, decodes a lossless scan (T.81 process 14) with restart markers to wrong values without an
+//! error (its issue 286), and predicts from samples that a point transform has already shifted. Its inverse DCT rounds in
+//! another way than that of other DICOM software, so DCT under a lossless transfer syntax, which is met, would differ.
 
 use crate::{
     Error,
@@ -11,9 +11,28 @@ use crate::{
 
 const CODEC: &str = "JPEG";
 
-/// Whether this module decodes a codestream of this frame header.
-pub(crate) fn decodes(header: &JpegHeader) -> bool {
-    header.lossless || !header.progressive && header.components.len() == 1
+/// Whether this module decodes a codestream of this frame header, in a transfer syntax that promises lossless pixels or
+/// not.
+pub(crate) fn decodes(header: &JpegHeader, lossless_syntax: bool) -> bool {
+    if header.lossless {
+        header.restarts || header.point_transform > 0
+    } else {
+        (header.precision > 8 || lossless_syntax) && !header.progressive && header.components.len() == 1
+    }
+}
+
+/// What must hold of a lossless scan, whoever decodes it.
+pub(crate) fn check_lossless(header: &JpegHeader) -> Result<(), Error> {
+    if header.scan_components != header.components.len() || header.subsampled {
+        return Err(Error::unsupported("lossless JPEG with a scan for each component or with subsampling"));
+    }
+    if !(1..=7).contains(&header.predictor)
+        || header.precision > 16
+        || u32::from(header.point_transform) >= header.precision
+    {
+        return Err(damaged("the scan header is malformed"));
+    }
+    Ok(())
 }
 
 /// Decodes to interleaved samples. The header's sizes must have been checked.
@@ -36,8 +55,6 @@ struct Scan {
     /// For each component of the scan, in order: its DC and AC table, and its quantization table.
     tables: Vec<(Huffman, Option<Huffman>, Option<[u16; 64]>)>,
     restart_interval: usize,
-    predictor: u8,
-    point_transform: u32,
 }
 
 impl Scan {
@@ -77,12 +94,6 @@ impl Scan {
         let malformed = || damaged("the scan header is malformed");
         let count = usize::from(*segment.first().ok_or_else(malformed)?);
         let components = segment.get(1..1 + 2 * count).ok_or_else(malformed)?;
-        let &[predictor, _, approximation, ..] = segment.get(1 + 2 * count..).unwrap_or_default() else {
-            return Err(malformed());
-        };
-        if count != header.components.len() || header.subsampled {
-            return Err(Error::unsupported("lossless JPEG with a scan for each component or with subsampling"));
-        }
         let table = |index: u8| huffman.get(usize::from(index)).cloned().flatten();
         let mut tables = Vec::new();
         for (component, quantizer) in components.chunks_exact(2).zip(&header.quantizers) {
@@ -90,23 +101,21 @@ impl Scan {
             let dc = table(dc & 3).ok_or_else(|| damaged("a Huffman table is missing"))?;
             tables.push((dc, table(4 + (ac & 3)), quantization[usize::from(quantizer & 3)]));
         }
-        let point_transform = u32::from(approximation & 15);
-        if header.lossless && (!(1..=7).contains(&predictor) || point_transform >= header.precision) {
-            return Err(malformed());
-        }
-        Ok(Self { tables, restart_interval, predictor, point_transform })
+        Ok(Self { tables, restart_interval })
     }
 
     /// T.81 annex H. The first line of a restart interval is predicted from the left alone, as that of the image.
     fn lossless(&self, entropy: &[u8], header: &JpegHeader) -> Result<Vec<u16>, Error> {
+        check_lossless(header)?;
         let (rows, columns, step) = (header.rows as usize, header.columns as usize, self.tables.len());
+        let point_transform = u32::from(header.point_transform);
         if !self.restart_interval.is_multiple_of(columns) {
             return Err(damaged("a restart interval is not a number of whole lines"));
         }
         let restart_rows = self.restart_interval / columns;
-        let start = 1i32 << (header.precision - self.point_transform - 1);
+        let start = 1i32 << (header.precision - point_transform - 1);
         // T.81 reduces modulo 65536; what exceeds the precision some encoders mean to wrap there.
-        let mask = (1i32 << (header.precision - self.point_transform)) - 1;
+        let mask = (1i32 << (header.precision - point_transform)) - 1;
         let mut bits = Bits::new(entropy);
         let line = columns * step;
         let mut samples = vec![0u16; rows * line];
@@ -126,14 +135,14 @@ impl Scan {
                     (true, true) => start,
                     (true, false) => left(here),
                     (false, true) => i32::from(above[at]),
-                    (false, false) => predict(self.predictor, left(here), i32::from(above[at]), left(above)),
+                    (false, false) => predict(header.predictor, left(here), i32::from(above[at]), left(above)),
                 };
                 let [low, high, ..] = ((prediction + difference) & mask).to_le_bytes();
                 here[at] = u16::from_le_bytes([low, high]);
             }
         }
-        if self.point_transform > 0 {
-            samples.iter_mut().for_each(|sample| *sample <<= self.point_transform);
+        if point_transform > 0 {
+            samples.iter_mut().for_each(|sample| *sample <<= point_transform);
         }
         Ok(samples)
     }
@@ -432,6 +441,7 @@ fn dct_8(input: [i64; 8]) -> [i64; 8] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{adapter, codec, image_pixel::ImagePixel};
 
     /// A lossless codestream of 1-bit differences: symbol 0 is code 0, symbol 1 is code 10.
     fn lossless(rows: u16, columns: u16, restart: u16, predictor: u8, entropy: &[u8]) -> Vec<u8> {
@@ -448,8 +458,32 @@ mod tests {
 
     fn decoded(data: &[u8]) -> Result<Cells, Error> {
         let header = crate::codestream::jpeg_header(CODEC, data)?;
-        assert!(decodes(&header));
-        decode(data, &header)
+        let ours = decode(data, &header);
+        // Where dicom-pixeldata is used it must say the same, of damage too.
+        if !decodes(&header, true) {
+            let image = ImagePixel::grey(header.rows, header.columns, 8);
+            let syntax = dataset::TransferSyntax::from_uid("1.2.840.10008.1.2.4.70").unwrap();
+            let theirs = codec::decode(codec::Encoding::Jpeg, syntax, data.into(), &image).map(|coded| coded.cells);
+            assert_eq!(theirs.as_ref().ok(), ours.as_ref().ok());
+        }
+        ours
+    }
+
+    /// What keeps this module: when one of these fails, dicom-pixeldata has learned it.
+    #[test]
+    fn dicom_pixeldata_does_not_know_restarts_and_point_transforms() {
+        let theirs = |data: &[u8]| {
+            let layout = adapter::Layout::of(&ImagePixel::grey(2, 2, 8), 8);
+            adapter::encapsulated(CODEC, "1.2.840.10008.1.2.4.70", data.into(), layout).unwrap()
+        };
+        let restarts = lossless(2, 2, 2, 1, &[0b1011_0111, 0xff, 0xd0, 0b1011_0111]);
+        assert_ne!(Cells::Eight(theirs(&restarts)), decoded(&restarts).unwrap());
+        let entropy = [0b1011_0100];
+        let mut shifted = lossless(2, 2, 0, 1, &entropy);
+        let approximation = shifted.len() - 2 - entropy.len() - 1;
+        shifted[approximation] = 1;
+        assert_eq!(decoded(&shifted).unwrap(), Cells::Eight(vec![130, 132, 130, 130]));
+        assert_ne!(theirs(&shifted), [130, 132, 130, 130]);
     }
 
     #[test]

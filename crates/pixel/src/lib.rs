@@ -4,6 +4,7 @@
 //! instances of a study are images to read, and [`Mapping`] leads from a point that a model saw back to source pixels.
 //! Nothing here reads files or knows a model.
 
+mod adapter;
 mod choose;
 mod codec;
 mod codestream;

@@ -1,25 +1,33 @@
-//! RLE Lossless (PS3.5 annex G), decoded within the size that the header gives.
+//! RLE Lossless (PS3.5 annex G), checked before dicom-pixeldata unpacks it.
+//!
+//! Measured on its adapter: it allocates by the number of segments that the frame claims, unpacks a segment to
+//! whatever length it has, panics on one that is too short, and knows cells of 8 and 16 bits only.
 
-use crate::{Error, codec::Cells, image_pixel::ImagePixel};
+use crate::{
+    Error,
+    adapter::{self, Layout},
+    codec::Cells,
+    image_pixel::ImagePixel,
+};
 
 const CODEC: &str = "RLE";
 const HEADER_BYTES: usize = 64;
 
 /// Decodes one frame to interleaved samples.
-pub(crate) fn decode(data: &[u8], image: &ImagePixel) -> Result<Cells, Error> {
-    let bytes_per_sample = match image.bits_allocated {
-        8 => 1,
-        16 => 2,
-        32 => 4,
+pub(crate) fn decode(syntax: &str, data: &[u8], image: &ImagePixel) -> Result<Cells, Error> {
+    let layout = match image.bits_allocated {
+        8 | 16 => Layout::of(image, image.bits_allocated),
+        // The four segments of a 32-bit sample are those of two samples of 16 bits.
+        32 => Layout { samples: image.samples * 2, ..Layout::of(image, 16) },
         bits => return Err(Error::unsupported(format!("RLE with Bits Allocated {bits}"))),
     };
-    let samples = image.samples as usize;
-    let segments = segments(data, samples * bytes_per_sample)?;
-    let mut bytes = vec![0; image.frame_samples() * bytes_per_sample];
-    for (number, segment) in segments.into_iter().enumerate() {
-        // The segments of a sample come most significant byte first; we write little endian, samples interleaved.
-        let (sample, byte) = (number / bytes_per_sample, bytes_per_sample - 1 - number % bytes_per_sample);
-        unpack(segment, &mut bytes, sample * bytes_per_sample + byte, samples * bytes_per_sample)?;
+    let segments = segments(data, (layout.samples * layout.bits / 8) as usize)?;
+    let checked = reassembled(&segments, image.pixels(), adapter::least_bytes(layout))?;
+    let bytes = adapter::encapsulated(CODEC, syntax, checked.into(), layout)?;
+    if image.bits_allocated == 32 {
+        // The more significant half comes first.
+        let halves = |b: &[u8]| u32::from_le_bytes([b[2], b[3], b[0], b[1]]);
+        return Ok(Cells::ThirtyTwo(bytes.chunks_exact(4).map(halves).collect()));
     }
     Cells::from_bytes(bytes, image.bits_allocated)
 }
@@ -46,57 +54,98 @@ fn segments(data: &[u8], due: usize) -> Result<Vec<&[u8]>, Error> {
         .ok_or_else(|| Error::codec(CODEC, "a segment offset lies outside the frame"))
 }
 
-/// PackBits: writes every `step`-th byte from `at`; what exceeds the frame is padding and dropped.
-fn unpack(segment: &[u8], to: &mut [u8], at: usize, step: usize) -> Result<(), Error> {
-    let mut places = to.iter_mut().skip(at).step_by(step);
-    let mut left = places.len();
-    let mut rest = segment;
-    while left > 0 {
-        let [head, after @ ..] = rest else {
-            return Err(Error::codec(CODEC, "a segment ends before the frame is full"));
-        };
-        rest = after;
-        let length = usize::from(*head);
-        match head {
-            0..=127 => {
-                let run = (length + 1).min(rest.len());
-                for (value, place) in rest[..run].iter().zip(places.by_ref().take(run)) {
-                    *place = *value;
-                }
-                rest = &rest[run..];
-                left = left.saturating_sub(run);
-            }
-            // No operation (PS3.5 G.3.1).
-            128 => {}
-            129..=255 => {
-                let Some((value, after)) = rest.split_first() else { continue };
-                let run = 257 - length;
-                places.by_ref().take(run).for_each(|place| *place = *value);
-                rest = after;
-                left = left.saturating_sub(run);
-            }
-        }
+/// The frame again, of at least `least` bytes, each segment cut where its pixels are complete: what follows is padding.
+fn reassembled(segments: &[&[u8]], pixels: usize, least: usize) -> Result<Vec<u8>, Error> {
+    let number = |number: usize| u32::try_from(number).map_err(|_| Error::unsupported("an RLE frame of 4 GiB"));
+    let cut = segments.iter().map(|segment| Some(&segment[..packed_length(segment, pixels)?]));
+    let cut: Vec<&[u8]> =
+        cut.collect::<Option<_>>().ok_or_else(|| Error::codec(CODEC, "a segment ends before the frame is full"))?;
+    let mut offset = HEADER_BYTES.max(least.saturating_sub(cut.iter().map(|segment| segment.len()).sum()));
+    let mut frame = number(cut.len())?.to_le_bytes().to_vec();
+    for segment in &cut {
+        frame.extend(number(offset)?.to_le_bytes());
+        offset += segment.len();
     }
-    Ok(())
+    let begin = offset - cut.iter().map(|segment| segment.len()).sum::<usize>();
+    frame.resize(begin, 0);
+    cut.iter().for_each(|segment| frame.extend_from_slice(segment));
+    Ok(frame)
+}
+
+/// How many bytes of a PackBits segment make `pixels` bytes; nothing when all of it makes fewer.
+fn packed_length(segment: &[u8], pixels: usize) -> Option<usize> {
+    let (mut at, mut left) = (0, pixels);
+    while left > 0 {
+        let head = usize::from(*segment.get(at)?);
+        let rest = segment.len() - at - 1;
+        let (bytes, run) = match head {
+            0..=127 => ((head + 1).min(rest), (head + 1).min(rest)),
+            // No operation (PS3.5 G.3.1).
+            128 => (0, 0),
+            _ if rest == 0 => return None,
+            _ => (1, 257 - head),
+        };
+        at += 1 + bytes;
+        left = left.saturating_sub(run);
+    }
+    Some(at)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// The example of Apple's PackBits note, which PS3.5 annex G follows.
+    /// The example of Apple's PackBits note, which PS3.5 annex G follows: 24 bytes unpacked.
+    const PACKED: [u8; 15] = [0xfe, 0xaa, 0x02, 0x80, 0x00, 0x2a, 0xfd, 0xaa, 0x03, 0x80, 0x00, 0x2a, 0x22, 0xf7, 0xaa];
+    const UNPACKED: [u8; 24] = [
+        0xaa, 0xaa, 0xaa, 0x80, 0x00, 0x2a, 0xaa, 0xaa, 0xaa, 0xaa, 0x80, 0x00, 0x2a, 0x22, 0xaa, 0xaa, 0xaa, 0xaa,
+        0xaa, 0xaa, 0xaa, 0xaa, 0xaa, 0xaa,
+    ];
+    const SYNTAX: &str = "1.2.840.10008.1.2.5";
+
+    fn image(rows: u32, bits: u32) -> ImagePixel {
+        ImagePixel::grey(rows, 1, bits)
+    }
+
+    fn frame(segments: &[&[u8]]) -> Vec<u8> {
+        let mut frame = u32::try_from(segments.len()).unwrap().to_le_bytes().to_vec();
+        let mut offset = 64;
+        for segment in segments {
+            frame.extend(u32::try_from(offset).unwrap().to_le_bytes());
+            offset += segment.len();
+        }
+        frame.resize(64, 0);
+        frame.extend(segments.concat());
+        frame
+    }
+
     #[test]
     fn pack_bits_unpacks() {
-        let packed = [0xfe, 0xaa, 0x02, 0x80, 0x00, 0x2a, 0xfd, 0xaa, 0x03, 0x80, 0x00, 0x2a, 0x22, 0xf7, 0xaa];
-        let mut bytes = [0; 24];
-        unpack(&packed, &mut bytes, 0, 1).unwrap();
-        assert_eq!(
-            bytes,
-            [
-                0xaa, 0xaa, 0xaa, 0x80, 0x00, 0x2a, 0xaa, 0xaa, 0xaa, 0xaa, 0x80, 0x00, 0x2a, 0x22, 0xaa, 0xaa, 0xaa,
-                0xaa, 0xaa, 0xaa, 0xaa, 0xaa, 0xaa, 0xaa
-            ]
-        );
-        assert!(unpack(&packed, &mut [0; 25], 0, 1).is_err());
+        assert_eq!(decode(SYNTAX, &frame(&[&PACKED]), &image(24, 8)).unwrap(), Cells::Eight(UNPACKED.to_vec()));
+        assert!(decode(SYNTAX, &frame(&[&PACKED]), &image(25, 8)).is_err());
+    }
+
+    #[test]
+    fn a_cell_of_32_bits_has_its_most_significant_byte_first() {
+        let of = |value: u8| [0xff, value];
+        let (a, b, c, d) = (of(1), of(2), of(3), of(4));
+        let cells = decode(SYNTAX, &frame(&[&a, &b, &c, &d]), &image(2, 32)).unwrap();
+        assert_eq!(cells, Cells::ThirtyTwo(vec![0x0102_0304; 2]));
+    }
+
+    #[test]
+    fn what_follows_the_last_pixel_is_not_unpacked() {
+        // A run whose value is missing, which the adapter refuses, and a megabyte of runs.
+        let packed = [&PACKED[..], &[0x81]].concat();
+        assert_eq!(decode(SYNTAX, &frame(&[&packed]), &image(24, 8)).unwrap(), Cells::Eight(UNPACKED.to_vec()));
+        let packed = [&PACKED[..], &[0x81; 1 << 20]].concat();
+        assert_eq!(reassembled(&[&packed], 24, 0).unwrap().len(), 64 + PACKED.len());
+    }
+
+    #[test]
+    fn an_empty_radiograph_is_one() {
+        let packed = [0x81, 0].repeat((4096 * 4096usize).div_ceil(128));
+        let image = ImagePixel::grey(4096, 4096, 8);
+        assert_eq!(decode(SYNTAX, &frame(&[&packed]), &image).unwrap(), Cells::Eight(vec![0; 4096 * 4096]));
     }
 }

@@ -153,6 +153,76 @@ fn broken_files_end_well_and_in_bounded_memory() {
     }
 }
 
+/// A codestream of which the second half is missing is no image, also when something wrote an end after the first one.
+#[test]
+fn a_codestream_cut_short_is_no_image() {
+    let Some(set) = set() else { return };
+    for name in [
+        "codec/HTJ2KLossless_08_RGB.dcm",
+        "codec/JPEG2000.dcm",
+        "codec/ct_j2k_lossless.dcm",
+        "codec/ct_jls_lossless.dcm",
+        "codec/ct_jpeg_baseline.dcm",
+        "codec/ct_jpeg_extended12.dcm",
+        "codec/ct_jpeg_lossless_p14.dcm",
+        "codec/ct_jpeg_lossless_sv1.dcm",
+        "codec/ct_rle.dcm",
+        "codec/mr_jxl_lossless16.dcm",
+        "colour/SC_jpeg_no_color_transform.dcm",
+        "colour/SC_rgb_dcmtk__eb_cy_n1.dcm",
+        "colour/TestPattern_JPEG-Baseline_YBR422.dcm",
+        "colour/TestPattern_JPEG-Lossless_RGB.dcm",
+        "cxr_hannover/04a33bab_6b5af975_16_htj2k.dcm",
+        "mg/GH133.dcm",
+    ] {
+        let file = std::fs::read(set.join(name)).unwrap();
+        for end in [&[][..], &[0xff, 0xd9]] {
+            let file = with_codestream(&file, |whole| [&whole[..whole.len() / 4 * 2], end].concat());
+            let instance = Instance::from_bytes(&file, &dataset::Limits::default()).unwrap();
+            let decoded = decode(&instance, 0, &Limits::default());
+            assert!(decoded.is_err(), "{name} with {end:?} passes for an image");
+        }
+    }
+}
+
+/// Zeros after a codestream are padding. The seam to dicom-pixeldata makes use of it.
+#[test]
+fn zeros_after_a_codestream_make_no_difference() {
+    let Some(set) = set() else { return };
+    for name in [
+        "codec/HTJ2KLossless_08_RGB.dcm",
+        "codec/JPEG2000.dcm",
+        "codec/ct_j2k_lossless.dcm",
+        "codec/ct_jls_lossless.dcm",
+        "codec/ct_jpeg_baseline.dcm",
+        "codec/ct_jpeg_lossless_sv1.dcm",
+        "codec/ct_rle.dcm",
+        "colour/TestPattern_JPEG-Baseline_YBR422.dcm",
+    ] {
+        let file = std::fs::read(set.join(name)).unwrap();
+        let padded = with_codestream(&file, |whole| [whole, &[0; 100_000]].concat());
+        let decoded = |file: &[u8]| {
+            let instance = Instance::from_bytes(file, &dataset::Limits::default()).unwrap();
+            decode(&instance, 0, &Limits::default()).unwrap()
+        };
+        assert_eq!(decoded(&file), decoded(&padded), "{name}");
+    }
+}
+
+/// A file of one fragment with another codestream in it.
+fn with_codestream(file: &[u8], change: impl Fn(&[u8]) -> Vec<u8>) -> Vec<u8> {
+    let begins = |at: &[u8]| at.starts_with(&[0xe0, 0x7f, 0x10, 0, b'O']) && at.ends_with(&[0, 0, 255, 255, 255, 255]);
+    let length = |at: usize| file[at + 4..at + 8].iter().rev().fold(0, |length, byte| length << 8 | usize::from(*byte));
+    let table = file.windows(12).rposition(begins).expect("encapsulated pixel data") + 12;
+    let fragment = table + 8 + length(table);
+    let begin = fragment + 8;
+    let (whole, delimiter) = file[begin..].split_at(length(fragment));
+    assert!(delimiter.starts_with(&[0xfe, 0xff, 0xdd, 0xe0]));
+    let changed = change(whole);
+    let length = u32::try_from(changed.len()).expect("a length").to_le_bytes();
+    [&file[..fragment + 4], &length, &changed, delimiter].concat()
+}
+
 /// The most memory that this process ever held, in KiB; nothing where the system does not say.
 fn peak_memory() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
@@ -208,9 +278,26 @@ fn rounds(normal: u64) -> u64 {
 #[test]
 fn timings() {
     let Some(set) = set() else { return };
-    for name in
-        ["cr/966_fixed.dcm", "cr/RG1_J2KI.dcm", "mg/GH133.dcm", "lut/CR-ModalitySequenceLUT.dcm", "op/sample-op.dcm"]
-    {
+    // JPEG 2000, HTJ2K, lossless JPEG, JPEG 8 and 12 bits and colour, JPEG-LS, RLE, JPEG XL, native 16 and 8 bits.
+    for name in [
+        "cr/966_fixed.dcm",
+        "cr/RG1_J2KI.dcm",
+        "cxr_hannover/04a33bab_6b5af975_16_htj2k.dcm",
+        "mg/GH133.dcm",
+        "lut/CR-ModalitySequenceLUT.dcm",
+        "op/sample-op.dcm",
+        "codec/ct_jpeg_baseline.dcm",
+        "codec/ct_jpeg_extended12.dcm",
+        "colour/TestPattern_JPEG-Baseline_YBR422.dcm",
+        "codec/ct_jls_lossless.dcm",
+        "cxr_hannover/0664ee2b_d2af569b_12_jls.dcm",
+        "codec/ct_rle.dcm",
+        "us/OBXXXX1A_rle_2frame.dcm",
+        "codec/mr_jxl_lossless16.dcm",
+        "codec/ct_explicit_le.dcm",
+        "cxr_hannover/024e7871_fff13f3a_12_voilut.dcm",
+        "us/us_burned_in_grey.dcm",
+    ] {
         let instance = open(&set, name).unwrap();
         let best = |what: &dyn Fn()| {
             let once = || {

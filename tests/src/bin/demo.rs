@@ -162,7 +162,8 @@ impl Tally {
         say("next", &format!("look at a heat map: {out}/02-nodule-small/heatmap.png"));
         say("next", &format!("dsrdump {out}/02-nodule-small/report.dcm shows the report as DCMTK sees it"));
         say("next", "cargo xtask demo --orthanc does the same with Orthanc as the PACS");
-        say("next", "preread config example > preread.toml; preread serve --config preread.toml is your own");
+        say("next", "your own: target/debug/preread config example > preread.toml, then edit it");
+        say("next", "and start it: target/debug/preread serve --config preread.toml");
         ensure!(daemon.queue()?.len() == self.studies, "the daemon's list has another number of studies");
         ensure!(self.agree + 1 >= self.studies, "more than one report is not true");
         Ok(())

@@ -193,7 +193,7 @@ fn native_cells(bytes: Cow<'_, [u8]>, first_bit: usize, image: &ImagePixel) -> R
         Photometric::YbrFull422 => Layout { samples: 2, ..Layout::of(image, image.bits_allocated) },
         _ => Layout::of(image, image.bits_allocated),
     };
-    let bytes = adapter::native(PrimitiveValue::U8(bytes.as_ref().into()), layout)?;
+    let bytes = adapter::native(PrimitiveValue::U8(bytes.into_owned().into()), layout)?;
     native_coded(Cells::from_bytes(bytes, image.bits_allocated)?, image)
 }
 

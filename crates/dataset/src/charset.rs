@@ -131,9 +131,10 @@ fn decode_segment(segment: Segment, bytes: &[u8]) -> String {
         Segment::Jis0208 => decode_bytes(ISO_2022_JP, &[b"\x1b$B", bytes].concat()),
         Segment::Jis0212 => {
             // EUC-JP reaches JIS X 0212 by the single shift 0x8F and the high bit.
-            let shifted: Vec<u8> = bytes.chunks(2).flat_map(|pair| {
-                [0x8f].into_iter().chain(pair.iter().map(|byte| byte | 0x80))
-            }).collect();
+            let shifted: Vec<u8> = bytes
+                .chunks(2)
+                .flat_map(|pair| [0x8f].into_iter().chain(pair.iter().map(|byte| byte | 0x80)))
+                .collect();
             decode_bytes(EUC_JP, &shifted)
         }
         Segment::High(EUC_KR_SEGMENT) => decode_bytes(EUC_KR, bytes),

@@ -121,8 +121,12 @@ const SEQUENCE_DELIMITATION: Tag = Tag(0xFFFE, 0xE0DD);
 /// An open sequence or item.
 #[derive(Clone, Copy, PartialEq)]
 enum Open {
-    Sequence { end: Option<u64> },
-    Item { end: Option<u64> },
+    Sequence {
+        end: Option<u64>,
+    },
+    Item {
+        end: Option<u64>,
+    },
     /// Pixel data fragments, whose items are bytes and not data sets.
     Fragments,
 }
@@ -198,7 +202,10 @@ impl<'a, R: Read> Walk<'a, R> {
             match open.end() {
                 Some(end) if self.offset == end => self.close(implicit_outside),
                 Some(end) if self.offset > end => {
-                    return Err(GateError::Malformed { what: "an element reaches beyond its item", offset: self.offset });
+                    return Err(GateError::Malformed {
+                        what: "an element reaches beyond its item",
+                        offset: self.offset,
+                    });
                 }
                 _ => break,
             }
@@ -235,7 +242,8 @@ impl<'a, R: Read> Walk<'a, R> {
         if tag.group() == 0xFFFE {
             return Err(GateError::Malformed { what: "an item outside a sequence", offset: at });
         }
-        if self.open.is_empty() && matches!(tag, tags::PIXEL_DATA | tags::FLOAT_PIXEL_DATA | tags::DOUBLE_FLOAT_PIXEL_DATA)
+        if self.open.is_empty()
+            && matches!(tag, tags::PIXEL_DATA | tags::FLOAT_PIXEL_DATA | tags::DOUBLE_FLOAT_PIXEL_DATA)
         {
             self.scan.has_pixel_data = true;
         }
@@ -295,7 +303,9 @@ impl<'a, R: Read> Walk<'a, R> {
                 self.close(outside);
                 Ok(())
             }
-            _ => Err(GateError::Malformed { what: "pixel data holds something other than fragments", offset: header.at }),
+            _ => {
+                Err(GateError::Malformed { what: "pixel data holds something other than fragments", offset: header.at })
+            }
         }
     }
 
@@ -309,7 +319,12 @@ impl<'a, R: Read> Walk<'a, R> {
         let tag = Tag(self.u16([head[0], head[1]]), self.u16([head[2], head[3]]));
         if tag.group() == 0xFFFE {
             // Items have no VR, whatever the transfer syntax (PS3.5 7.5).
-            return Ok(Some(ElementHeader { tag, vr: VR::UN, length: self.u32([head[4], head[5], head[6], head[7]]), at }));
+            return Ok(Some(ElementHeader {
+                tag,
+                vr: VR::UN,
+                length: self.u32([head[4], head[5], head[6], head[7]]),
+                at,
+            }));
         }
         if self.implicit {
             let length = self.u32([head[4], head[5], head[6], head[7]]);
@@ -332,12 +347,9 @@ impl<'a, R: Read> Walk<'a, R> {
         let declared = u64::from(declared);
         let bound = self.open.iter().rev().find_map(|(open, _)| open.end()).or(self.length);
         match bound {
-            Some(end) if declared > end.saturating_sub(self.offset) => Err(GateError::Truncated {
-                tag,
-                offset: at,
-                declared,
-                available: end.saturating_sub(self.offset),
-            }),
+            Some(end) if declared > end.saturating_sub(self.offset) => {
+                Err(GateError::Truncated { tag, offset: at, declared, available: end.saturating_sub(self.offset) })
+            }
             _ => Ok(()),
         }
     }

@@ -84,9 +84,11 @@ impl Header {
     pub fn integer(&self, tag: Tag) -> Option<i64> {
         let value = self.scan.values.get(&tag)?;
         match (value.vr, value.bytes.as_slice()) {
-            (dicom_core::VR::US, &[a, b, ..]) => {
-                Some(i64::from(if self.transfer_syntax.big_endian() { u16::from_be_bytes([a, b]) } else { u16::from_le_bytes([a, b]) }))
-            }
+            (dicom_core::VR::US, &[a, b, ..]) => Some(i64::from(if self.transfer_syntax.big_endian() {
+                u16::from_be_bytes([a, b])
+            } else {
+                u16::from_le_bytes([a, b])
+            })),
             _ => self.text(tag)?.split('\\').next()?.trim().parse().ok(),
         }
     }

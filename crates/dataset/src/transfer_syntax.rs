@@ -27,8 +27,9 @@ impl TransferSyntax {
     /// The transfer syntax of a UID, padding allowed. Errors with [`Error::UnknownTransferSyntax`].
     pub fn from_uid(uid: &str) -> Result<Self, Error> {
         let uid = uid.trim_end_matches(['\0', ' ']);
-        let found =
-            TransferSyntaxRegistry.get(uid).ok_or_else(|| Error::UnknownTransferSyntax(uid.escape_default().collect()))?;
+        let found = TransferSyntaxRegistry
+            .get(uid)
+            .ok_or_else(|| Error::UnknownTransferSyntax(uid.escape_default().collect()))?;
         Ok(Self {
             uid: found.uid(),
             name: found.name(),

@@ -15,6 +15,9 @@ const QUEUE: usize = 8;
 
 const LIBRARY: &str = "libonnxruntime.so";
 
+const ADVICE: &str = "in a checkout `cargo xtask setup` gets it; elsewhere set ORT_DYLIB_PATH or runtime.library to the \
+                      libonnxruntime.so of ONNX Runtime 1.24 or later";
+
 /// Every model that a rule may name.
 pub(crate) struct Models {
     library: Option<PathBuf>,
@@ -114,9 +117,5 @@ pub(crate) fn find_library(configured: Option<&Path>) -> Result<PathBuf> {
         return Ok(found.clone());
     }
     let looked: Vec<String> = places.iter().map(|place| place.display().to_string()).collect();
-    bail!(
-        "ONNX Runtime's {LIBRARY} was not found; looked at {}. In a checkout `cargo xtask setup` gets it; elsewhere set \
-         ORT_DYLIB_PATH or runtime.library to it",
-        looked.join(", ")
-    )
+    bail!("ONNX Runtime's {LIBRARY} was not found; looked at {}; {ADVICE}", looked.join(", "))
 }

@@ -8,10 +8,12 @@ use crate::{
     elements::{self, DataSet},
 };
 
-/// What every report begins with (promise: nobody takes a draft for a report).
+/// What every report begins with (promise: nobody takes a draft for a report), with what the model's makers want said:
+/// one item, because a viewer may show the first one only.
 pub(crate) fn first_line(provenance: &Provenance) -> String {
-    let Provenance { model_name, model_version, .. } = provenance;
-    format!("AI-GENERATED DRAFT - NOT VERIFIED BY A RADIOLOGIST. {model_name} {model_version}")
+    let Provenance { model_name, model_version, notice, .. } = provenance;
+    let notice = notice.as_ref().map(|notice| format!(". {notice}")).unwrap_or_default();
+    format!("AI-GENERATED DRAFT - NOT VERIFIED BY A RADIOLOGIST. {model_name} {model_version}{notice}")
 }
 
 /// What made the report, one fact a line.
@@ -57,11 +59,7 @@ fn certainty(confidence: Option<Confidence>) -> String {
 
 /// The report for a terminal.
 pub fn render_text(draft: &Draft, provenance: &Provenance) -> String {
-    let mut text = first_line(provenance) + "\n";
-    if let Some(notice) = &provenance.notice {
-        text += &format!("{notice}\n");
-    }
-    text += "\nFindings\n";
+    let mut text = first_line(provenance) + "\n\nFindings\n";
     finding_lines(draft).iter().for_each(|line| text += &format!("  {line}\n"));
     text += "\nImpression\n";
     draft.impression.iter().for_each(|line| text += &format!("  {line}\n"));

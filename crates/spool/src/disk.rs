@@ -90,7 +90,13 @@ impl Disk {
 
     /// Syncs a finished file and moves it to where it stays; answers its path relative to the spool and the folders whose
     /// entries must be synced before the file may be counted on.
-    pub(crate) fn keep(&self, file: &File, from: &Path, to: Home, now: Timestamp) -> Result<(String, Vec<PathBuf>), Error> {
+    pub(crate) fn keep(
+        &self,
+        file: &File,
+        from: &Path,
+        to: Home,
+        now: Timestamp,
+    ) -> Result<(String, Vec<PathBuf>), Error> {
         if self.durability == Durability::Instance {
             file.sync_data().map_err(Error::io(from))?;
         }

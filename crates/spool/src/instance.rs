@@ -12,7 +12,11 @@ use dataset::{Header, part10::Meta};
 use rusqlite::{Connection, OptionalExtension, params};
 use sha2::{Digest, Sha256};
 
-use crate::{AssociationId, Error, Spool, StudyId, Timestamp, disk::{Disk, Home}, hex};
+use crate::{
+    AssociationId, Error, Spool, StudyId, Timestamp,
+    disk::{Disk, Home},
+    hex,
+};
 
 /// What is known of an instance before its first byte.
 #[derive(Debug, Clone)]
@@ -122,7 +126,8 @@ impl Receiving {
             return Ok(Stored::Again(study));
         }
         let disk = Arc::clone(&spool.disk);
-        let kept = tokio::task::spawn_blocking(move || disk.keep(file.get_ref(), &path.path, Home::Instances, now)).await;
+        let kept =
+            tokio::task::spawn_blocking(move || disk.keep(file.get_ref(), &path.path, Home::Instances, now)).await;
         let (relative, folders) = kept.map_err(|_| Error::Stopped)??;
         let row = Row { path: relative, ..row };
         let association = row.association;
@@ -155,11 +160,9 @@ impl Row {
     fn known(&self, connection: &Connection) -> rusqlite::Result<Option<Stored>> {
         let uid = self.header.sop_instance_uid.as_str();
         let kept = connection
-            .query_row(
-                "SELECT study_id, data_set_sha256 FROM instance WHERE sop_instance_uid = ?1",
-                [uid],
-                |row| Ok((row.get::<_, StudyId>(0)?, row.get::<_, String>(1)?)),
-            )
+            .query_row("SELECT study_id, data_set_sha256 FROM instance WHERE sop_instance_uid = ?1", [uid], |row| {
+                Ok((row.get::<_, StudyId>(0)?, row.get::<_, String>(1)?))
+            })
             .optional()?;
         let Some((study, data_set_sha256)) = kept else { return Ok(None) };
         if data_set_sha256 == self.data_set_sha256 {

@@ -31,7 +31,9 @@ impl Spool {
         }
         let known: HashSet<String> = self.database.read(|connection| {
             connection
-                .prepare("SELECT path FROM instance UNION ALL SELECT path FROM conflict UNION ALL SELECT path FROM object")?
+                .prepare(
+                    "SELECT path FROM instance UNION ALL SELECT path FROM conflict UNION ALL SELECT path FROM object",
+                )?
                 .query_map([], |row| row.get(0))?
                 .collect()
         })?;

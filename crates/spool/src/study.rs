@@ -38,15 +38,8 @@ pub enum StudyState {
 }
 
 impl StudyState {
-    const ALL: [Self; 7] = [
-        Self::Received,
-        Self::Settled,
-        Self::Reading,
-        Self::Written,
-        Self::Delivered,
-        Self::Held,
-        Self::Skipped,
-    ];
+    const ALL: [Self; 7] =
+        [Self::Received, Self::Settled, Self::Reading, Self::Written, Self::Delivered, Self::Held, Self::Skipped];
 
     /// The state's name, as `queue ls` shows it.
     pub fn as_str(self) -> &'static str {
@@ -266,9 +259,7 @@ impl Spool {
     /// Gives a claim back, so that the study is read again: for a daemon that stops.
     pub async fn release(&self, claim: &Claim) -> Result<bool, Error> {
         let claim = claim.clone();
-        self.database
-            .step(move |connection| leave_reading(connection, &claim, StudyState::Settled, None, None))
-            .await
+        self.database.step(move |connection| leave_reading(connection, &claim, StudyState::Settled, None, None)).await
     }
 
     /// Reads a held, skipped or finished study again, or tries a failed delivery again at once.

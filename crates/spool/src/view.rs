@@ -111,7 +111,10 @@ impl Spool {
     /// Every study, the newest first.
     pub fn studies(&self) -> Result<Vec<StudyView>, Error> {
         self.database.read(|connection| {
-            connection.prepare(&format!("{STUDY} ORDER BY received_at DESC, id DESC"))?.query_map([], study_view)?.collect()
+            connection
+                .prepare(&format!("{STUDY} ORDER BY received_at DESC, id DESC"))?
+                .query_map([], study_view)?
+                .collect()
         })
     }
 

@@ -142,9 +142,8 @@ fn a_deflated_set_is_cut_at_the_inflation_limit() {
     encoder.write_all(&zeros).unwrap();
     let deflated = encoder.finish().unwrap();
     let syntax = TransferSyntax::from_uid(TransferSyntax::DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN).unwrap();
-    let scan = |inflated_bytes| {
-        gate::scan(deflated.as_slice(), None, syntax, &Limits { inflated_bytes, ..Limits::default() })
-    };
+    let scan =
+        |inflated_bytes| gate::scan(deflated.as_slice(), None, syntax, &Limits { inflated_bytes, ..Limits::default() });
     assert!(matches!(scan(1 << 20), Err(gate::GateError::Inflation { .. })));
     assert_eq!(scan(16 << 20).unwrap().bytes, zeros.len() as u64);
 }

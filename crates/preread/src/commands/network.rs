@@ -20,8 +20,13 @@ pub(crate) fn send(arguments: &Send) -> Result<ExitCode> {
     let outcomes = runtime()?.block_on(dimse::store(&destination, &files))?;
     let mut all_stored = true;
     for outcome in outcomes {
-        all_stored &= matches!(outcome.status, StoreStatus::Success | StoreStatus::Warning(_));
-        println!("{}: {}", outcome.path.display(), outcome.status);
+        let line = format!("{}: {}", outcome.path.display(), outcome.status);
+        if matches!(outcome.status, StoreStatus::Success | StoreStatus::Warning(_)) {
+            println!("{line}");
+        } else {
+            all_stored = false;
+            eprintln!("{line}");
+        }
     }
     Ok(if all_stored { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -146,9 +146,7 @@ fn explicit_little_endian() -> Uid {
 fn sections(draft: &Draft, source: &Source<'_>, provenance: &Provenance, options: &Options) -> Vec<Item> {
     let mut items = vec![procedure_reported(source)];
     items.extend(observation_context(provenance));
-    let mut summary = vec![text(SUMMARY, text::first_line(provenance))];
-    summary.extend(provenance.notice.as_ref().map(|notice| text(SUMMARY, notice.clone())));
-    items.push(container(SUMMARY, summary));
+    items.push(container(SUMMARY, vec![text(SUMMARY, text::first_line(provenance))]));
     if let Some(known) = options.clinical_information.as_ref().filter(|known| !known.trim().is_empty()) {
         items.push(container(CLINICAL_INFORMATION, vec![text(CLINICAL_INFORMATION, known.clone())]));
     }

@@ -133,7 +133,8 @@ async fn a_report_that_did_not_see_every_instance_is_dropped() {
     spool.settle(QUIET).await.unwrap();
     let early = claim(&spool).await;
     store(&spool, None, &data_set("1.2.3", "1.2.3.2", "Acme", ""), QUIET).await.unwrap();
-    let written = spool.written(&early, 1, "a".into(), "rule".into(), text_sr(&spool, "1.2.9").await, QUIET).await.unwrap();
+    let written =
+        spool.written(&early, 1, "a".into(), "rule".into(), text_sr(&spool, "1.2.9").await, QUIET).await.unwrap();
     assert!(!written);
     assert_eq!(state(&spool, "1.2.3"), "received");
     assert_eq!(fs::read_dir(dir.path().join("reports")).unwrap().count(), 0);

@@ -233,8 +233,8 @@ fn jpeg_ls(syntax: &str, data: Cow<'_, [u8]>, image: &ImagePixel) -> Result<Code
     Ok(Coded { cells, bits: header.precision, shift: 0, photometric: upsampled(image.photometric) })
 }
 
-/// A codestream that was cut short must not pass for a whole image: OpenJPEG sees to that unless jpeg2k's feature
-/// `strict-mode` is on somewhere in the build, which makes the adapter's decoder lenient.
+/// A codestream that was cut short must not pass for a whole image, and does not: OpenJPEG is strict unless told
+/// otherwise, which jpeg2k does when its feature `strict-mode` is on, so no crate should ask for that.
 fn jpeg_2000(syntax: &str, data: Cow<'_, [u8]>, image: &ImagePixel) -> Result<Coded, Error> {
     let (siz, at) = jpeg_2000_header(JPEG_2000, &data)?;
     expect(JPEG_2000, image, [siz.rows, siz.columns, siz.components.into(), siz.precision.into()])?;

@@ -97,6 +97,8 @@ const BATCH: usize = 256;
 /// The most writes that wait: beyond, senders are slowed by waiting for a place.
 const WAITING: usize = 1024;
 
+/// Does the work; answers whether to keep it, and how to tell the caller.
+type Work = dyn FnOnce(&Connection) -> (bool, Reply) + Send;
 type Reply = Box<dyn FnOnce(Result<(), Error>) + Send>;
 
 struct Write {
@@ -104,8 +106,7 @@ struct Write {
     durable: bool,
     /// Folders whose entries must be on the disk before the transaction may say so.
     folders: Vec<PathBuf>,
-    /// Does the work and answers whether to keep it, and how to tell the caller.
-    run: Box<dyn FnOnce(&Connection) -> (bool, Reply) + Send>,
+    run: Box<Work>,
 }
 
 #[derive(Clone)]

@@ -87,7 +87,10 @@ fn json_string(json: &str, key: &str) -> Option<String> {
     serde_json::Deserializer::from_str(value).into_iter::<String>().next()?.ok()
 }
 
-fn explicit(elements: &[(u16, u16, &[u8; 2], u32, &[u8])]) -> Vec<u8> {
+/// Group, element number, VR, declared length, and the bytes that are really there.
+type Element<'a> = (u16, u16, &'a [u8; 2], u32, &'a [u8]);
+
+fn explicit(elements: &[Element<'_>]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for (group, number, vr, length, value) in elements {
         bytes.extend_from_slice(&group.to_le_bytes());
@@ -97,7 +100,7 @@ fn explicit(elements: &[(u16, u16, &[u8; 2], u32, &[u8])]) -> Vec<u8> {
             bytes.extend_from_slice(&[0, 0]);
             bytes.extend_from_slice(&length.to_le_bytes());
         } else {
-            bytes.extend_from_slice(&u16::try_from(*length).unwrap().to_le_bytes());
+            bytes.extend_from_slice(&u16::try_from(*length).expect("a short VR").to_le_bytes());
         }
         bytes.extend_from_slice(value);
     }
@@ -105,7 +108,7 @@ fn explicit(elements: &[(u16, u16, &[u8; 2], u32, &[u8])]) -> Vec<u8> {
 }
 
 fn scan(bytes: &[u8], limits: &Limits) -> Result<gate::Scan, gate::GateError> {
-    let syntax = TransferSyntax::from_uid(TransferSyntax::EXPLICIT_VR_LITTLE_ENDIAN).unwrap();
+    let syntax = TransferSyntax::from_uid(TransferSyntax::EXPLICIT_VR_LITTLE_ENDIAN).expect("a known syntax");
     gate::scan(bytes, Some(bytes.len() as u64), syntax, limits)
 }
 

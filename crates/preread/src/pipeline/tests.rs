@@ -42,6 +42,10 @@ fn says(text: &str) -> Scripted {
     Scripted::saying([text])
 }
 
+fn written<'a>(pipeline: &'a Pipeline, study: &'a Study) -> Reading<'a> {
+    pipeline.read(study).unwrap_or_else(|end| panic!("it is not written: {end:?}"))
+}
+
 #[test]
 fn a_study_ends_as_its_inputs_its_rule_and_its_model_say() {
     let check = |pipeline: &Pipeline, study: &Study, expected: &str| {
@@ -85,7 +89,7 @@ fn the_same_study_makes_the_same_object_and_another_version_another_one() {
     let pipeline = pipeline("true", says("No abnormality."));
     let read = |version| {
         let study = Study { version, ..study(vec![sample("01-normal.dcm")]) };
-        pipeline.read(&study).ok().expect("it is written").text_sr
+        written(&pipeline, &study).text_sr.clone()
     };
     assert_eq!(read(1), read(1));
     assert_ne!(read(1).sop_instance_uid, read(2).sop_instance_uid);
@@ -95,7 +99,7 @@ fn the_same_study_makes_the_same_object_and_another_version_another_one() {
 fn one_image_is_read_and_the_report_says_that_there_were_others() {
     let pipeline = pipeline("true", says("No abnormality."));
     let study = study(vec![sample("01-normal.dcm"), sample("02-nodule-small.dcm")]);
-    let reading = pipeline.read(&study).ok().expect("it is written");
+    let reading = written(&pipeline, &study);
     assert_eq!(reading.json.images.read.len(), 1);
     assert_eq!(reading.json.images.left_out.len(), 1);
     let sr = Instance::from_bytes(&reading.text_sr.file, &Limits::default()).unwrap();

@@ -22,7 +22,7 @@ fn data_set(study: &str, instance: &str, manufacturer: &str, comment: &str) -> V
         bytes.extend_from_slice(&group.to_le_bytes());
         bytes.extend_from_slice(&number.to_le_bytes());
         bytes.extend_from_slice(vr);
-        bytes.extend_from_slice(&u16::try_from(value.len()).unwrap().to_le_bytes());
+        bytes.extend_from_slice(&u16::try_from(value.len()).expect("a short value").to_le_bytes());
         bytes.extend_from_slice(&value);
     };
     element(0x0008, 0x0016, b"UI", "1.2.840.10008.5.1.4.1.1.1");
@@ -38,7 +38,7 @@ async fn store(spool: &Spool, association: Option<u64>, data_set: &[u8], now: i6
     let meta = Meta {
         sop_class_uid: None,
         sop_instance_uid: None,
-        transfer_syntax_uid: "1.2.840.10008.1.2.1".parse().unwrap(),
+        transfer_syntax_uid: "1.2.840.10008.1.2.1".parse().expect("a UID"),
         source_ae_title: Some("TEST".to_owned()),
     };
     let quiet = Duration::from_millis(QUIET as u64);
@@ -55,7 +55,7 @@ fn state(spool: &Spool, study: &str) -> String {
 }
 
 async fn claim(spool: &Spool) -> Claim {
-    spool.claim().await.unwrap().expect("a study has settled")
+    spool.claim().await.expect("the spool answers").expect("a study has settled")
 }
 
 async fn text_sr(spool: &Spool, uid: &str) -> Prepared {
@@ -65,7 +65,7 @@ async fn text_sr(spool: &Spool, uid: &str) -> Prepared {
         bytes: b"an SR".to_vec(),
         destinations: vec!["pacs".to_owned()],
     };
-    spool.prepare(vec![file], 0).await.unwrap()
+    spool.prepare(vec![file], 0).await.expect("the file is written")
 }
 
 #[tokio::test]

@@ -41,6 +41,9 @@ fn every_radiograph_that_orthanc_routes_comes_back_as_one_report() -> Result<()>
         }
     }
 
+    // Said now: what follows may fail for the same reason.
+    failures.iter().for_each(|failure| eprintln!("{failure}"));
+
     // Every report was routed to us by the same rule. Longer than a quiet period and a reading: nothing follows.
     let idle = || Ok((!orthanc.is_busy()?).then_some(()));
     wait::until("Orthanc to have sent everything", Duration::from_secs(30), idle)?;

@@ -100,10 +100,7 @@ pub(crate) fn find_library(configured: Option<&Path>) -> Result<PathBuf> {
         if path.is_file() {
             return Ok(path);
         }
-        bail!(
-            "ONNX Runtime: {} (from ORT_DYLIB_PATH or runtime.library) is not there; name the {LIBRARY} of ONNX Runtime 1.24 or later",
-            path.display()
-        );
+        bail!("ONNX Runtime: {} (from ORT_DYLIB_PATH or runtime.library) is not there; {ADVICE}", path.display());
     }
     let mut places = Vec::new();
     if let Some(folder) = env::current_exe().ok().and_then(|binary| binary.parent().map(Path::to_owned)) {

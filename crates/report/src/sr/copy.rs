@@ -43,6 +43,14 @@ impl<'a> Copier<'a> {
         self.convert_from(self.source.header.character_set(), bytes)
     }
 
+    /// A value in the document's character set, as text.
+    pub(super) fn decode(&self, bytes: &[u8]) -> String {
+        match self.policy {
+            Policy::Source => self.source.header.character_set().decode(bytes),
+            Policy::Unicode => String::from_utf8_lossy(bytes).into_owned(),
+        }
+    }
+
     fn convert_from(&self, from: &CharacterSet, bytes: &[u8]) -> Vec<u8> {
         match self.policy {
             Policy::Source => bytes.to_vec(),

@@ -224,15 +224,19 @@ fn requests(copier: &Copier<'_>) -> Vec<DataSet> {
         let study = if study.is_empty() { header.study_instance_uid.as_str() } else { study };
         request.put_items(tags::REFERENCED_STUDY_SEQUENCE, Vec::new());
         let mut known = false;
-        for (tag, vr) in [
-            (tags::ACCESSION_NUMBER, VR::SH),
-            (tags::REQUESTED_PROCEDURE_DESCRIPTION, VR::LO),
-            (tags::REQUESTED_PROCEDURE_ID, VR::SH),
-            (tags::PLACER_ORDER_NUMBER_IMAGING_SERVICE_REQUEST, VR::LO),
-            (tags::FILLER_ORDER_NUMBER_IMAGING_SERVICE_REQUEST, VR::LO),
+        for (tag, vr, most_characters) in [
+            (tags::ACCESSION_NUMBER, VR::SH, 16),
+            (tags::REQUESTED_PROCEDURE_DESCRIPTION, VR::LO, 64),
+            (tags::REQUESTED_PROCEDURE_ID, VR::SH, 16),
+            (tags::PLACER_ORDER_NUMBER_IMAGING_SERVICE_REQUEST, VR::LO, 64),
+            (tags::FILLER_ORDER_NUMBER_IMAGING_SERVICE_REQUEST, VR::LO, 64),
         ] {
             let own = item.bytes(tag).filter(|bytes| !trimmed(bytes).is_empty()).map(<[u8]>::to_vec);
-            let value = own.or_else(|| header.raw(tag).map(|raw| copier.convert(raw))).unwrap_or_default();
+            let value = own.or_else(|| header.raw(tag).map(|raw| copier.convert(raw)));
+            // At the top level a value links report and study and is repeated whatever it is; here, where it may be
+            // empty (type 2), one that is too long is nothing to repeat.
+            let fits = |value: &Vec<u8>| copier.decode(trimmed(value)).chars().count() <= most_characters;
+            let value = value.filter(fits).unwrap_or_default();
             known |= !trimmed(&value).is_empty();
             request.put_bytes(tag, vr, value);
         }

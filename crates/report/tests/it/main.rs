@@ -214,7 +214,10 @@ fn every_code_that_we_write_is_in_the_verified_list() {
 fn a_report_reads_the_same_on_a_terminal_and_from_the_file() {
     let provenance = provenance(PLAIN);
     let text = render_text(&draft(), &provenance);
-    assert!(text.starts_with("AI-GENERATED DRAFT - NOT VERIFIED BY A RADIOLOGIST. phantom-cxr 1.0\n"), "{text}");
+    assert!(
+        text.starts_with("AI-GENERATED DRAFT - NOT VERIFIED BY A RADIOLOGIST. phantom-cxr 1.0. Demonstration model. "),
+        "{text}"
+    );
     for path in sources().take(1) {
         let instance = Instance::open(&path, &Limits::default()).unwrap();
         let tree = read_text(&document(&instance, FOREIGN, TextClass::BasicText).file);

@@ -15,6 +15,9 @@ pub enum Error {
     /// The transfer syntax is none that the gate can walk.
     #[error("unknown transfer syntax {0}")]
     UnknownTransferSyntax(String),
+    /// The transfer syntax is retired: what is encoded in it can be kept, and cannot be read.
+    #[error("transfer syntax {0} is retired and cannot be read: ask the sender for another one")]
+    RetiredTransferSyntax(&'static str),
     /// The gate refused the data set.
     #[error("data set refused: {0}")]
     Gate(#[from] GateError),

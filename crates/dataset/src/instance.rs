@@ -24,6 +24,9 @@ impl Instance {
     /// The same over bytes in memory.
     pub fn from_bytes(bytes: &[u8], limits: &Limits) -> Result<Self, Error> {
         let (meta, header, data_set_at) = gated(bytes, limits)?;
+        if !header.transfer_syntax.can_be_parsed() {
+            return Err(Error::RetiredTransferSyntax(header.transfer_syntax.uid()));
+        }
         if header.has_undefined_length_un() {
             return Err(Error::UndefinedLengthUn(header.sop_instance_uid));
         }

@@ -113,7 +113,7 @@ struct Write {
 pub(crate) struct Database {
     writes: mpsc::SyncSender<Write>,
     reader: Arc<Mutex<Connection>>,
-    failure: watch::Receiver<Option<String>>,
+    failure: watch::Sender<Option<String>>,
 }
 
 impl Database {
@@ -122,10 +122,11 @@ impl Database {
         migrate(&mut writer)?;
         let reader = connect(path, durability)?;
         let (writes, incoming) = mpsc::sync_channel(WAITING);
-        let (failed, failure) = watch::channel(None);
+        let failure = watch::Sender::new(None);
+        let for_writer = failure.clone();
         std::thread::Builder::new()
             .name("spool-writer".to_owned())
-            .spawn(move || write_loop(&writer, durability, &incoming, &failed))
+            .spawn(move || write_loop(&writer, durability, &incoming, &for_writer))
             .map_err(Error::io(path))?;
         Ok(Self { writes, reader: Arc::new(Mutex::new(reader)), failure })
     }
@@ -154,6 +155,7 @@ impl Database {
         folders: Vec<PathBuf>,
         work: impl FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
+        self.require_running()?;
         let (answer, answered) = oneshot::channel();
         let run = Box::new(move |connection: &Connection| -> (bool, Reply) {
             let result = work(connection);
@@ -192,8 +194,22 @@ impl Database {
         Ok(result)
     }
 
+    /// Passes a result on. After a failed flush nothing more is acknowledged and the daemon stops: the page cache may have
+    /// dropped what it could not write, and a second flush would lie.
+    pub(crate) fn watching<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
+        if let Err(error @ Error::Flush { .. }) = &result {
+            self.failure.send_replace(Some(error.to_string()));
+        }
+        result
+    }
+
+    /// Errors with [`Error::Stopped`] after a failed flush.
+    pub(crate) fn require_running(&self) -> Result<(), Error> {
+        if self.failure.borrow().is_some() { Err(Error::Stopped) } else { Ok(()) }
+    }
+
     pub(crate) async fn failed(&self) -> String {
-        let mut failure = self.failure.clone();
+        let mut failure = self.failure.subscribe();
         match failure.wait_for(Option::is_some).await.map(|reason| reason.clone()) {
             Ok(Some(reason)) => reason,
             _ => std::future::pending().await,
@@ -245,8 +261,7 @@ fn write_loop(
         };
         let prepared = connection.pragma_update(None, "synchronous", synchronous).map_err(Error::from);
         if let Err(error) = prepared.and_then(|()| commit(connection, batch)) {
-            // After a failed fsync the page cache may have dropped what it could not write, and a second fsync would
-            // lie. So nothing more is acknowledged: the daemon stops and recovers (promise 1).
+            // Whatever it was, what the disk holds is not known any more (see `Database::watching`).
             failed.send_replace(Some(error.to_string()));
             return;
         }

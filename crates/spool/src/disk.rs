@@ -3,7 +3,10 @@
 use std::{
     fs::{self, File, OpenOptions},
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use crate::{Durability, Error, Options, Timestamp};
@@ -22,6 +25,8 @@ pub(crate) struct Disk {
     durability: Durability,
     reserve_bytes: u64,
     next_id: AtomicU64,
+    /// The folder under `instances/` whose own entry is known to be on the disk.
+    folder_made: Mutex<String>,
     /// Held for the daemon's life, so that two daemons cannot share a spool.
     _lock: Option<File>,
 }
@@ -32,6 +37,7 @@ impl Disk {
             let path = dir.join(folder);
             fs::create_dir_all(&path).map_err(Error::io(&path))?;
         }
+        Self::sync_folder(dir)?;
         let lock_path = dir.join("lock");
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&lock_path);
         let lock = lock.map_err(Error::io(&lock_path))?;
@@ -53,6 +59,7 @@ impl Disk {
             durability: options.durability,
             reserve_bytes: options.reserve_bytes,
             next_id: AtomicU64::new(0),
+            folder_made: Mutex::default(),
             _lock: lock,
         })
     }
@@ -98,33 +105,42 @@ impl Disk {
         now: Timestamp,
     ) -> Result<(String, Vec<PathBuf>), Error> {
         if self.durability == Durability::Instance {
-            file.sync_data().map_err(Error::io(from))?;
+            file.sync_data().map_err(Error::flush(from))?;
         }
         let name = from.file_name().unwrap_or_default().to_string_lossy();
         let (folder, extension) = match to {
             Home::Instances => (format!("{INSTANCES}/{:06}", now.div_euclid(MILLISECONDS_PER_DAY)), "dcm"),
             Home::Reports(extension) => (REPORTS.to_owned(), extension),
         };
-        let folder_path = self.root.join(&folder);
-        let mut to_sync = Vec::new();
-        if !folder_path.is_dir() {
-            fs::create_dir_all(&folder_path).map_err(Error::io(&folder_path))?;
-            to_sync.push(self.root.join(INSTANCES));
-        }
+        self.make_folder(&folder)?;
         let relative = format!("{folder}/{name}.{extension}");
         let path = self.root.join(&relative);
         fs::rename(from, &path).map_err(Error::io(&path))?;
-        if self.durability == Durability::Instance {
-            to_sync.push(folder_path);
-        } else {
-            to_sync.clear();
-        }
+        let to_sync = match self.durability {
+            Durability::Instance => vec![self.root.join(folder)],
+            Durability::None => Vec::new(),
+        };
         Ok((relative, to_sync))
+    }
+
+    /// Makes a folder whose own entry survives a power cut before anything in it is counted on.
+    fn make_folder(&self, folder: &str) -> Result<(), Error> {
+        let mut made = self.folder_made.lock().unwrap_or_else(PoisonError::into_inner);
+        if folder == REPORTS || *made == folder {
+            return Ok(());
+        }
+        let path = self.root.join(folder);
+        fs::create_dir_all(&path).map_err(Error::io(&path))?;
+        if self.durability == Durability::Instance {
+            Self::sync_folder(&self.root.join(INSTANCES))?;
+        }
+        folder.clone_into(&mut made);
+        Ok(())
     }
 
     /// Makes a folder's entries survive a power cut.
     pub(crate) fn sync_folder(path: &Path) -> Result<(), Error> {
-        File::open(path).and_then(|folder| folder.sync_all()).map_err(Error::io(path))
+        File::open(path).and_then(|folder| folder.sync_all()).map_err(Error::flush(path))
     }
 
     /// Removes a file that nothing counts on; one that is gone already is no error.

@@ -21,6 +21,14 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A flush to the disk failed. It is not tried again: the daemon stops, and the next start recovers (promise 1).
+    #[error("{path} could not be flushed to the disk: {source}")]
+    Flush {
+        /// What was flushed.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// The state database refused.
     #[error("spool database: {0}")]
     Database(#[from] rusqlite::Error),
@@ -57,6 +65,11 @@ pub enum Error {
 }
 
 impl Error {
+    pub(crate) fn flush(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Flush { path, source }
+    }
+
     pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { path, source }

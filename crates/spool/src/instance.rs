@@ -68,6 +68,7 @@ impl Spool {
     ///
     /// Errors with [`Error::Full`] when the reserve is reached.
     pub fn begin(&self, arrival: Arrival, meta: &Meta, now: Timestamp) -> Result<Receiving, Error> {
+        self.database.require_running()?;
         self.disk.require_space()?;
         let (file, path) = self.disk.create_incoming(now)?;
         let path = Incoming { disk: Arc::clone(&self.disk), path };
@@ -128,7 +129,7 @@ impl Receiving {
         let disk = Arc::clone(&spool.disk);
         let kept =
             tokio::task::spawn_blocking(move || disk.keep(file.get_ref(), &path.path, Home::Instances, now)).await;
-        let (relative, folders) = kept.map_err(|_| Error::Stopped)??;
+        let (relative, folders) = spool.database.watching(kept.map_err(|_| Error::Stopped)?)?;
         let row = Row { path: relative, ..row };
         let association = row.association;
         let relative = row.path.clone();

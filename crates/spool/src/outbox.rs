@@ -177,7 +177,7 @@ impl Spool {
             }
             Ok(prepared)
         });
-        written.await.map_err(|_| Error::Stopped)?
+        self.database.watching(written.await.map_err(|_| Error::Stopped)?)
     }
 
     /// Keeps a report and queues its deliveries, in one step with the end of the reading.

@@ -24,10 +24,7 @@ pub(crate) fn run(filters: &[String]) -> Result<()> {
     let mut clippy = cargo(&["clippy", "--workspace", "--all-targets"]);
     step::run("lints", clippy.args(["--", "-D", "warnings"]))?;
     if step::output(&mut step::cargo(&["deny", "--version"])).is_ok() {
-        step::run(
-            "licences and advisories",
-            &mut step::cargo(&["deny", "--offline", "check", "licenses", "bans", "sources"]),
-        )?;
+        step::run("licences and advisories", &mut step::cargo(&["deny", "check", "licenses", "bans", "sources"]))?;
     }
     if filters.is_empty() {
         step::run("documentation examples", &mut cargo(&["test", "--workspace", "--doc"]))?;

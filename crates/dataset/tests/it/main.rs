@@ -43,7 +43,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("charset/empty_charset_LEI.dcm", "SOP Class UID"),
     ("codec/HTJ2KLossless_08_RGB.dcm", "Study Instance UID"),
     ("codec/JLSL_16_15_1_1F.dcm", "Study Instance UID"),
-    ("codec/ct_jpeg_p10_12_retired.dcm", "unknown transfer syntax 1.2.840.10008.1.2.4.55"),
+    ("codec/ct_jpeg_p10_12_retired.dcm", "transfer syntax 1.2.840.10008.1.2.4.55 is retired"),
     ("encaps/generated_encapsulated_defined_bot_2_to_1.dcm", "SOP Class UID"),
     ("fileset/DICOMDIR", "SOP Class UID"),
     ("malformed/MR_truncated.dcm", "declares 8192 bytes, 8130 are left"),

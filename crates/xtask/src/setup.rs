@@ -49,6 +49,8 @@ fn wheel() -> Result<Wheel> {
 pub(crate) fn build() -> Result<()> {
     install(&[
         Need { what: "cmake", package: "cmake", present: || on_path("cmake") },
+        // Only recommended by cmake's package, and what it drives.
+        Need { what: "make", package: "make", present: || on_path("make") },
         Need { what: "a C++ compiler", package: "g++", present: || on_path("c++") || on_path("g++") },
     ])?;
     onnx_runtime()

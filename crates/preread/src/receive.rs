@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use dataset::{Header, Limits, part10::Meta};
+use dataset::{Header, part10::Meta};
 use dimse::{AssociationInfo, IncomingInstance, InstanceInfo, Refusal, Sink};
 use spool::{Arrival, Receiving, Spool, Stored};
 use tokio::sync::Notify;
@@ -13,7 +13,6 @@ use crate::{clock, config::Priority, pipeline::Pipeline, route::Facts};
 pub(crate) struct Receiver {
     pub(crate) spool: Spool,
     pub(crate) pipeline: Arc<Pipeline>,
-    pub(crate) limits: Limits,
     /// Quiet period by peer name, where a peer has its own.
     pub(crate) quiet_of_peer: Vec<(String, Duration)>,
     pub(crate) quiet_period: Duration,
@@ -25,13 +24,7 @@ pub(crate) struct Receiver {
 pub(crate) struct Incoming {
     receiving: Receiving,
     info: InstanceInfo,
-    receiver: Arc<Shared>,
-}
-
-/// What an instance needs of its receiver until it is committed.
-struct Shared {
     pipeline: Arc<Pipeline>,
-    limits: Limits,
     arrived: Arc<Notify>,
 }
 
@@ -61,12 +54,8 @@ impl Sink for Receiver {
             quiet: own_quiet.map_or(self.quiet_period, |(_, quiet)| *quiet),
         };
         let receiving = self.spool.begin(arrival, &meta, clock::now()).map_err(refusal)?;
-        let receiver = Arc::new(Shared {
-            pipeline: Arc::clone(&self.pipeline),
-            limits: self.limits.clone(),
-            arrived: Arc::clone(&self.arrived),
-        });
-        Ok(Incoming { receiving, info, receiver })
+        let (pipeline, arrived) = (Arc::clone(&self.pipeline), Arc::clone(&self.arrived));
+        Ok(Incoming { receiving, info, pipeline, arrived })
     }
 }
 
@@ -77,16 +66,16 @@ impl IncomingInstance for Incoming {
 
     async fn commit(mut self) -> Result<(), Refusal> {
         let path = self.receiving.flushed().map_err(refusal)?.to_owned();
-        let limits = self.receiver.limits.clone();
+        let pipeline = Arc::clone(&self.pipeline);
         let header = tokio::task::spawn_blocking(move || {
-            Header::open(&path, &limits).and_then(|header| header.require_identity().map(|()| header))
+            Header::open(&path, &pipeline.limits).and_then(|header| header.require_identity().map(|()| header))
         });
         let header = header.await.map_err(|_| Refusal::Failed)?;
         let header = header.map_err(|error| Refusal::CannotUnderstand(error.to_string()))?;
         if header.sop_class_uid != self.info.sop_class_uid || header.sop_instance_uid != self.info.sop_instance_uid {
             return Err(Refusal::DataSetMismatch);
         }
-        let priority = self.receiver.pipeline.priority(&header, &self.info.association.peer_name);
+        let priority = self.pipeline.priority(&header, &self.info.association.peer_name);
         let stored = self.receiving.commit(header, priority, clock::now()).await.map_err(refusal)?;
         match stored {
             Stored::New(study) => tracing::debug!(study, "instance stored"),
@@ -96,7 +85,7 @@ impl IncomingInstance for Incoming {
                 "another instance under a SOP Instance UID that is taken: the first one stays, this one is quarantined"
             ),
         }
-        self.receiver.arrived.notify_one();
+        self.arrived.notify_one();
         Ok(())
     }
 }

@@ -43,7 +43,6 @@ async fn serve(mut config: Config) -> Result<()> {
     let receiver = Arc::new(Receiver {
         spool: spool.clone(),
         pipeline: Arc::clone(&pipeline),
-        limits: Limits::default(),
         quiet_of_peer: config.peers.iter().filter_map(|peer| Some((peer.name.clone(), peer.quiet_period?))).collect(),
         quiet_period: config.study.quiet_period,
         arrived: Arc::clone(&arrived),

@@ -3,7 +3,10 @@
 //! It reads from a stream, keeps nothing but the short values of top-level elements, and never allocates by a declared
 //! length. What it bounds is in [`Limits`]; why, in the measurements named there.
 
-use std::{collections::BTreeMap, io::Read};
+use std::{
+    collections::BTreeMap,
+    io::{self, BufReader, Read, Seek, SeekFrom},
+};
 
 use dicom_core::{Tag, VR, dictionary::DataDictionary};
 use dicom_dictionary_std::{StandardDataDictionary, tags};
@@ -63,7 +66,7 @@ pub enum GateError {
     },
     /// The stream itself failed (disk, or broken deflate data).
     #[error("cannot read the data set: {0}")]
-    Io(#[from] std::io::Error),
+    Io(#[from] io::Error),
 }
 
 /// A short top-level value as it came.
@@ -93,7 +96,7 @@ pub struct Scan {
     pub has_undefined_length_un: bool,
 }
 
-/// Walks a data set to its end.
+/// Walks a data set to its end, reading every byte of it.
 ///
 /// `length` is the number of bytes that `reader` holds, where known (never for a deflated set): a declared length beyond
 /// it is refused at once.
@@ -105,11 +108,65 @@ pub fn scan(
 ) -> Result<Scan, GateError> {
     if syntax.deflated() {
         let mut inflated = flate2::read::DeflateDecoder::new(reader).take(limits.inflated_bytes + 1);
-        let scan = Walk::new(&mut inflated, None, syntax, limits).run();
+        let scan = Walk::new(Streamed(BufReader::new(&mut inflated)), None, syntax, limits).run();
         // At the cap the walk meets an end that is ours and not the data set's, so its own finding is beside the point.
         if inflated.limit() == 0 { Err(GateError::Inflation { limit: limits.inflated_bytes }) } else { scan }
     } else {
-        Walk::new(reader, length, syntax, limits).run()
+        Walk::new(Streamed(BufReader::new(reader)), length, syntax, limits).run()
+    }
+}
+
+/// Walks the data set that starts where `file` stands and ends with it, stepping over the values that nobody keeps.
+///
+/// The same walk as [`scan`] with the same outcome, but what it costs depends on the elements and not on the pixels. A
+/// deflated set has to be read all the same.
+pub fn scan_seekable(
+    file: &mut (impl Read + Seek),
+    syntax: TransferSyntax,
+    limits: &Limits,
+) -> Result<Scan, GateError> {
+    if syntax.deflated() {
+        return scan(file, None, syntax, limits);
+    }
+    let start = file.stream_position()?;
+    let end = file.seek(SeekFrom::End(0))?;
+    file.seek(SeekFrom::Start(start))?;
+    Walk::new(Seekable(BufReader::new(file)), Some(end.saturating_sub(start)), syntax, limits).run()
+}
+
+/// What the walk reads from: the two differ in how they get past a value that nobody keeps.
+trait Source: Read {
+    /// Moves on by `bytes`, or by what is left where that is less; answers by how many.
+    fn pass(&mut self, bytes: u64) -> io::Result<u64>;
+}
+
+struct Streamed<R>(BufReader<R>);
+
+/// To be walked with a known length only: a file lets itself be sought beyond its end.
+struct Seekable<R>(BufReader<R>);
+
+impl<R: Read> Read for Streamed<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer)
+    }
+}
+
+impl<R: Read> Source for Streamed<R> {
+    fn pass(&mut self, bytes: u64) -> io::Result<u64> {
+        io::copy(&mut (&mut self.0).take(bytes), &mut io::sink())
+    }
+}
+
+impl<R: Read> Read for Seekable<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer)
+    }
+}
+
+impl<R: Read + Seek> Source for Seekable<R> {
+    fn pass(&mut self, bytes: u64) -> io::Result<u64> {
+        self.0.seek_relative(bytes.cast_signed())?;
+        Ok(bytes)
     }
 }
 
@@ -150,7 +207,6 @@ struct Walk<'a, R> {
     /// Inside a UN element of undefined length everything is implicit little endian (PS3.5 6.2.2).
     implicit: bool,
     scan: Scan,
-    skip_buffer: Box<[u8]>,
 }
 
 struct ElementHeader {
@@ -160,7 +216,7 @@ struct ElementHeader {
     at: u64,
 }
 
-impl<'a, R: Read> Walk<'a, R> {
+impl<'a, R: Source> Walk<'a, R> {
     fn new(reader: R, length: Option<u64>, syntax: TransferSyntax, limits: &'a Limits) -> Self {
         Self {
             reader,
@@ -171,7 +227,6 @@ impl<'a, R: Read> Walk<'a, R> {
             open: Vec::new(),
             implicit: !syntax.explicit_vr(),
             scan: Scan::default(),
-            skip_buffer: vec![0; 16 << 10].into_boxed_slice(),
         }
     }
 
@@ -191,6 +246,9 @@ impl<'a, R: Read> Walk<'a, R> {
         }
         if !self.open.is_empty() {
             return Err(GateError::Ended { offset: self.offset, within: "a sequence" });
+        }
+        if self.length.is_some_and(|length| self.offset < length) {
+            return Err(GateError::Ended { offset: self.offset, within: "a file that became shorter" });
         }
         self.scan.bytes = self.offset;
         Ok(self.scan)
@@ -354,18 +412,11 @@ impl<'a, R: Read> Walk<'a, R> {
         }
     }
 
+    /// Moves past a value that has been required to be there.
     fn skip(&mut self, tag: Tag, at: u64, declared: u64) -> Result<(), GateError> {
-        let mut left = declared;
-        while left > 0 {
-            let want = usize::try_from(left).unwrap_or(usize::MAX).min(self.skip_buffer.len());
-            let got = self.reader.read(&mut self.skip_buffer[..want])?;
-            if got == 0 {
-                return Err(GateError::Truncated { tag, offset: at, declared, available: declared - left });
-            }
-            self.offset += got as u64;
-            left -= got as u64;
-        }
-        Ok(())
+        let available = self.reader.pass(declared)?;
+        self.offset += available;
+        if available < declared { Err(GateError::Truncated { tag, offset: at, declared, available }) } else { Ok(()) }
     }
 
     fn fill(&mut self, buffer: &mut [u8], within: &'static str) -> Result<(), GateError> {
@@ -387,7 +438,7 @@ impl<'a, R: Read> Walk<'a, R> {
                     filled += got;
                     self.offset += got as u64;
                 }
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error.into()),
             }
         }

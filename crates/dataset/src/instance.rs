@@ -1,4 +1,8 @@
-use std::{fs::File, io::Read, path::Path};
+use std::{
+    fs::File,
+    io::{Cursor, Read, Seek, SeekFrom},
+    path::Path,
+};
 
 use dicom_core::Tag;
 use dicom_object::{DefaultDicomObject, OpenFileOptions, file::ReadPreamble};
@@ -52,28 +56,44 @@ impl Instance {
 }
 
 impl Header {
-    /// Reads the header of a Part 10 file through the gate alone: no pixel data is kept and no recursive parser runs.
+    /// Reads the header of a Part 10 file through the gate alone: values that are not kept are stepped over, and no
+    /// recursive parser runs.
     pub fn open(path: &Path, limits: &Limits) -> Result<Self, Error> {
-        let mut file = File::open(path)?;
-        let length = file.metadata()?.len();
-        bounded(length, limits)?;
-        // The file meta information of a real file is below 1 KiB; 64 KiB leaves room for private information.
-        let mut head = Vec::with_capacity(1 << 10);
-        (&mut file).take(64 << 10).read_to_end(&mut head)?;
-        let (meta, data_set_at) = Meta::parse(&head)?;
-        let syntax = TransferSyntax::from_uid(meta.transfer_syntax_uid.as_str())?;
-        let data_set = head[data_set_at..].chain(file);
-        let scan = gate::scan(std::io::BufReader::new(data_set), Some(length - data_set_at as u64), syntax, limits)?;
-        Ok(Self::from_scan(scan, syntax))
+        Self::read(&mut File::open(path)?, limits)
     }
+
+    /// The same of a file that is open, from its beginning; where the file stands afterwards is not specified.
+    pub fn read(file: &mut (impl Read + Seek), limits: &Limits) -> Result<Self, Error> {
+        bounded(file.seek(SeekFrom::End(0))?, limits)?;
+        let mut parsed = Meta::parse(&head(file, USUAL_META_BYTES)?);
+        if !matches!(parsed, Ok((_, data_set_at)) if data_set_at + 2 <= USUAL_META_BYTES) {
+            parsed = Meta::parse(&head(file, LONGEST_META_BYTES)?);
+        }
+        let (meta, data_set_at) = parsed?;
+        let syntax = TransferSyntax::from_uid(meta.transfer_syntax_uid.as_str())?;
+        file.seek(SeekFrom::Start(data_set_at as u64))?;
+        Ok(Self::from_scan(gate::scan_seekable(file, syntax, limits)?, syntax))
+    }
+}
+
+/// The file meta information of a real file is below 1 KiB.
+const USUAL_META_BYTES: usize = 2 << 10;
+
+/// Leaves room for private information (0002,0102).
+const LONGEST_META_BYTES: usize = 64 << 10;
+
+fn head(file: &mut (impl Read + Seek), bytes: usize) -> std::io::Result<Vec<u8>> {
+    file.rewind()?;
+    let mut head = Vec::with_capacity(USUAL_META_BYTES);
+    file.take(bytes as u64).read_to_end(&mut head)?;
+    Ok(head)
 }
 
 fn gated(bytes: &[u8], limits: &Limits) -> Result<(Meta, Header, usize), Error> {
     bounded(bytes.len() as u64, limits)?;
     let (meta, data_set_at) = Meta::parse(bytes)?;
     let syntax = TransferSyntax::from_uid(meta.transfer_syntax_uid.as_str())?;
-    let data_set = &bytes[data_set_at..];
-    let scan = gate::scan(data_set, Some(data_set.len() as u64), syntax, limits)?;
+    let scan = gate::scan_seekable(&mut Cursor::new(&bytes[data_set_at..]), syntax, limits)?;
     Ok((meta, Header::from_scan(scan, syntax), data_set_at))
 }
 

@@ -1,6 +1,10 @@
 //! The gate, the header and the character sets over the DICOM test set, where it is there.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    io::{self, Cursor, Read, Seek, SeekFrom},
+    path::PathBuf,
+};
 
 use dataset::{Error, Header, Instance, Limits, TransferSyntax, Uid, gate, part10::Meta, tags};
 
@@ -107,6 +111,15 @@ fn explicit(elements: &[Element<'_>]) -> Vec<u8> {
     bytes
 }
 
+fn meta_of(transfer_syntax: &str) -> Meta {
+    Meta {
+        sop_class_uid: None,
+        sop_instance_uid: None,
+        transfer_syntax_uid: transfer_syntax.parse::<Uid>().expect("a UID"),
+        source_ae_title: None,
+    }
+}
+
 fn scan(bytes: &[u8], limits: &Limits) -> Result<gate::Scan, gate::GateError> {
     let syntax = TransferSyntax::from_uid(TransferSyntax::EXPLICIT_VR_LITTLE_ENDIAN).expect("a known syntax");
     gate::scan(bytes, Some(bytes.len() as u64), syntax, limits)
@@ -137,6 +150,60 @@ fn hostile_lengths_and_depths_are_refused_before_they_cost_anything() {
     assert!(matches!(scan(&explicit(&four), &many), Err(gate::GateError::TooMany { limit: 3 })));
 }
 
+/// A file that counts what is read of it.
+struct Counted {
+    file: Cursor<Vec<u8>>,
+    read: usize,
+}
+
+impl Read for Counted {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read(buffer)?;
+        self.read += read;
+        Ok(read)
+    }
+}
+
+impl Seek for Counted {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.file.seek(to)
+    }
+}
+
+#[test]
+fn a_header_is_read_without_reading_pixels_and_says_what_a_whole_reading_says() {
+    let pixels = vec![7; 1 << 20];
+    let elements = [
+        (0x0008, 0x0018, b"UI", 4, b"1.2\0".as_slice()),
+        (0x0009, 0x1010, b"OB", 1 << 20, &pixels),
+        (0x0010, 0x0010, b"PN", 4, b"Doe "),
+        (0x7fe0, 0x0010, b"OW", 1 << 20, &pixels),
+        (0xfffc, 0xfffc, b"OB", 2, b"\0\0"),
+    ];
+    let data_set = explicit(&elements);
+    let meta = meta_of(TransferSyntax::EXPLICIT_VR_LITTLE_ENDIAN).to_bytes();
+    for (cut, private) in [(0, 0), (1, 0), (14, 5_000), ((1 << 20) + 30, 0)] {
+        let mut file = meta.clone();
+        if private > 0 {
+            file.extend_from_slice(&[2, 0, 2, 1, b'O', b'B', 0, 0]);
+            file.extend_from_slice(&u32::to_le_bytes(private));
+            file.resize(file.len() + private as usize, 0);
+        }
+        let data_set = &data_set[..data_set.len() - cut];
+        file.extend_from_slice(data_set);
+        let mut file = Counted { file: Cursor::new(file), read: 0 };
+        let header = Header::read(&mut file, &Limits::default()).map_err(|error| error.to_string());
+        let expected = scan(data_set, &Limits::default()).map_err(|error| format!("data set refused: {error}"));
+        assert_eq!(
+            header.as_ref().map(|header| header.raw(tags::PATIENT_NAME)),
+            expected.as_ref().map(|scan| scan.values.get(&tags::PATIENT_NAME).map(|value| value.bytes.as_slice())),
+            "{cut} bytes short",
+        );
+        assert_eq!(header.is_ok(), cut == 0 || cut == 14, "{cut} bytes short");
+        assert!(file.read < 128 << 10, "{} bytes were read", file.read);
+    }
+}
+
 #[test]
 fn a_deflated_set_is_cut_at_the_inflation_limit() {
     use std::io::Write;
@@ -153,13 +220,7 @@ fn a_deflated_set_is_cut_at_the_inflation_limit() {
 
 #[test]
 fn an_instance_without_identity_is_refused_by_name() {
-    let meta = Meta {
-        sop_class_uid: None,
-        sop_instance_uid: None,
-        transfer_syntax_uid: TransferSyntax::EXPLICIT_VR_LITTLE_ENDIAN.parse::<Uid>().unwrap(),
-        source_ae_title: None,
-    };
-    let mut file = meta.to_bytes();
+    let mut file = meta_of(TransferSyntax::EXPLICIT_VR_LITTLE_ENDIAN).to_bytes();
     file.extend(explicit(&[(0x0008, 0x0016, b"UI", 4, b"1.2\0"), (0x0008, 0x0018, b"UI", 4, b"1.3\0")]));
     let instance = Instance::from_bytes(&file, &Limits::default()).unwrap();
     let refusal = instance.header.require_identity().unwrap_err();

@@ -5,6 +5,7 @@
 //! disk's layout or a model.
 
 mod charset;
+mod digest;
 mod error;
 pub mod gate;
 mod header;
@@ -16,6 +17,7 @@ mod transfer_syntax;
 mod uid;
 
 pub use charset::CharacterSet;
+pub use digest::{Digest, Digester};
 pub use error::Error;
 pub use header::Header;
 pub use instance::Instance;

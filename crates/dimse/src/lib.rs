@@ -11,6 +11,7 @@
 
 mod client;
 mod command;
+mod commitment;
 mod error;
 mod negotiation;
 mod peer;
@@ -21,6 +22,7 @@ mod store;
 mod wire;
 
 pub use client::{Destination, Timeouts, echo};
+pub use commitment::{CommitmentRequest, CommitmentResult, FailureReason, InstanceReference, ReportError, Reporter};
 pub use error::Error;
 pub use peer::{AeTitle, AeTitleError, Peer};
 pub use server::{Deadlines, Server, ServerConfig};

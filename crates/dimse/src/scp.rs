@@ -59,12 +59,18 @@ impl<'a, S: Sink> Provider<'a, S> {
                 warn!(stored, refused, "association aborted: the server stops");
                 self.wire.abort(None).await;
             }
-            Some(Ok(())) => {
-                info!(stored, refused, "association released");
-                if self.wire.send_pdu(&Pdu::ReleaseRP).await.is_ok() {
-                    self.wire.close().await;
+            Some(Ok(())) => match self.sink.releasing(&self.association).await {
+                Ok(()) => {
+                    info!(stored, refused, "association released");
+                    if self.wire.send_pdu(&Pdu::ReleaseRP).await.is_ok() {
+                        self.wire.close().await;
+                    }
                 }
-            }
+                Err(refusal) => {
+                    warn!(stored, refused, "association aborted in place of its release: {refusal}");
+                    self.wire.abort(None).await;
+                }
+            },
             Some(Err(error)) => {
                 warn!(stored, refused, "association ended: {error}");
                 self.abort_for(&error).await;

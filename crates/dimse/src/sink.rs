@@ -2,6 +2,8 @@ use std::{fmt, net::SocketAddr, sync::Arc};
 
 use dataset::{TransferSyntax, Uid};
 
+use crate::CommitmentRequest;
+
 /// Numbers the associations of one run of the server, from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AssociationId(pub u64);
@@ -52,8 +54,16 @@ pub trait Sink: Send + Sync + 'static {
     /// each that was opened; a study must not settle while one of its associations is open.
     fn association_closed(&self, association: &Arc<AssociationInfo>);
 
+    /// The peer asks to release the association. Awaited before it is told yes (A-RELEASE-RP, PS3.8 section 7.2), so that
+    /// what was promised for the association as a whole holds by then; a refusal aborts the association instead.
+    fn releasing(&self, association: &Arc<AssociationInfo>) -> impl Future<Output = Result<(), Refusal>> + Send;
+
     /// An instance begins. A refusal here costs the peer the transfer, for DIMSE has no way to stop it, but not us.
     fn begin(&self, info: InstanceInfo) -> impl Future<Output = Result<Self::Instance, Refusal>> + Send;
+
+    /// The peer asks whether instances are kept (PS3.4 annex J). Success is what the peer is told, and obliges to a
+    /// [`crate::CommitmentResult`] later, so it must mean that the request would survive a restart.
+    fn request_commitment(&self, request: CommitmentRequest) -> impl Future<Output = Result<(), Refusal>> + Send;
 }
 
 /// Takes the data set of one instance. Dropped without [`Self::commit`], the instance is abandoned: the peer was told

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use dataset::{Header, part10::Meta};
-use dimse::{AssociationInfo, IncomingInstance, InstanceInfo, Refusal, Sink};
+use dimse::{AssociationInfo, CommitmentRequest, IncomingInstance, InstanceInfo, Refusal, Sink};
 use spool::{Arrival, Receiving, Spool, Stored};
 use tokio::sync::Notify;
 
@@ -38,6 +38,14 @@ impl Sink for Receiver {
     fn association_closed(&self, association: &Arc<AssociationInfo>) {
         self.spool.association_closed(association.id.0);
         self.arrived.notify_one();
+    }
+
+    async fn releasing(&self, _: &Arc<AssociationInfo>) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    async fn request_commitment(&self, _: CommitmentRequest) -> Result<(), Refusal> {
+        Err(Refusal::Failed)
     }
 
     async fn begin(&self, info: InstanceInfo) -> Result<Incoming, Refusal> {

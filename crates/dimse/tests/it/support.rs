@@ -13,7 +13,8 @@ use std::{
 
 use dataset::{Header, Limits, part10::Meta};
 use dimse::{
-    AssociationInfo, Deadlines, Destination, IncomingInstance, InstanceInfo, Peer, Refusal, Server, ServerConfig, Sink,
+    AssociationInfo, CommitmentRequest, Deadlines, Destination, IncomingInstance, InstanceInfo, Peer, Refusal, Server,
+    ServerConfig, Sink,
 };
 use tokio::{process::Command, sync::Semaphore, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -66,6 +67,14 @@ impl Sink for MemorySink {
 
     fn association_closed(&self, _: &Arc<AssociationInfo>) {
         self.0.closed.fetch_add(1, Ordering::SeqCst);
+    }
+
+    async fn releasing(&self, _: &Arc<AssociationInfo>) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    async fn request_commitment(&self, _: CommitmentRequest) -> Result<(), Refusal> {
+        Err(Refusal::Failed)
     }
 
     async fn begin(&self, info: InstanceInfo) -> Result<Incoming, Refusal> {

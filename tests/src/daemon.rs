@@ -29,6 +29,8 @@ pub struct Setup {
     pub model: PathBuf,
     /// Which studies are read, in CEL.
     pub when: String,
+    /// What an acknowledgement promises: `instance`, `association` or `none`.
+    pub durability: String,
     /// Written at the end of the configuration.
     pub more: String,
 }
@@ -42,6 +44,7 @@ impl Default for Setup {
             objects: vec!["text-sr".into()],
             model: place::model(),
             when: r#"modality in ["CR", "DX"]"#.into(),
+            durability: "instance".into(),
             more: String::new(),
         }
     }
@@ -55,7 +58,7 @@ impl Setup {
 
     /// The configuration file.
     fn to_toml(&self, dir: &Path, dicom: &Port, admin: &Port) -> String {
-        let Self { quiet_period, destination, objects, model, when, more } = self;
+        let Self { quiet_period, destination, objects, model, when, durability, more } = self;
         let (dicom, admin, spool) = (dicom.address(), admin.address(), dir.join("spool"));
         let mut toml = format!(
             r#"
@@ -65,6 +68,7 @@ address = "{dicom}"
 
 [spool]
 dir = "{spool}"
+durability = "{durability}"
 
 [study]
 quiet_period = "{quiet_period}"
@@ -167,6 +171,11 @@ impl Daemon {
         let mut daemon = Self { child, dicom, admin, config, log, dir };
         daemon.await_echo()?;
         Ok(daemon)
+    }
+
+    /// The process id; another after each start.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Where it receives, as `host:port`.

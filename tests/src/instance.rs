@@ -223,7 +223,11 @@ fn text(object: &mut InMemDicomObject, tag: dicom_core::Tag, vr: VR, value: &str
     object.put(DataElement::new(tag, vr, PrimitiveValue::from(value)));
 }
 
-fn encode(object: InMemDicomObject, transfer_syntax: &str) -> Result<Instance> {
+/// An object in a transfer syntax.
+///
+/// # Errors
+/// When it cannot be encoded.
+pub fn encode(object: InMemDicomObject, transfer_syntax: &str) -> Result<Instance> {
     let meta = FileMetaTableBuilder::new().transfer_syntax(transfer_syntax);
     let mut file = Vec::new();
     object.with_meta(meta)?.write_all(&mut file)?;

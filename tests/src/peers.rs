@@ -120,15 +120,24 @@ pub fn pixelmed(file: &Path, template: &str) -> Result<()> {
     Ok(())
 }
 
+/// The Python that has pynetdicom and pydicom.
+///
+/// # Errors
+/// When the environment is missing.
+pub fn python_program() -> Result<PathBuf> {
+    let python = place::root().join("target/peers/venv/bin/python");
+    if !python.is_file() {
+        bail!("{} is missing. Get it: cargo xtask setup --peers", python.display());
+    }
+    Ok(python)
+}
+
 /// Runs one of the scripts under `tests/peers` in the environment that has pynetdicom and pydicom; it prints JSON.
 ///
 /// # Errors
 /// When the environment is missing, or the script fails.
 pub fn python(script: &str, arguments: &[&str]) -> Result<Value> {
-    let python = place::root().join("target/peers/venv/bin/python");
-    if !python.is_file() {
-        bail!("{} is missing. Get it: cargo xtask setup --peers", python.display());
-    }
+    let python = python_program()?;
     let script = place::root().join("tests/peers").join(script);
     let mut all = vec![script.to_str().context("the checkout's path is not UTF-8")?];
     all.extend(arguments);

@@ -17,6 +17,9 @@ use crate::{root, step};
 /// the same on every machine. A later release moves the version and all four digests together.
 const ONNXRUNTIME: &str = "1.31.1";
 
+/// dicom-rs's receiver, at the version whose figures are in `docs/BENCHMARKS.md`.
+const DICOM_STORESCP: &str = "0.10.1";
+
 struct Wheel {
     platform: &'static str,
     wheel_sha256: &'static str,
@@ -80,6 +83,21 @@ pub(crate) fn peers() -> Result<()> {
     ])?;
     python_peers()?;
     test_runner()
+}
+
+/// The receivers that are only measured against: dicom-rs's, built from the package registry.
+///
+/// # Errors
+/// When it cannot be built.
+pub(crate) fn bench_peers() -> Result<()> {
+    let folder = root().join("target/peers/dicom-rs");
+    let version = format!("dicom-storescp {DICOM_STORESCP}");
+    let installed = step::output(Command::new(folder.join("bin/dicom-storescp")).arg("--version"));
+    if installed.is_ok_and(|said| said.trim() == version) {
+        return Ok(());
+    }
+    let mut install = step::cargo(&["install", "dicom-storescp", "--version", DICOM_STORESCP, "--locked", "--force"]);
+    step::run(&format!("cargo install {version} (takes minutes)"), install.arg("--root").arg(folder))
 }
 
 struct Need {

@@ -1,7 +1,6 @@
-//! Figures, each with what it is compared to. Started by `cargo xtask bench`.
+//! From the last image's arrival to the report's, against the time the model alone takes; memory at rest.
 
 use std::{
-    process::ExitCode,
     thread,
     time::{Duration, Instant},
 };
@@ -16,29 +15,19 @@ use e2e::{
 };
 use serde_json::Value;
 
+use crate::figures::{mebibytes, median};
+
 /// What the daemon is configured with, and what is taken off each measured time.
 const QUIET_PERIOD: Duration = Duration::from_secs(2);
 /// The time around the model may add a quarter to the model's own.
 const MOST_TIMES_MODEL: f64 = 1.25;
 const MOST_MEBIBYTES_AT_REST: f64 = 40.0;
 
-fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let outcome = match arguments.as_slice() {
-        [name] if name == "first-light" => first_light(),
-        _ => Err(anyhow::anyhow!("usage: bench first-light")),
-    };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("bench: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
 /// From the last C-STORE response to the report's arrival, minus the quiet period, against the model's own time.
-fn first_light() -> Result<()> {
+///
+/// # Errors
+/// When something cannot be measured, or a figure misses what it is held to.
+pub(crate) fn run() -> Result<()> {
     let samples = samples::all()?;
     let at_rest = {
         let daemon = Daemon::start(&Setup::default())?;
@@ -142,17 +131,4 @@ fn engine_alone(sample: &Sample) -> Result<f64> {
         let time = run["timings_ms"][part].as_f64().with_context(|| format!("no timings_ms.{part} in {run}"))?;
         Ok(sum + time)
     })
-}
-
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
-fn mebibytes(bytes: u64) -> f64 {
-    // Exact up to 2^53 bytes.
-    #[expect(clippy::cast_precision_loss, reason = "a size of memory")]
-    let bytes = bytes as f64;
-    bytes / f64::from(1 << 20)
 }

@@ -1,0 +1,55 @@
+//! Figures, each with what it is compared to. Started by `cargo xtask bench`.
+
+mod figures;
+mod first_light;
+mod floor;
+mod light;
+mod load;
+mod machine;
+mod process;
+mod receive;
+mod servers;
+mod storescu;
+mod table;
+
+use std::{path::Path, process::ExitCode};
+
+use anyhow::{Context, Result, bail};
+
+const USAGE: &str = "usage: bench first-light | bench receive [--quick] [--rounds N] [--write]";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let outcome = match arguments.as_slice() {
+        ["first-light"] => first_light::run(),
+        ["receive", options @ ..] => receive_options(options).and_then(|options| receive::run(&options)),
+        // The other half of the floor: started by `receive`, so that its cost is a process's of its own.
+        ["floor", port, dir] => port.parse().context(USAGE).and_then(|port| floor::serve(port, Path::new(dir))),
+        _ => Err(anyhow::anyhow!(USAGE)),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn receive_options(words: &[&str]) -> Result<receive::Options> {
+    let mut options = receive::Options { quick: false, rounds: None, write: false };
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        match *word {
+            "--quick" => options.quick = true,
+            "--write" => options.write = true,
+            "--rounds" => {
+                let rounds: usize = words.next().and_then(|rounds| rounds.parse().ok()).context(USAGE)?;
+                options.rounds = Some(rounds.max(1));
+            }
+            _ => bail!(USAGE),
+        }
+    }
+    Ok(options)
+}

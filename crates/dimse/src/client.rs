@@ -5,25 +5,27 @@ use dicom_ul::{
     Pdu,
     pdu::{AssociationRQ, PresentationContextProposed, PresentationContextResultReason},
 };
+use rustls::pki_types::ServerName;
 use tokio::{
     net::TcpStream,
-    time::{Instant, timeout},
+    time::{Instant, timeout_at},
 };
+use tokio_rustls::TlsConnector;
 use tracing::debug;
 
 use dataset::TransferSyntax;
 
 use crate::{
-    AeTitle, Error,
+    AeTitle, Error, Tls,
     command::{CommandSet, element, field, status},
     negotiation::{self, APPLICATION_CONTEXT, Context, Contexts, PROTOCOL_VERSION},
-    wire::{COMMAND_LIMIT, Incoming, Wire, WireError},
+    wire::{COMMAND_LIMIT, Incoming, Socket, Wire, WireError},
 };
 
 /// How long each step of a destination may take.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Timeouts {
-    /// For the connection to be made.
+    /// For the connection to be made, with the TLS handshake if there is one.
     pub connect: Duration,
     /// For the answer to a request, by which time a slow archive has stored the instance.
     pub response: Duration,
@@ -38,7 +40,7 @@ impl Default for Timeouts {
 }
 
 /// An application entity to send to.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Destination {
     /// What logs and errors call it.
     pub name: String,
@@ -48,8 +50,19 @@ pub struct Destination {
     pub calling_ae_title: AeTitle,
     /// `host:port`; a name is resolved at each connection.
     pub address: String,
+    /// Over TLS, and with which certificates.
+    pub tls: Option<DestinationTls>,
     /// How long each step may take.
     pub timeouts: Timeouts,
+}
+
+/// How a destination is reached over TLS.
+#[derive(Debug, Clone)]
+pub struct DestinationTls {
+    /// Our certificate, and the authorities that may have issued the destination's.
+    pub tls: Tls,
+    /// The DNS name or IP address that the destination's certificate must be for, when it is not the one in its address.
+    pub server_name: Option<String>,
 }
 
 impl Destination {
@@ -85,6 +98,7 @@ impl FromStr for Destination {
             ae_title: parse_title(title)?,
             calling_ae_title: parse_title(Self::CALLING_AE_TITLE)?,
             address: address.to_owned(),
+            tls: None,
             timeouts: Timeouts::default(),
         })
     }
@@ -140,7 +154,7 @@ impl<'a> Association<'a> {
     /// that the acceptor's choice says of each whether it takes it.
     pub(crate) async fn request(destination: &'a Destination, proposed: &[(String, &str)]) -> Result<Self, Error> {
         let wire_error = |error: WireError| Error::wire(destination, &error);
-        let socket = connect(destination).await.map_err(|error| Error::connect(destination, &error))?;
+        let socket = connect(destination).await?;
         let mut wire =
             Wire::new(socket, MAX_PDU_LENGTH, destination.timeouts.write).map_err(|error| wire_error(error.into()))?;
         let presentation_contexts: Vec<_> = (1..=u8::MAX)
@@ -162,7 +176,8 @@ impl<'a> Association<'a> {
         });
         wire.send_pdu(&request).await.map_err(wire_error)?;
         let waiting_for = "no answer to the association request came in time";
-        let accepted = match wire.read_pdu(destination.timeouts.response, waiting_for).await.map_err(wire_error)? {
+        let deadline = Instant::now() + destination.timeouts.response;
+        let accepted = match wire.read_pdu(deadline, waiting_for).await.map_err(wire_error)? {
             Pdu::AssociationAC(accepted) => accepted,
             Pdu::AssociationRJ(rejection) => return Err(Error::rejected(destination, &rejection)),
             _ => {
@@ -244,10 +259,22 @@ impl<'a> Association<'a> {
     }
 }
 
-async fn connect(destination: &Destination) -> io::Result<TcpStream> {
-    timeout(destination.timeouts.connect, TcpStream::connect(destination.address.as_str()))
-        .await
-        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+async fn connect(destination: &Destination) -> Result<Socket, Error> {
+    let deadline = Instant::now() + destination.timeouts.connect;
+    let connected = timeout_at(deadline, TcpStream::connect(destination.address.as_str())).await;
+    let connected = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+    let socket = connected.map_err(|error| Error::connect(destination, &error))?;
+    let Some(DestinationTls { tls, server_name }) = &destination.tls else { return Ok(Socket::Plain(socket)) };
+    let host = destination.address.rsplit_once(':').map_or(destination.address.as_str(), |(host, _)| host);
+    let name = server_name.as_deref().unwrap_or(host).trim_start_matches('[').trim_end_matches(']');
+    let server_name = ServerName::try_from(name.to_owned()).map_err(|_| {
+        Error::Configuration(format!("{destination}: {name:?} is no name that a certificate can be for"))
+    })?;
+    let shaken = timeout_at(deadline, TlsConnector::from(tls.client()).connect(server_name, socket)).await;
+    match shaken.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+        Ok(stream) => Ok(Socket::Tls(Box::new(stream.into()))),
+        Err(error) => Err(Error::handshake(destination, &error)),
+    }
 }
 
 #[cfg(test)]

@@ -1,11 +1,11 @@
-use std::{io, net::SocketAddr};
+use std::{io, net::SocketAddr, path::PathBuf};
 
 use dicom_ul::pdu::{
     AssociationRJ, AssociationRJResult, AssociationRJServiceProviderPresentationReason as PresentationReason,
     AssociationRJServiceUserReason as UserReason, AssociationRJSource,
 };
 
-use crate::{client::Destination, wire::WireError};
+use crate::{client::Destination, tls, wire::WireError};
 
 /// What can go wrong before the first instance, or for an association as a whole. Each says what, where, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +21,14 @@ pub enum Error {
     /// A configured value cannot work.
     #[error("{0}")]
     Configuration(String),
+    /// A file of certificates or keys cannot be used.
+    #[error("{}: {problem}", file.display())]
+    Certificate {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it, and what to do.
+        problem: String,
+    },
     /// No connection: wrong address, no listener, a firewall.
     #[error("{0}")]
     Connect(String),
@@ -81,6 +89,11 @@ impl Error {
             io::ErrorKind::TimedOut => format!("no answer from {destination}: is it on, and no firewall in between?"),
             _ => format!("cannot connect to {destination}: {error}"),
         })
+    }
+
+    /// A TLS handshake that failed.
+    pub(crate) fn handshake(destination: &Destination, error: &io::Error) -> Self {
+        Self::Connect(format!("no TLS with {destination}: {}", tls::problem(error)))
     }
 
     /// An A-ASSOCIATE-RJ (PS3.8 table 9-21).

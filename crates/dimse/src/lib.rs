@@ -9,9 +9,12 @@
 //! and written with the data set's last byte marked last and no other (dropping dicom-ul's own writer marks a cut data
 //! set as complete).
 
+mod bounds;
+mod certificate;
 mod client;
 mod command;
 mod commitment;
+mod doorway;
 mod error;
 mod negotiation;
 mod peer;
@@ -19,12 +22,15 @@ mod scp;
 mod server;
 mod sink;
 mod store;
+mod tls;
 mod wire;
 
-pub use client::{Destination, Timeouts, echo};
+pub use certificate::{Attribute, CertificatePattern, CertificatePatternError};
+pub use client::{Destination, DestinationTls, Timeouts, echo};
 pub use commitment::{CommitmentRequest, CommitmentResult, FailureReason, InstanceReference, ReportError, Reporter};
 pub use error::Error;
 pub use peer::{AeTitle, AeTitleError, Peer};
-pub use server::{Deadlines, Server, ServerConfig};
+pub use server::{Deadlines, Server, ServerConfig, TlsListener};
 pub use sink::{AssociationId, AssociationInfo, IncomingInstance, InstanceInfo, Refusal, Sink};
 pub use store::{Outcome, StoreStatus, store};
+pub use tls::{Tls, TlsFiles, TlsProfile};

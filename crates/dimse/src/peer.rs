@@ -2,6 +2,8 @@ use std::{fmt, net::IpAddr, str::FromStr};
 
 use ipnet::IpNet;
 
+use crate::{CertificatePattern, certificate::Certificate};
+
 /// An application entity title: 1 to 16 characters of the default repertoire, no backslash and no control character,
 /// spaces around it not significant (PS3.5 section 6.2, AE).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -39,25 +41,36 @@ impl fmt::Display for AeTitle {
     }
 }
 
-/// Who may associate: the address first, because it is harder to claim than a title, the calling AE title second.
+/// Who may associate: the certificate first, else the address, because both are harder to claim than a title; the
+/// calling AE title second.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
     /// What logs and rules call it.
     pub name: String,
-    /// The networks it calls from.
+    /// The certificates that it presents, any one of them. When there are some, it is known by nothing else: it must come
+    /// over TLS.
+    pub certificates: Vec<CertificatePattern>,
+    /// The networks that it calls from. None, for a peer that is known by its certificate: from anywhere.
     pub addresses: Vec<IpNet>,
     /// The calling AE titles it uses: `*` stands for any characters, `?` for any one.
     pub ae_title: String,
+    /// Its associations open at a time; one more is told "local limit exceeded", and to try later.
+    pub max_associations: usize,
 }
 
 impl Peer {
+    /// The associations that a peer may have open unless told otherwise.
+    pub const MAX_ASSOCIATIONS: usize = 32;
+
     /// Who is let in when nobody is configured: any title, from this machine only.
     pub fn loopback() -> Self {
         let loopback = |text: &str| text.parse::<IpNet>().ok();
         Self {
             name: "loopback".to_owned(),
+            certificates: Vec::new(),
             addresses: [loopback("127.0.0.0/8"), loopback("::1/128")].into_iter().flatten().collect(),
             ae_title: "*".to_owned(),
+            max_associations: Self::MAX_ASSOCIATIONS,
         }
     }
 
@@ -65,12 +78,18 @@ impl Peer {
     pub fn has_address(&self, address: IpAddr) -> bool {
         // An IPv4 caller on a dual-stack listener comes as ::ffff:a.b.c.d.
         let address = address.to_canonical();
-        self.addresses.iter().any(|network| network.contains(&address))
+        let anywhere = self.addresses.is_empty() && !self.certificates.is_empty();
+        anywhere || self.addresses.iter().any(|network| network.contains(&address))
     }
 
     /// Whether it may call itself that.
     pub fn has_ae_title(&self, calling: &str) -> bool {
         matches(self.ae_title.trim().as_bytes(), calling.as_bytes())
+    }
+
+    /// Whether it may present that certificate.
+    pub(crate) fn has_certificate(&self, certificate: &Certificate) -> bool {
+        self.certificates.iter().any(|pattern| certificate.matches(pattern))
     }
 }
 

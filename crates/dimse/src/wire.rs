@@ -11,8 +11,9 @@ use tokio::{
     net::TcpStream,
     time::{Instant, timeout, timeout_at},
 };
+use tokio_rustls::TlsStream;
 
-use crate::command::CommandSet;
+use crate::{command::CommandSet, tls};
 
 /// The PDU's type, a reserved byte, its length.
 const PDU_HEADER: usize = 6;
@@ -60,7 +61,7 @@ pub(crate) enum WireError {
     Protocol(&'static str),
     #[error("the peer aborted: {0}")]
     Aborted(String),
-    #[error(transparent)]
+    #[error("{}", tls::problem(.0))]
     Io(#[from] io::Error),
 }
 
@@ -84,10 +85,85 @@ pub(crate) struct Value<'a> {
     pub(crate) data: &'a [u8],
 }
 
+/// What PDUs travel over.
+#[derive(Debug)]
+pub(crate) enum Socket {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Socket {
+    fn tcp(&self) -> &TcpStream {
+        match self {
+            Self::Plain(socket) => socket,
+            Self::Tls(stream) => stream.get_ref().0,
+        }
+    }
+
+    /// The peer's certificate, in DER form; a peer over TLS has one, because it is asked for.
+    fn peer_certificate(&self) -> Option<&[u8]> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(stream) => stream.get_ref().1.peer_certificates()?.first().map(AsRef::as_ref),
+        }
+    }
+
+    /// Reads once; 0 is the end. Does not lose bytes when cancelled.
+    async fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(socket) => socket.read(buffer).await,
+            Self::Tls(stream) => match stream.read(buffer).await {
+                // Without a close_notify before it. A PDU that is cut short is noticed by its length.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(0),
+                read => read,
+            },
+        }
+    }
+
+    /// Writes everything, and does not return before it is the system's to send.
+    async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Plain(socket) => socket.write_all(bytes).await,
+            Self::Tls(stream) => {
+                stream.write_all(bytes).await?;
+                stream.flush().await
+            }
+        }
+    }
+
+    async fn shutdown(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(socket) => socket.shutdown().await,
+            Self::Tls(stream) => stream.shutdown().await,
+        }
+    }
+
+    /// Closes the connection so that the peer can still read what was sent last: closing with bytes unread would reset it
+    /// (PS3.8 section 9.2.3, Sta13). Bounded in time and bytes.
+    pub(crate) async fn close(&mut self) {
+        const PATIENCE: Duration = Duration::from_secs(1);
+        const BYTES: usize = 1 << 20;
+        let drained = async {
+            self.shutdown().await?;
+            let mut discarded = [0; 4 << 10];
+            let mut total = 0;
+            while total < BYTES {
+                match self.read(&mut discarded).await? {
+                    0 => break,
+                    count => total += count,
+                }
+            }
+            io::Result::Ok(())
+        };
+        // Whatever happens, the connection ends here.
+        let _ = timeout(PATIENCE, drained).await;
+    }
+}
+
 /// A connection that speaks the upper layer.
 #[derive(Debug)]
 pub(crate) struct Wire {
-    socket: TcpStream,
+    socket: Socket,
     /// Bytes read and not yet consumed are `buffer[start..end]`.
     buffer: Vec<u8>,
     start: usize,
@@ -105,9 +181,9 @@ pub(crate) struct Wire {
 }
 
 impl Wire {
-    pub(crate) fn new(socket: TcpStream, limit: u32, write_deadline: Duration) -> io::Result<Self> {
+    pub(crate) fn new(socket: Socket, limit: u32, write_deadline: Duration) -> io::Result<Self> {
         // Responses are small and the peer waits for each.
-        socket.set_nodelay(true)?;
+        socket.tcp().set_nodelay(true)?;
         Ok(Self {
             socket,
             buffer: Vec::new(),
@@ -135,8 +211,8 @@ impl Wire {
     }
 
     /// Reads a PDU of the association's establishment. Does not lose bytes when cancelled.
-    pub(crate) async fn read_pdu(&mut self, deadline: Duration, waiting_for: &'static str) -> Result<Pdu, WireError> {
-        let (kind, body) = self.next_pdu(Instant::now() + deadline, waiting_for).await?;
+    pub(crate) async fn read_pdu(&mut self, deadline: Instant, waiting_for: &'static str) -> Result<Pdu, WireError> {
+        let (kind, body) = self.next_pdu(deadline, waiting_for).await?;
         if kind == kind::A_ABORT {
             return Err(self.aborted(body));
         }
@@ -248,7 +324,7 @@ impl Wire {
     /// delays by 40 ms. The option lasts for a few segments only, so it is set before each read.
     fn acknowledge_at_once(&self) {
         #[cfg(target_os = "linux")]
-        if let Err(error) = self.socket.set_quickack(true) {
+        if let Err(error) = self.socket.tcp().set_quickack(true) {
             tracing::trace!(%error, "cannot set TCP_QUICKACK");
         }
     }
@@ -298,29 +374,19 @@ impl Wire {
         }
     }
 
-    /// Closes the connection so that the peer can still read our last PDU: closing with bytes unread would reset it
-    /// (PS3.8 section 9.2.3, Sta13). Bounded in time and bytes.
+    /// Closes the connection as [`Socket::close`].
     pub(crate) async fn close(&mut self) {
-        const PATIENCE: Duration = Duration::from_secs(1);
-        const BYTES: usize = 1 << 20;
-        let drained = async {
-            self.socket.shutdown().await?;
-            let mut discarded = [0; 4 << 10];
-            let mut total = 0;
-            while total < BYTES {
-                match self.socket.read(&mut discarded).await? {
-                    0 => break,
-                    count => total += count,
-                }
-            }
-            io::Result::Ok(())
-        };
-        // Whatever happens, the connection ends here.
-        let _ = timeout(PATIENCE, drained).await;
+        self.socket.close().await;
+    }
+
+    /// The certificate that the peer presents, over TLS.
+    pub(crate) fn peer_certificate(&self) -> Option<&[u8]> {
+        self.socket.peer_certificate()
     }
 }
 
-fn looks_like(first: u8) -> &'static str {
+/// What a first byte that is not of a PDU is likely to belong to.
+pub(crate) fn looks_like(first: u8) -> &'static str {
     match first {
         0x16 => "a TLS handshake",
         b' '..=b'~' | b'\r' | b'\n' | b'\t' => "text, perhaps HTTP",

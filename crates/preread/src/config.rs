@@ -158,7 +158,13 @@ pub(crate) struct PeerSection {
 
 impl PeerSection {
     pub(crate) fn peer(&self) -> Peer {
-        Peer { name: self.name.clone(), addresses: self.address.clone(), ae_title: self.ae_title.clone() }
+        Peer {
+            name: self.name.clone(),
+            certificates: Vec::new(),
+            addresses: self.address.clone(),
+            ae_title: self.ae_title.clone(),
+            max_associations: Peer::MAX_ASSOCIATIONS,
+        }
     }
 }
 
@@ -190,6 +196,7 @@ impl DestinationSection {
             ae_title: self.ae_title.clone(),
             calling_ae_title: listen.ae_title.clone(),
             address: self.address.clone(),
+            tls: None,
             timeouts: dimse::Timeouts::default(),
         }
     }

@@ -124,9 +124,10 @@ fn pipeline(config: &mut Config, spool: &Spool) -> Result<Pipeline> {
 
 fn server_config(config: &Config) -> ServerConfig {
     ServerConfig {
+        address: Some(config.listen.address),
         peers: config.peers.iter().map(crate::config::PeerSection::peer).collect(),
         max_associations: config.listen.max_associations,
-        ..ServerConfig::new(config.listen.address, config.listen.ae_title.clone())
+        ..ServerConfig::new(config.listen.ae_title.clone())
     }
 }
 

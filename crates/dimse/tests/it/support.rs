@@ -128,7 +128,8 @@ pub(crate) struct Running {
 impl Running {
     pub(crate) async fn start(config: ServerConfig, memory: Memory) -> Self {
         let server = Server::bind(config).await.unwrap();
-        let (address, memory, stop) = (server.local_addr(), Arc::new(memory), CancellationToken::new());
+        let address = server.local_addr().or(server.tls_addr()).unwrap();
+        let (memory, stop) = (Arc::new(memory), CancellationToken::new());
         let serving = tokio::spawn(server.serve(Arc::new(MemorySink(Arc::clone(&memory))), stop.clone()));
         Self { address, memory, stop, serving }
     }
@@ -162,13 +163,15 @@ impl Drop for Running {
 }
 
 pub(crate) fn config() -> ServerConfig {
-    let mut config = ServerConfig::new("127.0.0.1:0".parse().unwrap(), "PREREAD".parse().unwrap());
+    let mut config = ServerConfig::new("PREREAD".parse().unwrap());
+    config.address = Some("127.0.0.1:0".parse().unwrap());
     config.deadlines = Deadlines { stop: Duration::from_millis(300), ..Deadlines::default() };
     config
 }
 
 pub(crate) fn peer(addresses: &str, ae_title: &str) -> Peer {
-    Peer { name: "pacs".to_owned(), addresses: vec![addresses.parse().unwrap()], ae_title: ae_title.to_owned() }
+    let addresses = vec![addresses.parse().unwrap()];
+    Peer { name: "pacs".to_owned(), addresses, ae_title: ae_title.to_owned(), ..Peer::loopback() }
 }
 
 pub(crate) fn destination(ae_title: &str, port: u16) -> Destination {

@@ -9,11 +9,11 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use dimse::{AeTitle, Destination, Peer};
+use dimse::{AeTitle, CertificatePattern, Destination, DestinationTls, Peer, Tls, TlsFiles, TlsProfile};
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
-use crate::route::Rule;
+use crate::{clock, route::Rule};
 
 /// The shipped example, documented key by key.
 pub(crate) const EXAMPLE: &str = include_str!("../../../deploy/preread.toml");
@@ -24,7 +24,9 @@ pub(crate) const DEFAULT_PATH: &str = "/etc/preread/preread.toml";
 /// The whole configuration, checked.
 pub(crate) struct Config {
     pub(crate) listen: Listen,
+    pub(crate) tls: Option<TlsSection>,
     pub(crate) spool: SpoolSection,
+    pub(crate) retention: RetentionSection,
     pub(crate) study: Study,
     pub(crate) runtime: Runtime,
     pub(crate) device: Device,
@@ -40,7 +42,10 @@ pub(crate) struct Config {
 #[serde(deny_unknown_fields)]
 struct File {
     listen: Listen,
+    tls: Option<TlsSection>,
     spool: SpoolSection,
+    #[serde(default)]
+    retention: RetentionSection,
     #[serde(default)]
     study: Study,
     #[serde(default)]
@@ -65,9 +70,34 @@ struct File {
 pub(crate) struct Listen {
     #[serde(deserialize_with = "ae_title")]
     pub(crate) ae_title: AeTitle,
-    pub(crate) address: SocketAddr,
+    pub(crate) address: Option<SocketAddr>,
+    pub(crate) tls_address: Option<SocketAddr>,
     #[serde(default = "default_max_associations")]
     pub(crate) max_associations: usize,
+}
+
+/// Our certificate and whose certificates we trust, for the TLS listener and for destinations.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TlsSection {
+    certificate: PathBuf,
+    key: PathBuf,
+    client_ca: PathBuf,
+    #[serde(default, deserialize_with = "tls_profile")]
+    profile: TlsProfile,
+}
+
+impl TlsSection {
+    /// Reads the files, and says on the way what somebody should look at though it works.
+    pub(crate) fn load(&self) -> Result<Tls> {
+        let files = TlsFiles {
+            certificate: self.certificate.clone(),
+            key: self.key.clone(),
+            client_ca: self.client_ca.clone(),
+            profile: self.profile,
+        };
+        Tls::load(files, clock::system_time()).context("[tls]")
+    }
 }
 
 #[derive(Deserialize)]
@@ -78,6 +108,39 @@ pub(crate) struct SpoolSection {
     pub(crate) durability: spool::Durability,
     #[serde(default = "default_reserve", deserialize_with = "bytes")]
     pub(crate) reserve: u64,
+    #[serde(default = "default_quota", deserialize_with = "bytes")]
+    quota: u64,
+    #[serde(default = "default_journal", deserialize_with = "bytes")]
+    journal: u64,
+}
+
+impl SpoolSection {
+    pub(crate) fn options(&self) -> spool::Options {
+        spool::Options {
+            durability: self.durability,
+            reserve_bytes: self.reserve,
+            quota_bytes: self.quota,
+            journal_bytes: self.journal,
+        }
+    }
+}
+
+/// How long the instances of ended studies stay; without a duration, for ever.
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RetentionSection {
+    #[serde(deserialize_with = "optional_duration")]
+    delivered: Option<Duration>,
+    #[serde(deserialize_with = "optional_duration")]
+    skipped: Option<Duration>,
+    #[serde(deserialize_with = "optional_duration")]
+    held: Option<Duration>,
+}
+
+impl RetentionSection {
+    pub(crate) fn retention(&self) -> spool::Retention {
+        spool::Retention { delivered: self.delivered, skipped: self.skipped, held: self.held }
+    }
 }
 
 #[derive(Deserialize)]
@@ -148,10 +211,14 @@ pub(crate) enum LogFormat {
 #[serde(deny_unknown_fields)]
 pub(crate) struct PeerSection {
     pub(crate) name: String,
-    #[serde(deserialize_with = "networks")]
+    #[serde(default, deserialize_with = "certificates")]
+    certificate: Vec<CertificatePattern>,
+    #[serde(default, deserialize_with = "networks")]
     address: Vec<IpNet>,
     #[serde(default = "any_title")]
     ae_title: String,
+    #[serde(default = "default_max_associations_of_peer")]
+    max_associations: usize,
     #[serde(default, deserialize_with = "optional_duration")]
     pub(crate) quiet_period: Option<Duration>,
 }
@@ -160,10 +227,10 @@ impl PeerSection {
     pub(crate) fn peer(&self) -> Peer {
         Peer {
             name: self.name.clone(),
-            certificates: Vec::new(),
+            certificates: self.certificate.clone(),
             addresses: self.address.clone(),
             ae_title: self.ae_title.clone(),
-            max_associations: Peer::MAX_ASSOCIATIONS,
+            max_associations: self.max_associations,
         }
     }
 }
@@ -184,19 +251,23 @@ pub(crate) struct DestinationSection {
     #[serde(deserialize_with = "ae_title")]
     ae_title: AeTitle,
     address: String,
+    #[serde(default)]
+    tls: bool,
+    tls_server_name: Option<String>,
     #[serde(default = "default_objects")]
     pub(crate) objects: Vec<ObjectName>,
 }
 
 impl DestinationSection {
     /// The destination as the network knows it; we call with the title we listen under.
-    pub(crate) fn destination(&self, listen: &Listen) -> Destination {
+    pub(crate) fn destination(&self, listen: &Listen, tls: Option<&Tls>) -> Destination {
+        let tls = tls.filter(|_| self.tls);
         Destination {
             name: self.name.clone(),
             ae_title: self.ae_title.clone(),
             calling_ae_title: listen.ae_title.clone(),
             address: self.address.clone(),
-            tls: None,
+            tls: tls.map(|tls| DestinationTls { tls: tls.clone(), server_name: self.tls_server_name.clone() }),
             timeouts: dimse::Timeouts::default(),
         }
     }
@@ -286,6 +357,7 @@ impl Config {
         unique("model", file.model.iter().map(|model| model.name.as_str()))?;
         unique("destination", file.destination.iter().map(|destination| destination.name.as_str()))?;
         unique("rule", file.rule.iter().map(|rule| rule.name.as_str()))?;
+        check_network(&file)?;
         if let Some(admin) = &file.admin
             && !admin.address.ip().is_loopback()
         {
@@ -315,7 +387,9 @@ impl Config {
         }
         Ok(Self {
             listen: file.listen,
+            tls: file.tls,
             spool: file.spool,
+            retention: file.retention,
             study: file.study,
             runtime: file.runtime,
             device: file.device,
@@ -327,6 +401,39 @@ impl Config {
             rules,
         })
     }
+}
+
+/// Whether somebody can reach us, and each peer and destination be known or reached.
+fn check_network(file: &File) -> Result<()> {
+    let Listen { address, tls_address, .. } = &file.listen;
+    if address.is_none() && tls_address.is_none() {
+        bail!("[listen] has neither address nor tls_address: name at least one, such as \"0.0.0.0:11112\"");
+    }
+    if tls_address.is_some() && file.tls.is_none() {
+        bail!("listen.tls_address needs a [tls] section with certificate, key and client_ca");
+    }
+    for peer in &file.peer {
+        let name = &peer.name;
+        match (peer.certificate.is_empty(), peer.address.is_empty()) {
+            (true, true) => bail!("peer \"{name}\" has neither certificate nor address: nobody could be known as it"),
+            (false, _) if tls_address.is_none() => {
+                bail!("peer \"{name}\" is known by its certificate, and without listen.tls_address nobody shows one")
+            }
+            _ => {}
+        }
+        if peer.max_associations == 0 {
+            bail!("peer \"{name}\" has max_associations = 0: it could never call; take the [[peer]] away instead");
+        }
+    }
+    for DestinationSection { name, tls, tls_server_name, .. } in &file.destination {
+        if *tls && file.tls.is_none() {
+            bail!("destination \"{name}\" has tls = true, which needs a [tls] section with our certificate");
+        }
+        if !tls && tls_server_name.is_some() {
+            bail!("destination \"{name}\" has tls_server_name without tls = true");
+        }
+    }
+    Ok(())
 }
 
 fn unique<'a>(kind: &str, names: impl Iterator<Item = &'a str>) -> Result<()> {
@@ -343,8 +450,20 @@ fn default_max_associations() -> usize {
     64
 }
 
+fn default_max_associations_of_peer() -> usize {
+    Peer::MAX_ASSOCIATIONS
+}
+
 fn default_reserve() -> u64 {
     1 << 30
+}
+
+fn default_quota() -> u64 {
+    spool::Options::default().quota_bytes
+}
+
+fn default_journal() -> u64 {
+    spool::Options::default().journal_bytes
 }
 
 fn any_title() -> String {
@@ -388,10 +507,25 @@ fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D:
     Vec::<String>::deserialize(deserializer)?.into_iter().map(parse).collect()
 }
 
+fn certificates<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<CertificatePattern>, D::Error> {
+    let texts = Vec::<String>::deserialize(deserializer)?;
+    texts.into_iter().map(|text| text.parse().map_err(D::Error::custom)).collect()
+}
+
+fn tls_profile<'de, D: Deserializer<'de>>(deserializer: D) -> Result<TlsProfile, D::Error> {
+    match String::deserialize(deserializer)?.as_str() {
+        "bcp195" => Ok(TlsProfile::Bcp195),
+        "bcp195-restricted" => Ok(TlsProfile::Bcp195Restricted),
+        other => Err(D::Error::custom(format!(
+            "the profile {other:?} is not known; use \"bcp195\" or \"bcp195-restricted\""
+        ))),
+    }
+}
+
 fn durability<'de, D: Deserializer<'de>>(deserializer: D) -> Result<spool::Durability, D::Error> {
     match String::deserialize(deserializer)?.as_str() {
-        // Every instance on its own is more than an association as a whole asks for.
-        "instance" | "association" => Ok(spool::Durability::Instance),
+        "instance" => Ok(spool::Durability::Instance),
+        "association" => Ok(spool::Durability::Association),
         "none" => Ok(spool::Durability::None),
         other => Err(D::Error::custom(format!(
             "durability {other:?} is not known; use \"instance\", \"association\" or \"none\""
@@ -470,5 +604,44 @@ mod tests {
             &["rule \"a\"", "modallity"],
         );
         check("[admin]\naddress = \"0.0.0.0:8042\"\n", &["loopback"]);
+        let peer = "[[peer]]\nname = \"ct\"\n";
+        check(peer, &["peer \"ct\"", "neither certificate nor address"]);
+        check(&format!("{peer}certificate = [\"CN=ct\"]\n"), &["peer \"ct\"", "listen.tls_address"]);
+        check(&format!("{peer}certificate = [\"ct\"]\n"), &["line 8", "CN=pacs,O=Hospital"]);
+        check(&format!("{peer}address = [\"10.1.2.3\"]\nmax_associations = 0\n"), &["peer \"ct\"", "max_associations"]);
+        let destination = "[[destination]]\nname = \"pacs\"\nae_title = \"PACS\"\naddress = \"pacs:104\"\n";
+        check(&format!("{destination}tls = true\n"), &["destination \"pacs\"", "[tls]"]);
+        check(&format!("{destination}tls_server_name = \"a\"\n"), &["destination \"pacs\"", "tls = true"]);
+        check("[tls]\ncertificate = \"a\"\nkey = \"b\"\n", &["line 6", "client_ca"]);
+        check(
+            "[tls]\ncertificate = \"a\"\nkey = \"b\"\nclient_ca = \"c\"\nprofile = \"ssl3\"\n",
+            &["line 10", "ssl3", "bcp195-restricted"],
+        );
+    }
+
+    #[test]
+    fn what_is_listened_on_is_named() {
+        let check = |listen: &str, expected: &str| {
+            let text = format!("[listen]\nae_title = \"PREREAD\"\n{listen}[spool]\ndir = \"spool\"\n");
+            let refusal = refusal(&text);
+            assert!(refusal.contains(expected), "{refusal}\ndoes not say {expected:?}");
+        };
+        check("", "neither address nor tls_address");
+        check("tls_address = \"127.0.0.1:2762\"\n", "[tls] section");
+        check("address = \"127.0.0.1\"\n", "address");
+    }
+
+    #[test]
+    fn a_peer_is_known_by_its_certificate_and_a_destination_reached_over_tls() {
+        let text = LEAST.replace("address =", "tls_address =")
+            + "[tls]\ncertificate = \"a\"\nkey = \"b\"\nclient_ca = \"c\"\n"
+            + "[[peer]]\nname = \"ct\"\ncertificate = [\"CN=ct,O=Hospital\"]\nmax_associations = 2\n"
+            + "[[destination]]\nname = \"pacs\"\nae_title = \"PACS\"\naddress = \"pacs:2762\"\ntls = true\n";
+        let config = Config::parse(&text).unwrap();
+        assert_eq!((config.listen.address, config.listen.tls_address.unwrap().port()), (None, 11112));
+        let peer = config.peers[0].peer();
+        assert_eq!(peer.certificates, ["CN=ct,O=Hospital".parse().unwrap()]);
+        assert_eq!((peer.max_associations, peer.ae_title.as_str()), (2, "*"));
+        assert!(config.destinations[0].tls && config.tls.unwrap().profile == TlsProfile::Bcp195);
     }
 }

@@ -11,6 +11,7 @@ mod models;
 mod pipeline;
 mod reader;
 mod receive;
+mod retain;
 mod route;
 mod serve;
 

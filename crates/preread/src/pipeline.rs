@@ -55,8 +55,8 @@ pub(crate) struct Study {
 pub(crate) struct StudyInstance {
     pub(crate) path: PathBuf,
     pub(crate) source: String,
-    /// SHA-256 of the data set.
-    pub(crate) sha256: String,
+    /// The digest of the data set (see [`dataset::Digest`]).
+    pub(crate) digest: String,
 }
 
 /// Why a study has no new report.
@@ -252,7 +252,7 @@ impl Pipeline {
             series_instance_uid: instance.header.series_instance_uid.clone(),
             sop_class_uid: instance.header.sop_class_uid.clone(),
             sop_instance_uid: instance.header.sop_instance_uid.clone(),
-            sha256: from.sha256.clone(),
+            digest: from.digest.clone(),
         };
         Ok(Pictured { routed, instance, evidence, inputs_digest, picture })
     }
@@ -373,7 +373,7 @@ impl Pipeline {
 
 /// What a report depends on besides our own code: the same digest, the same report.
 fn inputs_digest(header: &Header, instance: &StudyInstance, model_digest: &str, rule: &Rule) -> String {
-    let parts = [header.sop_instance_uid.as_str(), &instance.sha256, model_digest, &rule.name];
+    let parts = [header.sop_instance_uid.as_str(), &instance.digest, model_digest, &rule.name];
     hex(Sha256::digest(parts.join("\n")))
 }
 

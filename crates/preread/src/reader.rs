@@ -205,13 +205,13 @@ fn study(spool: &Spool, claim: &Claim) -> Result<Study> {
             sop_class_uid: it.sop_class_uid.parse()?,
             sop_instance_uid: it.sop_instance_uid.parse()?,
             series_instance_uid: it.series_instance_uid.parse()?,
-            sha256: String::new(),
+            digest: String::new(),
         })
     });
     let instance = |instance: &spool::InstanceView| StudyInstance {
         path: instance.path.clone(),
         source: instance.source.clone(),
-        sha256: instance.data_set_sha256.clone(),
+        digest: instance.digest.clone(),
     };
     Ok(Study {
         instances: claim.instances.iter().map(instance).collect(),

@@ -23,10 +23,15 @@ pub(crate) struct Receiver {
 /// An instance on its way into the spool.
 pub(crate) struct Incoming {
     receiving: Receiving,
+    received: usize,
     info: InstanceInfo,
     pipeline: Arc<Pipeline>,
     arrived: Arc<Notify>,
 }
+
+/// Bytes of an instance whose header is read without leaving the thread: they are in the page cache, and the gate steps
+/// over pixels.
+const READ_AT_ONCE: usize = 4 << 20;
 
 impl Sink for Receiver {
     type Instance = Incoming;
@@ -40,8 +45,8 @@ impl Sink for Receiver {
         self.arrived.notify_one();
     }
 
-    async fn releasing(&self, _: &Arc<AssociationInfo>) -> Result<(), Refusal> {
-        Ok(())
+    async fn releasing(&self, association: &Arc<AssociationInfo>) -> Result<(), Refusal> {
+        self.spool.flush_association(association.id.0).await.map_err(refusal)
     }
 
     async fn request_commitment(&self, _: CommitmentRequest) -> Result<(), Refusal> {
@@ -63,22 +68,28 @@ impl Sink for Receiver {
         };
         let receiving = self.spool.begin(arrival, &meta, clock::now()).map_err(refusal)?;
         let (pipeline, arrived) = (Arc::clone(&self.pipeline), Arc::clone(&self.arrived));
-        Ok(Incoming { receiving, info, pipeline, arrived })
+        Ok(Incoming { receiving, received: 0, info, pipeline, arrived })
     }
 }
 
 impl IncomingInstance for Incoming {
     async fn write(&mut self, data: &[u8]) -> Result<(), Refusal> {
+        self.received += data.len();
         self.receiving.write(data).map_err(refusal)
     }
 
     async fn commit(mut self) -> Result<(), Refusal> {
-        let path = self.receiving.flushed().map_err(refusal)?.to_owned();
-        let pipeline = Arc::clone(&self.pipeline);
-        let header = tokio::task::spawn_blocking(move || {
-            Header::open(&path, &pipeline.limits).and_then(|header| header.require_identity().map(|()| header))
-        });
-        let header = header.await.map_err(|_| Refusal::Failed)?;
+        let limits = self.pipeline.limits.clone();
+        let header = if self.received <= READ_AT_ONCE && !self.info.transfer_syntax.deflated() {
+            self.receiving.header(&limits)
+        } else {
+            let mut receiving = self.receiving;
+            let read = tokio::task::spawn_blocking(move || (receiving.header(&limits), receiving)).await;
+            let header;
+            (header, self.receiving) = read.map_err(|_| Refusal::Failed)?;
+            header
+        };
+        let header = header.map_err(refusal)?.and_then(|header| header.require_identity().map(|()| header));
         let header = header.map_err(|error| Refusal::CannotUnderstand(error.to_string()))?;
         if header.sop_class_uid != self.info.sop_class_uid || header.sop_instance_uid != self.info.sop_instance_uid {
             return Err(Refusal::DataSetMismatch);
@@ -92,6 +103,7 @@ impl IncomingInstance for Incoming {
                 study,
                 "another instance under a SOP Instance UID that is taken: the first one stays, this one is quarantined"
             ),
+            Stored::Later => {}
         }
         self.arrived.notify_one();
         Ok(())
@@ -102,6 +114,9 @@ impl Pipeline {
     /// How urgent an image is: that of the first rule that takes it. A rule that fails is found again, and said, when the
     /// study is read.
     fn priority(&self, header: &Header, source: &str) -> i64 {
+        if self.rules.iter().all(|rule| rule.priority == Priority::Routine) {
+            return 0;
+        }
         let facts = Facts::of(header, source);
         let rule = self.rules.iter().find(|rule| rule.matches(&facts).unwrap_or(false));
         rule.map_or(0, |rule| i64::from(rule.priority == Priority::Stat))
@@ -110,7 +125,7 @@ impl Pipeline {
 
 fn refusal(error: spool::Error) -> Refusal {
     match error {
-        spool::Error::Full { .. } => {
+        error if error.is_full_disk() => {
             tracing::error!(%error, "an instance was refused");
             Refusal::OutOfResources
         }

@@ -17,6 +17,7 @@ use crate::{
     pipeline::{DeviceIdentity, Pipeline},
     reader::Reader,
     receive::Receiver,
+    retain,
 };
 
 /// Runs the daemon until it is told to stop, or must.
@@ -54,6 +55,7 @@ async fn serve(mut config: Config) -> Result<()> {
     let mut receiving = tokio::spawn(server.serve(receiver, stop.clone()));
     let mut reading = tokio::spawn(reader.run(stop.clone()));
     let mut delivering = tokio::spawn(deliver::run(spool.clone(), destinations, written, stop.clone()));
+    tokio::spawn(retain::run(spool.clone(), config.retention.retention(), stop.clone()));
     let admin = tokio::spawn(admin::serve(admin, spool.clone(), stop.clone()));
     notify_systemd(&[sd_notify::NotifyState::Ready]);
     tracing::info!("ready");
@@ -86,12 +88,12 @@ async fn serve(mut config: Config) -> Result<()> {
 }
 
 fn open_spool(config: &Config) -> Result<Spool> {
-    let options = spool::Options { durability: config.spool.durability, reserve_bytes: config.spool.reserve };
-    let (spool, recovery) = Spool::open(&config.spool.dir, options, clock::now())
+    let (spool, recovery) = Spool::open(&config.spool.dir, config.spool.options(), clock::now())
         .with_context(|| format!("spool.dir = {}", config.spool.dir.display()))?;
     tracing::info!(
         abandoned = recovery.abandoned,
         orphans = recovery.orphans,
+        restored = recovery.restored,
         readings = recovery.readings,
         "spool open and recovered"
     );

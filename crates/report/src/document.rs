@@ -97,8 +97,8 @@ pub struct EvidenceItem {
     pub sop_class_uid: Uid,
     /// SOP Instance UID (0008,0018).
     pub sop_instance_uid: Uid,
-    /// SHA-256 of the instance's bytes, in hexadecimal: part of the report's identity.
-    pub sha256: String,
+    /// Digest of the data set, in hexadecimal: part of the report's identity.
+    pub digest: String,
 }
 
 /// What a report was made from.

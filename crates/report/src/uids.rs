@@ -10,8 +10,8 @@ use dataset::Uid;
 pub struct Input {
     /// SOP Instance UID (0008,0018).
     pub sop_instance_uid: Uid,
-    /// SHA-256 of its bytes, in hexadecimal.
-    pub sha256: String,
+    /// Digest of its data set, in hexadecimal.
+    pub digest: String,
 }
 
 /// Which of the documents of one reading.
@@ -73,7 +73,7 @@ impl Derivation {
         ];
         for input in &self.inputs {
             parts.push(input.sop_instance_uid.as_str().as_bytes());
-            parts.push(input.sha256.as_bytes());
+            parts.push(input.digest.as_bytes());
         }
         Uid::derive(&parts)
     }
@@ -86,7 +86,7 @@ mod tests {
     #[test]
     fn a_uid_changes_with_each_thing_it_derives_from_and_with_nothing_else() {
         let input =
-            |uid: &str, sha256: &str| Input { sop_instance_uid: uid.parse().unwrap(), sha256: sha256.to_owned() };
+            |uid: &str, digest: &str| Input { sop_instance_uid: uid.parse().unwrap(), digest: digest.to_owned() };
         let one = Derivation {
             study_instance_uid: "1.2".parse().unwrap(),
             inputs: BTreeSet::from([input("1.2.3", "aa"), input("1.2.4", "bb")]),

@@ -2,8 +2,7 @@
 //! associations share one flush.
 
 use std::{
-    collections::BTreeSet,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
     time::Duration,
 };
@@ -11,13 +10,14 @@ use std::{
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::{oneshot, watch};
 
-use crate::{Durability, Error, disk::Disk};
+use crate::{Durability, Error, journal::Journal};
 
-const SCHEMA_VERSION: i64 = 1;
+/// Version 1 was never released: it kept other digests and had no journal.
+const SCHEMA_VERSION: i64 = 2;
 
 const SCHEMA: &str = "
--- one row: what tells this installation from every other
-CREATE TABLE installation (id TEXT NOT NULL);
+-- one row: what tells this installation from every other, and up to where the journal is no longer needed
+CREATE TABLE installation (id TEXT NOT NULL, checkpointed_epoch INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE study (
     id                 INTEGER PRIMARY KEY,
     study_instance_uid TEXT NOT NULL UNIQUE,
@@ -31,7 +31,9 @@ CREATE TABLE study (
     quiet_ms           INTEGER NOT NULL,
     due_at             INTEGER NOT NULL,
     received_at        INTEGER NOT NULL,
-    last_received_at   INTEGER NOT NULL
+    last_received_at   INTEGER NOT NULL,
+    -- when retention removed its instances
+    removed_at         INTEGER
 );
 CREATE INDEX study_by_due ON study (state, due_at);
 CREATE TABLE instance (
@@ -42,8 +44,9 @@ CREATE TABLE instance (
     sop_class_uid       TEXT NOT NULL,
     transfer_syntax_uid TEXT NOT NULL,
     path                TEXT NOT NULL,
-    sha256              TEXT NOT NULL,
-    data_set_sha256     TEXT NOT NULL,
+    -- of the data set, which begins so many bytes into the file
+    digest              TEXT NOT NULL,
+    data_set_at         INTEGER NOT NULL,
     bytes               INTEGER NOT NULL,
     source              TEXT NOT NULL,
     received_at         INTEGER NOT NULL,
@@ -54,8 +57,9 @@ CREATE TABLE conflict (
     id          INTEGER PRIMARY KEY,
     instance_id INTEGER NOT NULL REFERENCES instance,
     path        TEXT NOT NULL,
-    sha256      TEXT NOT NULL,
-    data_set_sha256 TEXT NOT NULL,
+    digest      TEXT NOT NULL,
+    data_set_at INTEGER NOT NULL,
+    bytes       INTEGER NOT NULL,
     source      TEXT NOT NULL,
     received_at INTEGER NOT NULL
 );
@@ -102,12 +106,23 @@ type Work = dyn FnOnce(&Connection) -> (bool, Reply) + Send;
 type Reply = Box<dyn FnOnce(Result<(), Error>) + Send>;
 
 struct Write {
-    /// Whether the answer promises that a power cut changes nothing of it.
-    durable: bool,
-    /// Folders whose entries must be on the disk before the transaction may say so.
-    folders: Vec<PathBuf>,
+    lasting: Lasting,
     run: Box<Work>,
 }
+
+/// What a write outlives once it is answered.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Lasting {
+    /// The process. A power cut may undo it, and it is done again with the same outcome.
+    Process,
+    /// A power cut, because the journal has what it needs to be done again.
+    Journal,
+    /// A power cut, by itself.
+    Database,
+}
+
+/// Sees the database after each transaction, so that a test can cut the power at any of them; may make it fail.
+pub(crate) type Observer = Box<dyn FnMut(&Connection, bool) -> Result<(), Error> + Send>;
 
 #[derive(Clone)]
 pub(crate) struct Database {
@@ -117,27 +132,29 @@ pub(crate) struct Database {
 }
 
 impl Database {
-    pub(crate) fn open(path: &Path, durability: Durability) -> Result<Self, Error> {
+    /// Opens the database, or makes it. Nothing is written before [`Self::start`].
+    pub(crate) fn open(path: &Path, durability: Durability) -> Result<Opened, Error> {
         let mut writer = connect(path, durability)?;
-        migrate(&mut writer)?;
+        let is_new = migrate(&mut writer)?;
         let reader = connect(path, durability)?;
-        let (writes, incoming) = mpsc::sync_channel(WAITING);
-        let failure = watch::Sender::new(None);
-        let for_writer = failure.clone();
-        std::thread::Builder::new()
-            .name("spool-writer".to_owned())
-            .spawn(move || write_loop(&writer, durability, &incoming, &for_writer))
-            .map_err(Error::io(path))?;
-        Ok(Self { writes, reader: Arc::new(Mutex::new(reader)), failure })
+        Ok(Opened { writer, reader, durability, is_new })
     }
 
-    /// Runs `work` in the next transaction, after `folders` were synced, and answers when it is on the disk.
+    /// Runs `work` in the next transaction and answers when it is on the disk.
     pub(crate) async fn write<T: Send + 'static>(
         &self,
-        folders: Vec<PathBuf>,
         work: impl FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        self.submit(true, folders, work).await
+        self.submit(Lasting::Database, work).await
+    }
+
+    /// Runs `work` in the next transaction, after the journal was flushed, and answers when it is committed: for what the
+    /// journal holds a record of.
+    pub(crate) async fn write_journaled<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.submit(Lasting::Journal, work).await
     }
 
     /// Runs `work` in the next transaction and answers when it is committed, without waiting for the disk: for steps that
@@ -146,29 +163,28 @@ impl Database {
         &self,
         work: impl FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        self.submit(false, Vec::new(), work).await
+        self.submit(Lasting::Process, work).await
+    }
+
+    /// [`Self::write`] for a thread of its own.
+    pub(crate) fn write_blocking(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<(), Error> + Send + 'static,
+    ) -> Result<(), Error> {
+        self.require_running()?;
+        let (write, answered) = queued(Lasting::Database, work);
+        self.writes.send(write).map_err(|_| Error::Stopped)?;
+        answered.blocking_recv().unwrap_or(Err(Error::Stopped))
     }
 
     async fn submit<T: Send + 'static>(
         &self,
-        durable: bool,
-        folders: Vec<PathBuf>,
+        lasting: Lasting,
         work: impl FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         self.require_running()?;
-        let (answer, answered) = oneshot::channel();
-        let run = Box::new(move |connection: &Connection| -> (bool, Reply) {
-            let result = work(connection);
-            let keep = result.is_ok();
-            let reply: Reply = Box::new(move |committed| {
-                // What failed by itself says why, whatever became of the transaction around it. A caller that went
-                // away no longer wants the answer; the work is done all the same.
-                let _ = answer.send(if keep { committed.and(result) } else { result });
-            });
-            (keep, reply)
-        });
+        let (mut write, answered) = queued(lasting, work);
         let writes = self.writes.clone();
-        let mut write = Write { durable, folders, run };
         // The common case has a place free; only a full queue costs a blocking thread.
         if let Err(mpsc::TrySendError::Full(returned)) = writes.try_send(write) {
             write = returned;
@@ -185,22 +201,19 @@ impl Database {
         Ok(work(&reader)?)
     }
 
-    /// A write at start, before anything else runs.
-    pub(crate) fn write_now<T>(&self, work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>) -> Result<T, Error> {
-        let mut connection = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let result = work(&transaction)?;
-        transaction.commit()?;
-        Ok(result)
+    /// Nothing more is acknowledged, because of an error of the disk.
+    pub(crate) fn fail(&self, error: &Error) {
+        self.failure.send_replace(Some(error.to_string()));
     }
 
     /// Passes a result on. After a failed flush nothing more is acknowledged and the daemon stops: the page cache may have
     /// dropped what it could not write, and a second flush would lie.
     pub(crate) fn watching<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
-        if let Err(error @ Error::Flush { .. }) = &result {
-            self.failure.send_replace(Some(error.to_string()));
-        }
-        result
+        result.inspect_err(|error| {
+            if matches!(error, Error::Flush { .. }) {
+                self.fail(error);
+            }
+        })
     }
 
     /// Errors with [`Error::Stopped`] after a failed flush.
@@ -217,20 +230,82 @@ impl Database {
     }
 }
 
+/// A database that recovery may still change in peace.
+pub(crate) struct Opened {
+    pub(crate) writer: Connection,
+    reader: Connection,
+    durability: Durability,
+    /// Whether there was none before.
+    pub(crate) is_new: bool,
+}
+
+impl Opened {
+    /// One durable transaction, before anything else runs.
+    pub(crate) fn transaction<T>(
+        &mut self,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let transaction = self.writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let result = work(&transaction)?;
+        transaction.commit()?;
+        Ok(result)
+    }
+
+    /// Starts the writer thread. `journal` is flushed before what counts on it is committed.
+    pub(crate) fn start(self, journal: Option<Arc<Journal>>, observer: Option<Observer>) -> Result<Database, Error> {
+        let (writes, incoming) = mpsc::sync_channel(WAITING);
+        let failure = watch::Sender::new(None);
+        let writer = Writer {
+            connection: self.writer,
+            durability: self.durability,
+            journal,
+            observer,
+            failure: failure.clone(),
+        };
+        std::thread::Builder::new()
+            .name("spool-writer".to_owned())
+            .spawn(move || writer.run(&incoming))
+            .map_err(Error::io("the spool's writer thread"))?;
+        Ok(Database { writes, reader: Arc::new(Mutex::new(self.reader)), failure })
+    }
+}
+
+/// A write to be queued, and where its answer comes.
+fn queued<T: Send + 'static>(
+    lasting: Lasting,
+    work: impl FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
+) -> (Write, oneshot::Receiver<Result<T, Error>>) {
+    let (answer, answered) = oneshot::channel();
+    let run = Box::new(move |connection: &Connection| -> (bool, Reply) {
+        let result = work(connection);
+        let keep = result.is_ok();
+        let reply: Reply = Box::new(move |committed| {
+            // What failed by itself says why, whatever became of the transaction around it. A caller that went
+            // away no longer wants the answer; the work is done all the same.
+            let _ = answer.send(if keep { committed.and(result) } else { result });
+        });
+        (keep, reply)
+    });
+    (Write { lasting, run }, answered)
+}
+
 fn connect(path: &Path, durability: Durability) -> Result<Connection, Error> {
     let connection = Connection::open(path)?;
     connection.busy_timeout(Duration::from_secs(10))?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     let synchronous = match durability {
-        Durability::Instance => "FULL",
+        Durability::Instance | Durability::Association => "FULL",
         Durability::None => "OFF",
     };
     connection.pragma_update(None, "synchronous", synchronous)?;
     connection.pragma_update(None, "foreign_keys", "ON")?;
+    // Pages of the write-ahead log that are copied back at a time: fewer would put that into every hundredth answer.
+    connection.pragma_update(None, "wal_autocheckpoint", 4000)?;
     Ok(connection)
 }
 
-fn migrate(connection: &mut Connection) -> Result<(), Error> {
+/// Answers whether the database is new.
+fn migrate(connection: &mut Connection) -> Result<bool, Error> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let found: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     match found {
@@ -240,63 +315,90 @@ fn migrate(connection: &mut Connection) -> Result<(), Error> {
             transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
         }
         SCHEMA_VERSION => {}
+        1 => return Err(Error::Unreleased { found }),
         _ => return Err(Error::Schema { found, known: SCHEMA_VERSION }),
     }
-    Ok(transaction.commit()?)
+    transaction.commit()?;
+    Ok(found == 0)
 }
 
-fn write_loop(
-    connection: &Connection,
+/// The one thread that writes.
+struct Writer {
+    connection: Connection,
     durability: Durability,
-    incoming: &mpsc::Receiver<Write>,
-    failed: &watch::Sender<Option<String>>,
-) {
-    while let Ok(first) = incoming.recv() {
-        let batch: Vec<Write> = std::iter::once(first).chain(incoming.try_iter().take(BATCH - 1)).collect();
-        let synchronous = match durability {
-            Durability::Instance if batch.iter().any(|write| write.durable) => "FULL",
-            // In WAL mode a later FULL commit also flushes what came before it, so that the order of steps is kept.
-            Durability::Instance => "NORMAL",
+    journal: Option<Arc<Journal>>,
+    observer: Option<Observer>,
+    failure: watch::Sender<Option<String>>,
+}
+
+impl Writer {
+    fn run(mut self, incoming: &mpsc::Receiver<Write>) {
+        while let Ok(first) = incoming.recv() {
+            let batch: Vec<Write> = std::iter::once(first).chain(incoming.try_iter().take(BATCH - 1)).collect();
+            match self.commit(batch) {
+                Ok(()) => {}
+                // SQLite has undone the transaction, and every write of it was told.
+                Err(error) if error.is_full_disk() => tracing::error!(%error, "the state could not be written"),
+                Err(error) => {
+                    // Whatever it was, what the disk holds is not known any more (see `Database::watching`).
+                    self.failure.send_replace(Some(error.to_string()));
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Commits a batch and answers each write; an error means that the disk failed, after every write was told so.
+    fn commit(&mut self, batch: Vec<Write>) -> Result<(), Error> {
+        let mut replies = Vec::with_capacity(batch.len());
+        let result = self.commit_batch(batch, &mut replies);
+        for reply in replies {
+            reply(match &result {
+                Ok(()) => Ok(()),
+                Err(error) if error.is_full_disk() => Err(Error::DatabaseFull),
+                Err(_) => Err(Error::Stopped),
+            });
+        }
+        result
+    }
+
+    fn commit_batch(&mut self, batch: Vec<Write>, replies: &mut Vec<Reply>) -> Result<(), Error> {
+        let lasting = batch.iter().map(|write| write.lasting).max().unwrap_or(Lasting::Process);
+        let synchronous = match self.durability {
             Durability::None => "OFF",
+            _ if lasting == Lasting::Database => "FULL",
+            // In WAL mode a later FULL commit also flushes what came before it, so that the order of steps is kept.
+            _ => "NORMAL",
         };
-        let prepared = connection.pragma_update(None, "synchronous", synchronous).map_err(Error::from);
-        if let Err(error) = prepared.and_then(|()| commit(connection, batch)) {
-            // Whatever it was, what the disk holds is not known any more (see `Database::watching`).
-            failed.send_replace(Some(error.to_string()));
-            return;
+        self.connection.pragma_update(None, "synchronous", synchronous)?;
+        if lasting >= Lasting::Journal
+            && let Some(journal) = &self.journal
+        {
+            journal.flush()?;
+        }
+        let mut transaction = begin(&self.connection)?;
+        for write in batch {
+            // A savepoint each, so that one refused write takes nothing of its neighbours with it.
+            let savepoint = transaction.savepoint()?;
+            let (keep, reply) = (write.run)(&savepoint);
+            if savepoint.is_autocommit() {
+                // SQLite undoes the whole transaction by itself when the disk is full.
+                replies.push(reply);
+                return Err(Error::DatabaseFull);
+            }
+            if keep {
+                savepoint.commit()?;
+            } else {
+                savepoint.finish()?;
+            }
+            replies.push(reply);
+        }
+        transaction.commit()?;
+        match &mut self.observer {
+            Some(observer) => observer(&self.connection, synchronous == "FULL"),
+            None => Ok(()),
         }
     }
-}
-
-/// Commits a batch and answers each write; an error means that the disk failed, after every write was told so.
-fn commit(connection: &Connection, batch: Vec<Write>) -> Result<(), Error> {
-    let mut replies = Vec::with_capacity(batch.len());
-    let result = commit_batch(connection, batch, &mut replies);
-    let stopped = result.is_err();
-    for reply in replies {
-        reply(if stopped { Err(Error::Stopped) } else { Ok(()) });
-    }
-    result
-}
-
-fn commit_batch(connection: &Connection, batch: Vec<Write>, replies: &mut Vec<Reply>) -> Result<(), Error> {
-    let folders: BTreeSet<&PathBuf> = batch.iter().flat_map(|write| &write.folders).collect();
-    for folder in folders {
-        Disk::sync_folder(folder)?;
-    }
-    let mut transaction = begin(connection)?;
-    for write in batch {
-        // A savepoint each, so that one refused write takes nothing of its neighbours with it.
-        let savepoint = transaction.savepoint()?;
-        let (keep, reply) = (write.run)(&savepoint);
-        if keep {
-            savepoint.commit()?;
-        } else {
-            savepoint.finish()?;
-        }
-        replies.push(reply);
-    }
-    Ok(transaction.commit()?)
 }
 
 /// Another process (`preread queue`) may hold the database for a moment; that is no failure of the disk.

@@ -1,21 +1,16 @@
 //! Receiving one instance: a file under `incoming/` that grows, and then is kept or vanishes.
 
-use std::{
-    fs::File,
-    io::{BufWriter, Write},
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use dataset::{Header, part10::Meta};
+use dataset::{Digester, Header, Limits, part10::Meta};
 use rusqlite::{Connection, OptionalExtension, params};
-use sha2::{Digest, Sha256};
+use serde::{Deserialize, Serialize};
 
 use crate::{
-    AssociationId, Error, Spool, StudyId, Timestamp,
-    disk::{Disk, Home},
-    hex,
+    AssociationId, Durability, Error, Spool, StudyId, Timestamp,
+    disk::{self, DiskFile},
+    files::{Files, Home},
+    journal::{self, Commit, Journal, Ticket},
 };
 
 /// What is known of an instance before its first byte.
@@ -33,27 +28,39 @@ pub struct Arrival {
 pub struct Receiving {
     spool: Spool,
     arrival: Arrival,
-    file: BufWriter<File>,
-    path: Incoming,
-    whole: Sha256,
-    data_set: Sha256,
-    bytes: u64,
+    file: Incoming,
+    stream: Option<journal::Stream>,
+    /// What was not written to the file yet.
+    buffer: Vec<u8>,
+    written: u64,
+    data_set_at: u64,
+    digester: Digester,
 }
 
-/// Removes the file when it is dropped before it was moved to where it stays.
+/// A file that no row counts on yet, with the room it takes. Dropped like that, both are given back.
 struct Incoming {
-    disk: Arc<Disk>,
+    files: Arc<Files>,
+    file: Arc<dyn DiskFile>,
     path: PathBuf,
+    claimed: u64,
+    /// Whether a row counts on it by now.
+    kept: bool,
 }
 
 impl Drop for Incoming {
     fn drop(&mut self) {
-        self.disk.remove(&self.path);
+        if !self.kept {
+            self.files.remove(&self.path);
+            self.files.give_back(self.claimed);
+        }
     }
 }
 
+/// Bytes that are collected before they are written.
+const BUFFER: usize = 128 << 10;
+
 /// What became of a received instance. Every one of these may be acknowledged.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stored {
     /// New: kept.
     New(StudyId),
@@ -61,158 +68,264 @@ pub enum Stored {
     Again(StudyId),
     /// The same SOP Instance UID with another data set: the first one stays, this one is quarantined and visible.
     Conflict(StudyId),
+    /// Kept, or refused as one of the above, when its association is flushed ([`Spool::flush_association`]).
+    Later,
 }
 
 impl Spool {
     /// Begins to receive an instance. The file meta information is written now, the data set follows in pieces.
     ///
-    /// Errors with [`Error::Full`] when the reserve is reached.
+    /// Errors with [`Error::Full`] or [`Error::Quota`] when there is no room.
     pub fn begin(&self, arrival: Arrival, meta: &Meta, now: Timestamp) -> Result<Receiving, Error> {
         self.database.require_running()?;
-        self.disk.require_space()?;
-        let (file, path) = self.disk.create_incoming(now)?;
-        let path = Incoming { disk: Arc::clone(&self.disk), path };
-        let mut receiving = Receiving {
+        self.files.claim(0)?;
+        let (file, path) = self.files.create_incoming(now)?;
+        let mut buffer = Vec::with_capacity(BUFFER);
+        buffer.extend_from_slice(&meta.to_bytes());
+        Ok(Receiving {
+            data_set_at: buffer.len() as u64,
             spool: self.clone(),
             arrival,
-            file: BufWriter::with_capacity(128 << 10, file),
-            path,
-            whole: Sha256::new(),
-            data_set: Sha256::new(),
-            bytes: 0,
-        };
-        receiving.append(&meta.to_bytes())?;
-        Ok(receiving)
+            file: Incoming { files: Arc::clone(&self.files), file, path, claimed: 0, kept: false },
+            stream: self.journal.as_ref().map(|journal| journal.stream()),
+            buffer,
+            written: 0,
+            digester: Digester::default(),
+        })
     }
 }
 
 impl Receiving {
     /// Appends a piece of the data set, as it came.
-    pub fn write(&mut self, piece: &[u8]) -> Result<(), Error> {
-        self.data_set.update(piece);
-        self.append(piece)
+    pub fn write(&mut self, mut piece: &[u8]) -> Result<(), Error> {
+        self.digester.update(piece);
+        while !piece.is_empty() {
+            let (now, later) = piece.split_at(piece.len().min(BUFFER - self.buffer.len()));
+            self.buffer.extend_from_slice(now);
+            piece = later;
+            if self.buffer.len() == BUFFER {
+                self.flush()?;
+            }
+        }
+        Ok(())
     }
 
-    fn append(&mut self, piece: &[u8]) -> Result<(), Error> {
-        self.whole.update(piece);
-        self.bytes += piece.len() as u64;
-        self.file.write_all(piece).map_err(Error::io(&self.path.path))
+    /// Hands what is collected to the file and to the journal.
+    fn flush(&mut self) -> Result<(), Error> {
+        let Self { spool, file, stream, buffer, written, .. } = self;
+        if buffer.is_empty() {
+            return Ok(());
+        }
+        spool.files.claim(buffer.len() as u64)?;
+        file.claimed += buffer.len() as u64;
+        file.file.write_all_at(buffer, *written).map_err(|error| spool.files.failed(&file.path, error))?;
+        *written += buffer.len() as u64;
+        if let (Some(journal), Some(open)) = (&spool.journal, stream.as_mut())
+            && !journal.append(open, buffer)?
+        {
+            *stream = None;
+        }
+        buffer.clear();
+        Ok(())
     }
 
-    /// The file so far, complete after this call, so that the gate can look at it.
-    pub fn flushed(&mut self) -> Result<&Path, Error> {
-        self.file.flush().map_err(Error::io(&self.path.path))?;
-        Ok(&self.path.path)
+    /// Reads the header of what has come, which must be all, through the gate. Blocks on the disk.
+    pub fn header(&mut self, limits: &Limits) -> Result<Result<Header, dataset::Error>, Error> {
+        self.flush()?;
+        let mut stream = disk::Stream::new(&*self.file.file).map_err(Error::io(&self.file.path))?;
+        Ok(Header::read(&mut stream, limits))
     }
 
-    /// Keeps the instance: file data, directory entry and row are on the disk when this answers.
+    /// Keeps the instance. With [`Durability::Instance`] it survives a power cut when this answers.
     ///
     /// `header` is what the gate read of this very file; a study has the highest `priority` of its instances.
     pub async fn commit(mut self, header: Header, priority: i64, now: Timestamp) -> Result<Stored, Error> {
-        self.flushed()?;
-        let Self { spool, arrival, file, path, whole, data_set, bytes } = self;
-        let row = Row {
-            sha256: hex(whole.finalize()),
-            data_set_sha256: hex(data_set.finalize()),
-            bytes: i64::try_from(bytes).unwrap_or(i64::MAX),
-            association: arrival.association,
+        self.flush()?;
+        let Self { spool, arrival, mut file, stream, written, data_set_at, digester, .. } = self;
+        let mut row = Row {
+            own: header.is_our_own(),
+            sop_instance_uid: header.sop_instance_uid.to_string(),
+            sop_class_uid: header.sop_class_uid.to_string(),
+            study_instance_uid: header.study_instance_uid.to_string(),
+            series_instance_uid: header.series_instance_uid.to_string(),
+            transfer_syntax_uid: header.transfer_syntax.uid().to_owned(),
+            path: String::new(),
+            digest: digester.digest().to_string(),
+            data_set_at,
+            bytes: written,
             source: arrival.source,
             quiet_ms: i64::try_from(arrival.quiet.as_millis()).unwrap_or(i64::MAX),
             priority,
-            header,
-            path: String::new(),
+            received_at: now,
         };
+        let association = arrival.association;
         if let Some(Stored::Again(study)) = spool.database.read(|connection| row.known(connection))? {
-            spool.association_brought(row.association, study);
+            spool.association_brought(association, study);
             return Ok(Stored::Again(study));
         }
-        let disk = Arc::clone(&spool.disk);
-        let kept =
-            tokio::task::spawn_blocking(move || disk.keep(file.get_ref(), &path.path, Home::Instances, now)).await;
-        let (relative, folders) = spool.database.watching(kept.map_err(|_| Error::Stopped)?)?;
-        let row = Row { path: relative, ..row };
-        let association = row.association;
-        let relative = row.path.clone();
-        let stored = spool.database.write(folders, move |connection| row.insert(connection, now)).await?;
-        if let Stored::Again(_) = stored {
-            // Two associations brought the same instance at the same time; the other one's file is the one that counts.
-            spool.disk.remove(&spool.absolute(&relative));
+        let placed = spool.place(&mut file, stream.as_ref(), &mut row).await;
+        let ticket = spool.database.watching(placed)?;
+        match association {
+            Some(association) if spool.durability == Durability::Association => {
+                let index = spool.clone().index(file, ticket, row, Some(association));
+                spool.keep_for_association(association, tokio::spawn(index)).await?;
+                Ok(Stored::Later)
+            }
+            _ => spool.index(file, ticket, row, association).await,
         }
-        let (Stored::New(study) | Stored::Again(study) | Stored::Conflict(study)) = stored;
-        spool.association_brought(association, study);
+    }
+}
+
+impl Spool {
+    /// Moves a file to where it stays and appends its record to the journal. What the journal does not hold of it is
+    /// flushed first.
+    async fn place(
+        &self,
+        file: &mut Incoming,
+        stream: Option<&journal::Stream>,
+        row: &mut Row,
+    ) -> Result<Option<Ticket>, Error> {
+        if self.journal.is_none() || stream.is_some() {
+            row.path = self.files.place(&file.path, Home::Instances, row.received_at)?;
+            file.path = self.absolute(&row.path);
+        }
+        let Some(journal) = &self.journal else { return Ok(None) };
+        if stream.is_some()
+            && let Some(ticket) = append(journal, stream, row).await?
+        {
+            return Ok(Some(ticket));
+        }
+        let (files, open, from) = (Arc::clone(&self.files), Arc::clone(&file.file), file.path.clone());
+        let (placed, received_at) = (row.path.clone(), row.received_at);
+        let durably = move || {
+            if placed.is_empty() {
+                return files.place_durably(&*open, &from, Home::Instances, received_at);
+            }
+            open.sync().map_err(Error::flush(from))?;
+            files.sync_folder_of(&placed).map(|()| placed)
+        };
+        row.path = tokio::task::spawn_blocking(durably).await.map_err(|_| Error::Stopped)??;
+        file.path = self.absolute(&row.path);
+        append(journal, None, row).await
+    }
+
+    /// Makes the row of an instance whose file is where it stays.
+    async fn index(
+        self,
+        mut file: Incoming,
+        ticket: Option<Ticket>,
+        row: Row,
+        association: Option<AssociationId>,
+    ) -> Result<Stored, Error> {
+        let insert = move |connection: &Connection| row.insert(connection);
+        let stored = match ticket {
+            Some(ticket) => {
+                let stored = self.database.write_journaled(insert).await;
+                drop(ticket);
+                stored
+            }
+            None => self.database.step(insert).await,
+        }?;
+        let study = match stored {
+            Stored::New(study) | Stored::Conflict(study) => {
+                file.kept = true;
+                Some(study)
+            }
+            // Two associations brought the same instance at the same time; the other one's file is the one that counts.
+            Stored::Again(study) => Some(study),
+            Stored::Later => None,
+        };
+        if let Some(study) = study {
+            self.association_brought(association, study);
+        }
         Ok(stored)
     }
 }
 
-struct Row {
-    header: Header,
-    path: String,
-    sha256: String,
-    data_set_sha256: String,
-    bytes: i64,
-    association: Option<AssociationId>,
+/// Appends an instance's record, as soon as there is room for it. Nothing when the journal lost its chunks meanwhile.
+async fn append(journal: &Arc<Journal>, stream: Option<&journal::Stream>, row: &Row) -> Result<Option<Ticket>, Error> {
+    let record = serde_json::to_vec(row).map_err(|error| Error::Record(error.to_string()))?;
+    loop {
+        let freed = journal.freed();
+        match journal.commit(stream, &row.path, &record)? {
+            Commit::Appended(ticket) => return Ok(Some(ticket)),
+            Commit::Outlived => return Ok(None),
+            Commit::Full => freed.await,
+        }
+    }
+}
+
+/// What the database, and the journal before it, know of an instance.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Row {
+    pub(crate) sop_instance_uid: String,
+    sop_class_uid: String,
+    study_instance_uid: String,
+    series_instance_uid: String,
+    transfer_syntax_uid: String,
+    pub(crate) path: String,
+    pub(crate) digest: String,
+    pub(crate) data_set_at: u64,
+    pub(crate) bytes: u64,
     source: String,
     quiet_ms: i64,
     priority: i64,
+    received_at: Timestamp,
+    /// Our own objects that a PACS routes back change nothing of their study (promise 6).
+    own: bool,
 }
 
 impl Row {
     /// What the spool has under this SOP Instance UID: the same data set, or another one.
-    fn known(&self, connection: &Connection) -> rusqlite::Result<Option<Stored>> {
-        let uid = self.header.sop_instance_uid.as_str();
+    pub(crate) fn known(&self, connection: &Connection) -> rusqlite::Result<Option<Stored>> {
+        let uid = self.sop_instance_uid.as_str();
         let kept = connection
-            .query_row("SELECT study_id, data_set_sha256 FROM instance WHERE sop_instance_uid = ?1", [uid], |row| {
-                Ok((row.get::<_, StudyId>(0)?, row.get::<_, String>(1)?))
-            })
+            .prepare_cached("SELECT study_id, digest FROM instance WHERE sop_instance_uid = ?1")?
+            .query_row([uid], |row| Ok((row.get::<_, StudyId>(0)?, row.get::<_, String>(1)?)))
             .optional()?;
-        let Some((study, data_set_sha256)) = kept else { return Ok(None) };
-        if data_set_sha256 == self.data_set_sha256 {
+        let Some((study, digest)) = kept else { return Ok(None) };
+        if digest == self.digest {
             return Ok(Some(Stored::Again(study)));
         }
         let quarantined: bool = connection.query_row(
             "SELECT EXISTS (SELECT 1 FROM conflict JOIN instance ON instance.id = instance_id
-             WHERE sop_instance_uid = ?1 AND conflict.data_set_sha256 = ?2)",
-            params![uid, self.data_set_sha256],
+             WHERE sop_instance_uid = ?1 AND conflict.digest = ?2)",
+            params![uid, self.digest],
             |row| row.get(0),
         )?;
         Ok(Some(if quarantined { Stored::Again(study) } else { Stored::Conflict(study) }))
     }
 
-    fn insert(&self, connection: &Connection, now: Timestamp) -> Result<Stored, Error> {
+    pub(crate) fn insert(&self, connection: &Connection) -> Result<Stored, Error> {
         match self.known(connection)? {
             Some(Stored::Conflict(study)) => {
                 connection.execute(
-                    "INSERT INTO conflict (instance_id, path, sha256, data_set_sha256, source, received_at)
-                     SELECT id, ?2, ?3, ?4, ?5, ?6 FROM instance WHERE sop_instance_uid = ?1",
+                    "INSERT INTO conflict (instance_id, path, digest, data_set_at, bytes, source, received_at)
+                     SELECT id, ?2, ?3, ?4, ?5, ?6, ?7 FROM instance WHERE sop_instance_uid = ?1",
                     params![
-                        self.header.sop_instance_uid.as_str(),
+                        self.sop_instance_uid,
                         self.path,
-                        self.sha256,
-                        self.data_set_sha256,
+                        self.digest,
+                        stored_number(self.data_set_at),
+                        stored_number(self.bytes),
                         self.source,
-                        now
+                        self.received_at
                     ],
                 )?;
                 Ok(Stored::Conflict(study))
             }
             Some(known) => Ok(known),
             None => {
-                let study = self.touch_study(connection, now)?;
-                self.insert_instance(connection, study, now)?;
+                let study = self.touch_study(connection)?;
+                self.insert_instance(connection, study)?;
                 Ok(Stored::New(study))
             }
         }
     }
 
-    /// Our own objects that a PACS routes back change nothing of their study (promise 6).
-    fn own(&self) -> bool {
-        self.header.is_our_own()
-    }
-
-    fn touch_study(&self, connection: &Connection, now: Timestamp) -> Result<StudyId, Error> {
-        let uid = self.header.study_instance_uid.as_str();
-        let due_at = now.saturating_add(self.quiet_ms);
-        let sql = if self.own() {
+    fn touch_study(&self, connection: &Connection) -> Result<StudyId, Error> {
+        let due_at = self.received_at.saturating_add(self.quiet_ms);
+        let sql = if self.own {
             "INSERT INTO study (study_instance_uid, state, reason, quiet_ms, due_at, received_at, last_received_at, priority)
              VALUES (?1, 'skipped', 'it holds nothing but preread''s own objects', ?2, ?3, ?4, ?4, ?5)
              ON CONFLICT (study_instance_uid) DO UPDATE SET state = state RETURNING id"
@@ -223,29 +336,36 @@ impl Row {
              generation = generation + 1, quiet_ms = ?2, due_at = ?3, last_received_at = ?4,
              priority = max(priority, ?5) RETURNING id"
         };
-        Ok(connection.query_row(sql, params![uid, self.quiet_ms, due_at, now, self.priority], |row| row.get(0))?)
+        let values = params![self.study_instance_uid, self.quiet_ms, due_at, self.received_at, self.priority];
+        Ok(connection.prepare_cached(sql)?.query_row(values, |row| row.get(0))?)
     }
 
-    fn insert_instance(&self, connection: &Connection, study: StudyId, now: Timestamp) -> Result<(), Error> {
-        connection.execute(
-            "INSERT INTO instance (study_id, series_instance_uid, sop_instance_uid, sop_class_uid, transfer_syntax_uid,
-             path, sha256, data_set_sha256, bytes, source, received_at, own)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
-            params![
+    fn insert_instance(&self, connection: &Connection, study: StudyId) -> Result<(), Error> {
+        connection
+            .prepare_cached(
+                "INSERT INTO instance (study_id, series_instance_uid, sop_instance_uid, sop_class_uid,
+                 transfer_syntax_uid, path, digest, data_set_at, bytes, source, received_at, own)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+            )?
+            .execute(params![
                 study,
-                self.header.series_instance_uid.as_str(),
-                self.header.sop_instance_uid.as_str(),
-                self.header.sop_class_uid.as_str(),
-                self.header.transfer_syntax.uid(),
+                self.series_instance_uid,
+                self.sop_instance_uid,
+                self.sop_class_uid,
+                self.transfer_syntax_uid,
                 self.path,
-                self.sha256,
-                self.data_set_sha256,
-                self.bytes,
+                self.digest,
+                stored_number(self.data_set_at),
+                stored_number(self.bytes),
                 self.source,
-                now,
-                self.own(),
-            ],
-        )?;
+                self.received_at,
+                self.own,
+            ])?;
         Ok(())
     }
+}
+
+/// SQLite's integers are signed.
+fn stored_number(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }

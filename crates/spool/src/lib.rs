@@ -1,15 +1,21 @@
 //! Nothing acknowledged is lost: instances, studies, reports and what is still to be delivered.
 //!
-//! Instances and reports are files, named by our own id and never by a peer's UID; state is SQLite (WAL, synchronous
-//! FULL) behind one writer thread that batches what waits into one transaction. Every transition of a study is one
-//! statement guarded by the state it leaves, so that a crash between any two changes no outcome.
+//! Instances and reports are files, named by our own id and never by a peer's UID; state is SQLite behind one writer
+//! thread that batches what waits into one transaction. What is acknowledged is in a journal first, which one flush makes
+//! survive a power cut for many associations at a time. Every transition of a study is one statement guarded by the state
+//! it leaves, so that a crash between any two changes no outcome.
 
+mod checkpoint;
 mod database;
 mod disk;
 mod error;
+mod files;
 mod instance;
+mod journal;
 mod outbox;
 mod recover;
+mod retention;
+mod scrub;
 mod study;
 mod view;
 
@@ -22,11 +28,16 @@ pub use error::Error;
 pub use instance::{Arrival, Receiving, Stored};
 pub use outbox::{Delivery, Lineage, ObjectKind, Predecessor, Prepared, ReportFile};
 pub use recover::Recovery;
+pub use retention::{Removed, Retention};
+pub use scrub::{Scrubbed, Verification};
 pub use study::{AssociationId, Claim, StudyId, StudyState};
 pub use view::{ConflictView, InstanceView, ObjectView, StudyDetail, StudyView};
 
-use database::Database;
-use disk::Disk;
+use checkpoint::Checkpointer;
+use database::{Database, Observer};
+use disk::{Disk, MachineDisk};
+use files::Files;
+use journal::Journal;
 use study::OpenAssociations;
 
 /// Milliseconds since 1970-01-01 UTC. Passed in by the caller: the spool has no clock.
@@ -38,6 +49,8 @@ pub enum Durability {
     /// After its bytes, its directory entry and its row would survive a power cut.
     #[default]
     Instance,
+    /// After it was written; the release of its association is answered after all of them would survive a power cut.
+    Association,
     /// After they would survive the death of the process only.
     None,
 }
@@ -49,20 +62,43 @@ pub struct Options {
     pub durability: Durability,
     /// Bytes of the file system that stay free: below, instances are refused as out of resources.
     pub reserve_bytes: u64,
+    /// Bytes that received instances may take.
+    pub quota_bytes: u64,
+    /// Bytes of the journal: how much may be acknowledged and not yet be flushed where it stays.
+    pub journal_bytes: u64,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { durability: Durability::Instance, reserve_bytes: 1 << 30 }
+        Self {
+            durability: Durability::Instance,
+            reserve_bytes: 1 << 30,
+            quota_bytes: u64::MAX,
+            journal_bytes: 256 << 20,
+        }
     }
 }
 
 /// The spool. Cheap to clone; all clones are one.
 #[derive(Clone)]
 pub struct Spool {
-    disk: Arc<Disk>,
+    files: Arc<Files>,
     database: Database,
+    journal: Option<Arc<Journal>>,
+    durability: Durability,
     associations: Arc<Mutex<OpenAssociations>>,
+    _end: Arc<End>,
+}
+
+/// Ends the checkpointer with the last clone of the spool.
+struct End(Option<Arc<Journal>>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        if let Some(journal) = &self.0 {
+            journal.close();
+        }
+    }
 }
 
 impl Spool {
@@ -70,19 +106,72 @@ impl Spool {
     ///
     /// Errors when the folder cannot be used, when another daemon has it, or when its schema is from a later version.
     pub fn open(dir: &Path, options: Options, now: Timestamp) -> Result<(Self, Recovery), Error> {
-        let disk = Arc::new(Disk::open(dir, &options)?);
-        let database = Database::open(&disk.database_path(), options.durability)?;
-        let spool = Self { disk, database, associations: Arc::default() };
-        let recovery = spool.recover(now)?;
-        Ok((spool, recovery))
+        Self::open_on(Arc::new(MachineDisk), dir, &options, None, now)
+    }
+
+    fn open_on(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        options: &Options,
+        observer: Option<Observer>,
+        now: Timestamp,
+    ) -> Result<(Self, Recovery), Error> {
+        let files = Arc::new(Files::open(disk, dir, options)?);
+        let mut database = Database::open(&files.database_path(), options.durability)?;
+        let checkpointed: i64 =
+            database.writer.query_row("SELECT checkpointed_epoch FROM installation", [], |row| row.get(0))?;
+        let after = u64::try_from(checkpointed).unwrap_or(0);
+        let journal = match options.durability {
+            Durability::None => None,
+            _ => Some(Journal::open(&*files.disk, &files.journal_path(), options.journal_bytes, after)?),
+        };
+        let (journal, found) = journal.unzip();
+        let recovery = recover::recover(&files, &mut database, journal.as_deref().zip(found), now)?;
+        let database = database.start(journal.clone(), observer)?;
+        if let Some(journal) = &journal {
+            let checkpointer = Checkpointer {
+                journal: Arc::clone(journal),
+                files: Arc::downgrade(&files),
+                database: database.clone(),
+            };
+            std::thread::Builder::new()
+                .name("spool-checkpoint".to_owned())
+                .spawn(move || checkpointer.run())
+                .map_err(Error::io("the spool's checkpoint thread"))?;
+        }
+        let end = Arc::new(End(journal.clone()));
+        let durability = options.durability;
+        Ok((Self { files, database, journal, durability, associations: Arc::default(), _end: end }, recovery))
     }
 
     /// Opens an existing spool beside a running daemon, to look at it and to steer it (`preread queue`).
     pub fn open_beside(dir: &Path) -> Result<Self, Error> {
         let options = Options::default();
-        let disk = Arc::new(Disk::open_beside(dir, &options)?);
-        let database = Database::open(&disk.database_path(), options.durability)?;
-        Ok(Self { disk, database, associations: Arc::default() })
+        let files = Arc::new(Files::open_beside(Arc::new(MachineDisk), dir, &options)?);
+        let database = Database::open(&files.database_path(), options.durability)?.start(None, None)?;
+        let (durability, end) = (options.durability, Arc::new(End(None)));
+        Ok(Self { files, database, journal: None, durability, associations: Arc::default(), _end: end })
+    }
+
+    /// Flushes everything that was acknowledged to where it stays, so that the journal is empty.
+    pub async fn checkpoint(&self) -> Result<(), Error> {
+        let Some(journal) = self.journal.clone() else { return Ok(()) };
+        journal.seal();
+        loop {
+            let freed = journal.freed();
+            if journal.is_clean() {
+                return Ok(());
+            }
+            self.database.require_running()?;
+            // What is appended meanwhile is sealed with the next look.
+            let _ = tokio::time::timeout(std::time::Duration::from_millis(200), freed).await;
+            journal.seal();
+        }
+    }
+
+    /// Bytes that received instances take, those still coming included.
+    pub fn used_bytes(&self) -> u64 {
+        self.files.used_bytes()
     }
 
     /// Resolves when a write to the disk failed in a way that must not be retried (a failed fsync): the daemon must stop
@@ -97,7 +186,7 @@ impl Spool {
     }
 
     fn absolute(&self, relative: &str) -> PathBuf {
-        self.disk.absolute(relative)
+        self.files.absolute(relative)
     }
 }
 

@@ -1,12 +1,12 @@
 //! Reports and their deliveries: written once, delivered until every destination has them.
 
-use std::{io::Write, path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc};
 
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::{
     Claim, Error, Spool, StudyId, StudyState, Timestamp,
-    disk::{Disk, Home},
+    files::{Files, Home},
     study::{delivery_state, leave_reading},
 };
 
@@ -54,16 +54,14 @@ pub struct ReportFile {
 
 /// Files of a report that are written and not yet counted on.
 pub struct Prepared {
-    disk: Arc<Disk>,
+    spool_files: Arc<Files>,
     files: Vec<(ReportFile, String)>,
-    /// What must be synced before they are counted on.
-    folders: Vec<PathBuf>,
 }
 
 impl Drop for Prepared {
     fn drop(&mut self) {
         for (_, path) in &self.files {
-            self.disk.remove(&self.disk.absolute(path));
+            self.spool_files.remove(&self.spool_files.absolute(path));
         }
     }
 }
@@ -165,14 +163,13 @@ impl Spool {
     /// Writes the files of a report to where they stay. They count, and outlive a restart, only once they are given to
     /// [`Self::written`] or [`Self::attach`]; dropped before, they are removed.
     pub async fn prepare(&self, files: Vec<ReportFile>, now: Timestamp) -> Result<Prepared, Error> {
-        let mut prepared = Prepared { disk: Arc::clone(&self.disk), files: Vec::new(), folders: Vec::new() };
+        let mut prepared = Prepared { spool_files: Arc::clone(&self.files), files: Vec::new() };
         let written = tokio::task::spawn_blocking(move || {
             for file in files {
-                let (mut to, path) = prepared.disk.create_incoming(now)?;
-                to.write_all(&file.bytes).map_err(Error::io(&path))?;
+                let (to, path) = prepared.spool_files.create_incoming(now)?;
+                to.write_all_at(&file.bytes, 0).map_err(|error| prepared.spool_files.failed(&path, error))?;
                 let home = Home::Reports(file.kind.extension());
-                let (relative, to_sync) = prepared.disk.keep(&to, &path, home, now)?;
-                prepared.folders.extend(to_sync);
+                let relative = prepared.spool_files.place_durably(&*to, &path, home, now)?;
                 prepared.files.push((file, relative));
             }
             Ok(prepared)
@@ -194,7 +191,7 @@ impl Spool {
     ) -> Result<bool, Error> {
         let claim = claim.clone();
         self.database
-            .write(report.folders.clone(), move |connection| {
+            .write(move |connection| {
                 if !leave_reading(connection, &claim, StudyState::Written, None, Some(&rule))? {
                     return Ok(false);
                 }

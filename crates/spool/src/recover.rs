@@ -1,12 +1,17 @@
-//! What a start does before anything else: makes files and rows agree, from what the disk really holds.
+//! What a start does before anything else: makes journal, files and rows agree, from what the disk really holds.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, io};
 
-use rusqlite::params;
+use dataset::{Digest, Digester};
+use rusqlite::{Connection, params};
 
 use crate::{
-    Error, Spool, Timestamp,
-    disk::{INCOMING, INSTANCES, REPORTS},
+    Error, Stored, Timestamp, checkpoint,
+    database::Opened,
+    disk::DiskFile,
+    files::{Files, INCOMING, INSTANCES, REPORTS},
+    instance::Row,
+    journal::{Found, Journal},
 };
 
 /// What recovery found and did.
@@ -16,56 +21,173 @@ pub struct Recovery {
     pub abandoned: usize,
     /// Files without a row: a crash came between rename and commit; none was acknowledged.
     pub orphans: usize,
+    /// Acknowledged instances that the journal gave back: their file or their row was lost in a power cut.
+    pub restored: usize,
     /// Studies whose reading was cut off; they will be read again.
     pub readings: usize,
     /// Rows whose file is gone: somebody or something removed acknowledged data. Their studies are held.
     pub missing: Vec<String>,
 }
 
-impl Spool {
-    pub(crate) fn recover(&self, now: Timestamp) -> Result<Recovery, Error> {
-        let mut recovery = Recovery::default();
-        for file in self.disk.files_below(INCOMING)? {
-            self.disk.remove(&self.absolute(&file));
-            recovery.abandoned += 1;
+/// Recovers, and makes what it did durable.
+pub(crate) fn recover(
+    files: &Files,
+    database: &mut Opened,
+    journal: Option<(&Journal, Vec<Found>)>,
+    now: Timestamp,
+) -> Result<Recovery, Error> {
+    let mut recovery = Recovery::default();
+    if database.is_new {
+        let received = files.files_below(INSTANCES)?.len();
+        if received > 0 && journal.as_ref().is_none_or(|(_, found)| found.len() < received) {
+            return Err(Error::StateLost { dir: files.absolute(""), files: received });
         }
-        let known: HashSet<String> = self.database.read(|connection| {
-            connection
-                .prepare(
-                    "SELECT path FROM instance UNION ALL SELECT path FROM conflict UNION ALL SELECT path FROM object",
-                )?
-                .query_map([], |row| row.get(0))?
-                .collect()
-        })?;
-        let mut present: HashSet<String> = HashSet::new();
-        for file in [self.disk.files_below(INSTANCES)?, self.disk.files_below(REPORTS)?].concat() {
-            if known.contains(&file) {
-                present.insert(file);
-            } else {
-                self.disk.remove(&self.absolute(&file));
-                recovery.orphans += 1;
-            }
-        }
-        recovery.missing = known.difference(&present).cloned().collect();
-        recovery.missing.sort();
-        let missing = recovery.missing.clone();
-        recovery.readings = self.database.write_now(move |transaction| {
-            let readings = transaction.execute("UPDATE study SET state = 'settled' WHERE state = 'reading'", [])?;
-            // Senders that were cut off come back: they get the whole quiet period again.
-            transaction.execute(
-                "UPDATE study SET due_at = max(due_at, ?1 + quiet_ms) WHERE state = 'received'",
-                params![now],
-            )?;
-            for path in &missing {
-                transaction.execute(
-                    "UPDATE study SET state = 'held', reason = 'a file of this study is gone from the spool: ' || ?1
-                     WHERE id IN (SELECT study_id FROM instance WHERE path = ?1
-                                  UNION SELECT study_id FROM object JOIN report ON report.id = report_id WHERE path = ?1)",
-                    params![path],
-                )?;
-            }
-            Ok(readings)
-        })?;
-        Ok(recovery)
     }
+    for file in files.files_below(INCOMING)? {
+        files.remove(&files.absolute(&file));
+        recovery.abandoned += 1;
+    }
+    if let Some((journal, found)) = journal {
+        let (restored, touched) = replay(files, database, journal, found)?;
+        checkpoint::flush(files, &touched)?;
+        recovery.restored = restored;
+        let epoch = i64::try_from(journal.epoch()).unwrap_or(i64::MAX);
+        database.transaction(|transaction| {
+            transaction.execute("UPDATE installation SET checkpointed_epoch = ?1", [epoch])?;
+            Ok(())
+        })?;
+    }
+    let known = known_files(&database.writer)?;
+    let mut present: HashSet<String> = HashSet::new();
+    for file in [files.files_below(INSTANCES)?, files.files_below(REPORTS)?].concat() {
+        if known.contains(&file) {
+            present.insert(file);
+        } else {
+            files.remove(&files.absolute(&file));
+            recovery.orphans += 1;
+        }
+    }
+    recovery.missing = known.difference(&present).cloned().collect();
+    recovery.missing.sort();
+    recovery.readings = database.transaction(|transaction| settle_states(transaction, &recovery.missing, now))?;
+    files.set_used_bytes(database.writer.query_row(
+        "SELECT coalesce((SELECT sum(bytes) FROM instance), 0) + coalesce((SELECT sum(bytes) FROM conflict), 0)",
+        [],
+        |row| row.get::<_, i64>(0).map(|sum| u64::try_from(sum).unwrap_or(0)),
+    )?);
+    Ok(recovery)
+}
+
+fn known_files(connection: &Connection) -> Result<HashSet<String>, Error> {
+    let mut statement = connection
+        .prepare("SELECT path FROM instance UNION ALL SELECT path FROM conflict UNION ALL SELECT path FROM object")?;
+    Ok(statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?)
+}
+
+/// Gives back what the journal holds and the files or the database lost. Answers how many instances that were, and the
+/// files that must be flushed before the journal is forgotten.
+fn replay(
+    files: &Files,
+    database: &mut Opened,
+    journal: &Journal,
+    found: Vec<Found>,
+) -> Result<(usize, Vec<String>), Error> {
+    let (mut restored, mut touched) = (0, Vec::new());
+    for found in found {
+        let row: Row = serde_json::from_slice(&found.record).map_err(|error| Error::Record(error.to_string()))?;
+        let known = row.known(&database.writer)?;
+        if matches!(known, Some(Stored::Again(_))) && !is_referenced(&database.writer, &row.path)? {
+            // The same instance came twice at the same time, and this copy was dropped.
+            continue;
+        }
+        let mut changed = false;
+        if !is_intact(files, &row)? {
+            match journal.bytes_of(&found, row.bytes)? {
+                Some(bytes) if Digest::of(&bytes[data_set_at(&row, &bytes)..]).to_string() == row.digest => {
+                    rewrite(files, &row.path, &bytes)?;
+                    changed = true;
+                }
+                // Its file was flushed before the record was written: what is wrong with it now is found below, or by a
+                // scrub.
+                _ => {}
+            }
+        }
+        touched.push(row.path.clone());
+        if !matches!(known, Some(Stored::Again(_))) {
+            database.transaction(|transaction| row.insert(transaction))?;
+            changed = true;
+        }
+        restored += usize::from(changed);
+    }
+    Ok((restored, touched))
+}
+
+fn data_set_at(row: &Row, bytes: &[u8]) -> usize {
+    usize::try_from(row.data_set_at).unwrap_or(usize::MAX).min(bytes.len())
+}
+
+fn is_referenced(connection: &Connection, path: &str) -> Result<bool, Error> {
+    Ok(connection.query_row(
+        "SELECT EXISTS (SELECT 1 FROM instance WHERE path = ?1) OR EXISTS (SELECT 1 FROM conflict WHERE path = ?1)",
+        [path],
+        |row| row.get(0),
+    )?)
+}
+
+/// Whether a file holds what its row says.
+fn is_intact(files: &Files, row: &Row) -> Result<bool, Error> {
+    let path = files.absolute(&row.path);
+    match files.disk.open(&path) {
+        Ok(file) => {
+            let (digest, bytes) = digest_of(&*file, row.data_set_at).map_err(Error::io(&path))?;
+            Ok(bytes == row.bytes && digest.to_string() == row.digest)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(Error::io(&path)(error)),
+    }
+}
+
+/// The digest of a file's data set, and the bytes of the whole file.
+pub(crate) fn digest_of(file: &dyn DiskFile, data_set_at: u64) -> io::Result<(Digest, u64)> {
+    let mut digester = Digester::default();
+    let mut buffer = vec![0; 128 << 10];
+    let mut at = data_set_at;
+    loop {
+        match file.read_at(&mut buffer, at)? {
+            0 => return Ok((digester.digest(), at)),
+            count => {
+                digester.update(&buffer[..count]);
+                at += count as u64;
+            }
+        }
+    }
+}
+
+fn rewrite(files: &Files, relative: &str, bytes: &[u8]) -> Result<(), Error> {
+    let path = files.absolute(relative);
+    files.remove(&path);
+    if let Some((folder, _)) = relative.rsplit_once('/') {
+        files.make_folder(folder)?;
+    }
+    let file = files.disk.create(&path).map_err(|error| files.failed(&path, error))?;
+    file.write_all_at(bytes, 0).map_err(|error| files.failed(&path, error))
+}
+
+/// Readings that were cut off are taken again; studies whose files are gone are held.
+fn settle_states(transaction: &Connection, missing: &[String], now: Timestamp) -> Result<usize, Error> {
+    let readings = transaction.execute("UPDATE study SET state = 'settled' WHERE state = 'reading'", [])?;
+    // Senders that were cut off come back: they get the whole quiet period again.
+    transaction
+        .execute("UPDATE study SET due_at = max(due_at, ?1 + quiet_ms) WHERE state = 'received'", params![now])?;
+    for path in missing {
+        transaction.execute(
+            "UPDATE study SET state = 'held', reason = 'a file of this study is gone from the spool: ' || ?1
+             WHERE id IN (SELECT study_id FROM instance WHERE path = ?1
+                          UNION SELECT study_id FROM conflict JOIN instance ON instance.id = instance_id
+                                WHERE conflict.path = ?1
+                          UNION SELECT study_id FROM object JOIN report ON report.id = report_id WHERE path = ?1)",
+            params![path],
+        )?;
+    }
+    Ok(readings)
 }

@@ -1,7 +1,7 @@
 //! Studies: what is being received, what has settled, what is being read, and how each ended.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, VecDeque},
     fmt,
     str::FromStr,
     sync::PoisonError,
@@ -9,7 +9,9 @@ use std::{
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use crate::{Error, InstanceView, Spool, Timestamp};
+use tokio::task::JoinHandle;
+
+use crate::{Error, InstanceView, Spool, Stored, Timestamp};
 
 /// A study's number in this spool.
 pub type StudyId = i64;
@@ -73,9 +75,21 @@ impl fmt::Display for StudyState {
 /// each of them.
 const READ_AHEAD_AT: &str = "(due_at - quiet_ms * 3 / 4)";
 
-/// Which studies have an open association: such a study does not settle.
+/// The open associations.
 #[derive(Default)]
-pub(crate) struct OpenAssociations(HashMap<AssociationId, HashSet<StudyId>>);
+pub(crate) struct OpenAssociations(HashMap<AssociationId, OpenAssociation>);
+
+/// What an open association has brought.
+#[derive(Default)]
+struct OpenAssociation {
+    /// A study that one of them has brought does not settle.
+    studies: HashSet<StudyId>,
+    /// Instances that were acknowledged and are kept when the association is flushed, the oldest first.
+    acknowledged: VecDeque<JoinHandle<Result<Stored, Error>>>,
+}
+
+/// Instances of an association that may be acknowledged and not flushed.
+const ACKNOWLEDGED_AHEAD: usize = 64;
 
 /// The right to read one study, and what was there when it was given.
 #[derive(Debug, Clone)]
@@ -113,14 +127,49 @@ impl Spool {
 
     pub(crate) fn association_brought(&self, association: Option<AssociationId>, study: StudyId) {
         let mut open = self.associations.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(studies) = association.and_then(|association| open.0.get_mut(&association)) {
-            studies.insert(study);
+        if let Some(open) = association.and_then(|association| open.0.get_mut(&association)) {
+            open.studies.insert(study);
         }
+    }
+
+    /// Everything that was acknowledged on an association survives a power cut when this answers. With
+    /// [`crate::Durability::Association`] it is called before the association is released; with the others there is
+    /// nothing to wait for.
+    pub async fn flush_association(&self, association: AssociationId) -> Result<(), Error> {
+        while let Some(oldest) = self.acknowledged(association, |acknowledged| acknowledged.pop_front()) {
+            oldest.await.map_err(|_| Error::Stopped)??;
+        }
+        Ok(())
+    }
+
+    /// Notes an instance that is acknowledged before it is flushed. Waits for an earlier one when there are many.
+    pub(crate) async fn keep_for_association(
+        &self,
+        association: AssociationId,
+        instance: JoinHandle<Result<Stored, Error>>,
+    ) -> Result<(), Error> {
+        let oldest = self.acknowledged(association, |acknowledged| {
+            acknowledged.push_back(instance);
+            if acknowledged.len() > ACKNOWLEDGED_AHEAD { acknowledged.pop_front() } else { None }
+        });
+        match oldest {
+            Some(oldest) => oldest.await.map_err(|_| Error::Stopped)?.map(|_| ()),
+            None => Ok(()),
+        }
+    }
+
+    fn acknowledged<T>(
+        &self,
+        association: AssociationId,
+        work: impl FnOnce(&mut VecDeque<JoinHandle<Result<Stored, Error>>>) -> Option<T>,
+    ) -> Option<T> {
+        let mut open = self.associations.lock().unwrap_or_else(PoisonError::into_inner);
+        work(&mut open.0.get_mut(&association)?.acknowledged)
     }
 
     fn has_open_association(&self, study: StudyId) -> bool {
         let open = self.associations.lock().unwrap_or_else(PoisonError::into_inner);
-        open.0.values().any(|studies| studies.contains(&study))
+        open.0.values().any(|open| open.studies.contains(&study))
     }
 
     /// Settles what is due: received, its quiet period over, none of its associations open. Answers how many settled.

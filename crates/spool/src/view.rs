@@ -1,11 +1,12 @@
 //! What a person sees of the spool (`preread queue`).
 
-use std::path::PathBuf;
+use std::{io::Read, path::PathBuf};
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::Serialize;
+use sha2::{Digest, Sha256};
 
-use crate::{Error, Spool, StudyId, Timestamp, study::state_column};
+use crate::{Error, Spool, StudyId, Timestamp, disk::Stream, hex, study::state_column};
 
 /// A study in a list.
 #[derive(Debug, Clone, Serialize)]
@@ -29,6 +30,9 @@ pub struct StudyView {
     pub attempts: i64,
     /// How many instances are quarantined: the same SOP Instance UID with another data set.
     pub conflicts: i64,
+    /// When retention removed its instances, in milliseconds since 1970 UTC.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub removed_at: Option<Timestamp>,
 }
 
 /// An instance of a study.
@@ -44,10 +48,11 @@ pub struct InstanceView {
     pub transfer_syntax_uid: String,
     /// The Part 10 file; its data set is what was received, byte for byte.
     pub path: PathBuf,
-    /// SHA-256 of the file.
-    pub sha256: String,
-    /// SHA-256 of the data set as received.
-    pub data_set_sha256: String,
+    /// SHA-256 of the file as it is now. Left out where instances are listed to be read, and for a file that is gone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
+    /// BLAKE3 of the data set as received.
+    pub digest: String,
     /// Bytes of the file.
     pub bytes: i64,
     /// Who sent it.
@@ -63,8 +68,8 @@ pub struct ConflictView {
     pub sop_instance_uid: String,
     /// The Part 10 file.
     pub path: PathBuf,
-    /// SHA-256 of the file.
-    pub sha256: String,
+    /// BLAKE3 of the data set as received.
+    pub digest: String,
     /// Who sent it.
     pub source: String,
 }
@@ -104,8 +109,8 @@ pub struct StudyDetail {
 
 const STUDY: &str = "SELECT id, study_instance_uid, state, reason, received_at, rule, attempts,
     (SELECT count(*) FROM instance WHERE study_id = study.id),
-    (SELECT count(*) FROM conflict JOIN instance ON instance.id = instance_id WHERE study_id = study.id)
-    FROM study";
+    (SELECT count(*) FROM conflict JOIN instance ON instance.id = instance_id WHERE study_id = study.id),
+    removed_at FROM study";
 
 impl Spool {
     /// Every study, the newest first.
@@ -131,21 +136,39 @@ impl Spool {
         })?;
         let study = found.ok_or_else(|| Error::NoStudy(id_or_uid.to_owned()))?;
         let id = study.id;
-        self.database.read(|connection| {
+        let mut detail = self.database.read(|connection| {
             Ok(StudyDetail {
                 instances: self.instances_of(connection, id)?,
                 quarantined: self.conflicts_of(connection, id)?,
                 reports: self.objects_of(connection, id)?,
                 study: StudyView { instances: None, ..study },
             })
-        })
+        })?;
+        for instance in &mut detail.instances {
+            instance.sha256 = self.sha256(instance).ok();
+        }
+        Ok(detail)
+    }
+
+    /// SHA-256 of an instance's file.
+    fn sha256(&self, instance: &InstanceView) -> std::io::Result<String> {
+        let file = self.files.disk.open(&instance.path)?;
+        let mut stream = Stream::new(&*file)?;
+        let mut hash = Sha256::new();
+        let mut buffer = vec![0; 128 << 10];
+        loop {
+            match stream.read(&mut buffer)? {
+                0 => return Ok(hex(hash.finalize())),
+                count => hash.update(&buffer[..count]),
+            }
+        }
     }
 
     pub(crate) fn instances_of(&self, connection: &Connection, study: StudyId) -> rusqlite::Result<Vec<InstanceView>> {
         connection
             .prepare_cached(
-                "SELECT sop_instance_uid, sop_class_uid, series_instance_uid, transfer_syntax_uid, path, sha256,
-                 data_set_sha256, bytes, source, own FROM instance WHERE study_id = ?1 ORDER BY id",
+                "SELECT sop_instance_uid, sop_class_uid, series_instance_uid, transfer_syntax_uid, path, digest,
+                 bytes, source, own FROM instance WHERE study_id = ?1 ORDER BY id",
             )?
             .query_map([study], |row| {
                 Ok(InstanceView {
@@ -154,11 +177,11 @@ impl Spool {
                     series_instance_uid: row.get(2)?,
                     transfer_syntax_uid: row.get(3)?,
                     path: self.absolute(&row.get::<_, String>(4)?),
-                    sha256: row.get(5)?,
-                    data_set_sha256: row.get(6)?,
-                    bytes: row.get(7)?,
-                    source: row.get(8)?,
-                    own: row.get(9)?,
+                    sha256: None,
+                    digest: row.get(5)?,
+                    bytes: row.get(6)?,
+                    source: row.get(7)?,
+                    own: row.get(8)?,
                 })
             })?
             .collect()
@@ -167,14 +190,14 @@ impl Spool {
     fn conflicts_of(&self, connection: &Connection, study: StudyId) -> rusqlite::Result<Vec<ConflictView>> {
         connection
             .prepare(
-                "SELECT sop_instance_uid, conflict.path, conflict.sha256, conflict.source FROM conflict
+                "SELECT sop_instance_uid, conflict.path, conflict.digest, conflict.source FROM conflict
                  JOIN instance ON instance.id = instance_id WHERE study_id = ?1 ORDER BY conflict.id",
             )?
             .query_map([study], |row| {
                 Ok(ConflictView {
                     sop_instance_uid: row.get(0)?,
                     path: self.absolute(&row.get::<_, String>(1)?),
-                    sha256: row.get(2)?,
+                    digest: row.get(2)?,
                     source: row.get(3)?,
                 })
             })?
@@ -223,5 +246,6 @@ fn study_view(row: &Row<'_>) -> rusqlite::Result<StudyView> {
         attempts: row.get(6)?,
         instances: row.get(7)?,
         conflicts: row.get(8)?,
+        removed_at: row.get(9)?,
     })
 }

@@ -7,17 +7,16 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use dataset::{Header, Limits, Uid, part10::Meta};
+use dataset::{Digest, Header, Limits, Uid, part10::Meta};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
 use crate::{
     cli::Read,
     clock,
     config::Study as StudySection,
     models::Models,
-    pipeline::{DeviceIdentity, End, Pipeline, Reading, Study, StudyInstance, hex},
+    pipeline::{DeviceIdentity, End, Pipeline, Reading, Study, StudyInstance},
     route::Rule,
 };
 
@@ -138,8 +137,8 @@ fn study(files: &[PathBuf]) -> Result<Study> {
     let instance = |path: &PathBuf| -> Result<StudyInstance> {
         let bytes = fs::read(path).with_context(|| path.display().to_string())?;
         let (_, data_set_at) = Meta::parse(&bytes)?;
-        let sha256 = hex(Sha256::digest(&bytes[data_set_at..]));
-        Ok(StudyInstance { path: path.clone(), source: "command line".to_owned(), sha256 })
+        let digest = Digest::of(&bytes[data_set_at..]).to_string();
+        Ok(StudyInstance { path: path.clone(), source: "command line".to_owned(), digest })
     };
     Ok(Study {
         instances: files.iter().map(instance).collect::<Result<_>>()?,

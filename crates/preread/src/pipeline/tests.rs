@@ -14,7 +14,7 @@ fn models_folder() -> PathBuf {
 fn sample(name: &str) -> StudyInstance {
     let path = models_folder().join("samples").join(name);
     assert!(path.is_file(), "{} is not there", path.display());
-    StudyInstance { path, source: "test".to_owned(), sha256: "00".to_owned() }
+    StudyInstance { path, source: "test".to_owned(), digest: "00".to_owned() }
 }
 
 fn study(instances: Vec<StudyInstance>) -> Study {
@@ -71,7 +71,7 @@ fn a_study_ends_as_its_inputs_its_rule_and_its_model_say() {
     );
     check(&pipeline("modality == 'CT'", says("")), &image(), "skipped: no rule takes any of its 1 images");
     check(&any(says("")), &study(Vec::new()), "held: no image to read");
-    let gone = study(vec![StudyInstance { path: "gone.dcm".into(), source: String::new(), sha256: String::new() }]);
+    let gone = study(vec![StudyInstance { path: "gone.dcm".into(), source: String::new(), digest: String::new() }]);
     check(&any(says("")), &gone, "held: an instance cannot be read back: gone.dcm");
     let broken = Scripted::new(|_, _| Err(Error::Request("out of order".to_owned())));
     check(&any(broken), &image(), "held: the model failed: model \"scripted\": request: out of order");

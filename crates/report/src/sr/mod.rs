@@ -84,7 +84,7 @@ pub const SERIES_DESCRIPTION: &str = "AI DRAFT report - not verified";
 /// What the UIDs of a report derive from.
 pub fn derivation(source: &Source<'_>, provenance: &Provenance) -> Derivation {
     let input =
-        |item: &EvidenceItem| Input { sop_instance_uid: item.sop_instance_uid.clone(), sha256: item.sha256.clone() };
+        |item: &EvidenceItem| Input { sop_instance_uid: item.sop_instance_uid.clone(), digest: item.digest.clone() };
     Derivation {
         study_instance_uid: source.representative.header.study_instance_uid.clone(),
         inputs: source.evidence.iter().map(input).collect(),

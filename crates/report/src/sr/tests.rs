@@ -57,7 +57,7 @@ fn report(representative: &Instance, notice: &str) -> DataSet {
         series_instance_uid: "1.2.3.4".parse().unwrap(),
         sop_class_uid: class.parse().unwrap(),
         sop_instance_uid: instance.parse().unwrap(),
-        sha256: "00".to_owned(),
+        digest: "00".to_owned(),
     };
     let ct = "1.2.840.10008.5.1.4.1.1.2";
     let source = Source {

@@ -43,7 +43,7 @@ fn report() -> DataSet {
             series_instance_uid: "1.2.3.4".parse().unwrap(),
             sop_class_uid: CR_CLASS.parse().unwrap(),
             sop_instance_uid: "1.2.3.4.5".parse().unwrap(),
-            sha256: "00".to_owned(),
+            digest: "00".to_owned(),
         }],
         predecessor: None,
     };

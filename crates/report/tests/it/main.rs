@@ -49,7 +49,7 @@ fn evidence(header: &Header) -> EvidenceItem {
         series_instance_uid: header.series_instance_uid.clone(),
         sop_class_uid: header.sop_class_uid.clone(),
         sop_instance_uid: header.sop_instance_uid.clone(),
-        sha256: "00".repeat(32),
+        digest: "00".repeat(32),
     }
 }
 

@@ -2,13 +2,14 @@
 
 use std::{fs, path::Path, time::Duration};
 
-use dataset::{Header, Limits, part10::Meta};
+use dataset::{Limits, part10::Meta};
 use spool::{Arrival, Claim, Error, ObjectKind, Options, Prepared, ReportFile, Spool, Stored, StudyState};
 
 const QUIET: i64 = 2_000;
 
 fn open(dir: &Path, now: i64) -> (Spool, spool::Recovery) {
-    Spool::open(dir, Options { reserve_bytes: 0, ..Options::default() }, now).expect("the spool opens")
+    Spool::open(dir, Options { reserve_bytes: 0, journal_bytes: 1 << 20, ..Options::default() }, now)
+        .expect("the spool opens")
 }
 
 /// A data set in Explicit VR Little Endian with nothing but identity, a manufacturer and a comment.
@@ -46,7 +47,7 @@ async fn store(spool: &Spool, association: Option<u64>, data_set: &[u8], now: i6
     for piece in data_set.chunks(7) {
         receiving.write(piece)?;
     }
-    let header = Header::open(receiving.flushed()?, &Limits::default()).expect("the data set passes the gate");
+    let header = receiving.header(&Limits::default())?.expect("the data set passes the gate");
     receiving.commit(header, 0, now).await
 }
 
@@ -198,6 +199,7 @@ async fn a_crash_at_any_point_leaves_only_what_was_acknowledged() {
     spool.settle(QUIET).await.unwrap();
     let reading = claim(&spool).await;
     let instance = spool.study("1.2.4").unwrap().instances[0].path.clone();
+    spool.checkpoint().await.unwrap();
     drop(spool);
     fs::write(dir.path().join("incoming/half"), b"half an instance").unwrap();
     fs::write(instance.with_file_name("renamed-but-not-committed.dcm"), b"whole").unwrap();

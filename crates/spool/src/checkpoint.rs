@@ -1,0 +1,68 @@
+//! What frees the journal: the files that its records speak of are flushed themselves.
+
+use std::{
+    collections::BTreeSet,
+    io,
+    path::Path,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use crate::{Error, database::Database, files::Files, journal::Journal};
+
+/// How long nothing has come before what is in the journal is checkpointed.
+const IDLE: Duration = Duration::from_secs(2);
+
+/// What a checkpoint needs. The files are held weakly: they hold the spool's lock, which a closed spool must give up.
+pub(crate) struct Checkpointer {
+    pub(crate) journal: Arc<Journal>,
+    pub(crate) files: Weak<Files>,
+    pub(crate) database: Database,
+}
+
+impl Checkpointer {
+    /// Runs until the journal is closed or the disk fails.
+    pub(crate) fn run(self) {
+        while self.journal.wait_for_work(IDLE) {
+            let Some(files) = self.files.upgrade() else { return };
+            if let Err(error) = run_once(&self.journal, &files, &self.database) {
+                // A file that could not be flushed is still in the journal: the next start gives it back.
+                self.database.fail(&error);
+                return;
+            }
+        }
+    }
+}
+
+/// Checkpoints every segment that can be.
+pub(crate) fn run_once(journal: &Journal, files: &Files, database: &Database) -> Result<(), Error> {
+    while let Some(checkpoint) = journal.to_checkpoint() {
+        flush(files, &checkpoint.files)?;
+        let epoch = checkpoint.epoch;
+        database.write_blocking(move |connection| {
+            connection
+                .execute("UPDATE installation SET checkpointed_epoch = ?1", [i64::try_from(epoch).unwrap_or(0)])?;
+            Ok(())
+        })?;
+        journal.checkpointed(&checkpoint);
+    }
+    Ok(())
+}
+
+/// Makes files and their folders survive a power cut. A file that was removed since needs nothing.
+pub(crate) fn flush(files: &Files, paths: &[String]) -> Result<(), Error> {
+    let mut folders = BTreeSet::new();
+    for relative in paths {
+        let path = files.absolute(relative);
+        match files.disk.open(&path) {
+            Ok(file) => file.sync().map_err(Error::flush(&path))?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(Error::io(&path)(error)),
+        }
+        folders.extend(path.parent().map(Path::to_owned));
+    }
+    for folder in folders {
+        files.disk.sync_folder(&folder).map_err(Error::flush(&folder))?;
+    }
+    Ok(())
+}

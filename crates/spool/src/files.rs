@@ -1,0 +1,233 @@
+//! The spool's files: how they are named, where they stand, and how much room they may take.
+
+use std::{
+    fs::{File, OpenOptions},
+    io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use crate::{
+    Durability, Error, Options, Timestamp,
+    disk::{Disk, DiskFile},
+};
+
+/// Where a file stands while it is being written. Emptied at start: nothing in it was acknowledged.
+pub(crate) const INCOMING: &str = "incoming";
+/// Received instances, one folder a day.
+pub(crate) const INSTANCES: &str = "instances";
+/// Reports and what belongs to them.
+pub(crate) const REPORTS: &str = "reports";
+/// What was acknowledged and is not yet flushed elsewhere.
+pub(crate) const JOURNAL: &str = "journal";
+
+const DATABASE: &str = "state.sqlite";
+const MILLISECONDS_PER_DAY: i64 = 24 * 60 * 60 * 1000;
+
+pub(crate) struct Files {
+    pub(crate) disk: Arc<dyn Disk>,
+    root: PathBuf,
+    durability: Durability,
+    reserve_bytes: u64,
+    quota_bytes: u64,
+    /// Bytes of received instances, those still coming included.
+    used_bytes: AtomicU64,
+    next_id: AtomicU64,
+    /// The folder under `instances/` whose own entry is known to be on the disk.
+    folder_made: Mutex<String>,
+    /// Held for the daemon's life, so that two daemons cannot share a spool.
+    _lock: Option<File>,
+}
+
+impl Files {
+    pub(crate) fn open(disk: Arc<dyn Disk>, dir: &Path, options: &Options) -> Result<Self, Error> {
+        // The lock and the state database are the system's and SQLite's to keep, on whatever disk the rest is.
+        std::fs::create_dir_all(dir).map_err(Error::io(dir))?;
+        let root = dir.canonicalize().map_err(Error::io(dir))?;
+        for folder in ["", INCOMING, INSTANCES, REPORTS] {
+            let path = root.join(folder);
+            disk.create_folder(&path).map_err(Error::io(&path))?;
+        }
+        disk.sync_folder(&root).map_err(Error::flush(&root))?;
+        let lock_path = root.join("lock");
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&lock_path);
+        let lock = lock.map_err(Error::io(&lock_path))?;
+        lock.try_lock().map_err(|_| Error::InUse(dir.to_owned()))?;
+        Ok(Self::at(disk, root, options, Some(lock)))
+    }
+
+    pub(crate) fn open_beside(disk: Arc<dyn Disk>, dir: &Path, options: &Options) -> Result<Self, Error> {
+        if !dir.join(DATABASE).is_file() {
+            return Err(Error::Absent(dir.to_owned()));
+        }
+        let root = dir.canonicalize().map_err(Error::io(dir))?;
+        Ok(Self::at(disk, root, options, None))
+    }
+
+    fn at(disk: Arc<dyn Disk>, root: PathBuf, options: &Options, lock: Option<File>) -> Self {
+        Self {
+            disk,
+            root,
+            durability: options.durability,
+            reserve_bytes: options.reserve_bytes,
+            quota_bytes: options.quota_bytes,
+            used_bytes: AtomicU64::new(0),
+            next_id: AtomicU64::new(0),
+            folder_made: Mutex::default(),
+            _lock: lock,
+        }
+    }
+
+    pub(crate) fn database_path(&self) -> PathBuf {
+        self.root.join(DATABASE)
+    }
+
+    pub(crate) fn journal_path(&self) -> PathBuf {
+        self.root.join(JOURNAL)
+    }
+
+    pub(crate) fn absolute(&self, relative: &str) -> PathBuf {
+        self.root.join(relative)
+    }
+
+    /// Claims room for bytes of an instance. Refuses beyond the quota, and when the file system is down to its reserve.
+    pub(crate) fn claim(&self, bytes: u64) -> Result<(), Error> {
+        let used = self.used_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let result = if used > self.quota_bytes {
+            Err(Error::Quota { dir: self.root.clone(), used, quota: self.quota_bytes })
+        } else {
+            self.require_reserve()
+        };
+        result.inspect_err(|_| self.give_back(bytes))
+    }
+
+    /// Gives room back that was claimed.
+    pub(crate) fn give_back(&self, bytes: u64) {
+        self.used_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes of received instances, those still coming included.
+    pub(crate) fn used_bytes(&self) -> u64 {
+        self.used_bytes.load(Ordering::Relaxed)
+    }
+
+    /// What recovery found the instances to take.
+    pub(crate) fn set_used_bytes(&self, bytes: u64) {
+        self.used_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    fn require_reserve(&self) -> Result<(), Error> {
+        let free = self.disk.free_bytes(&self.root).map_err(Error::io(&self.root))?;
+        if free < self.reserve_bytes {
+            return Err(Error::Full { dir: self.root.clone(), free, reserve: self.reserve_bytes });
+        }
+        Ok(())
+    }
+
+    /// A new file under `incoming/`, named by the time and a counter: unique across restarts, and nobody else's choice.
+    pub(crate) fn create_incoming(&self, now: Timestamp) -> Result<(Arc<dyn DiskFile>, PathBuf), Error> {
+        loop {
+            let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+            let path = self.root.join(INCOMING).join(format!("{now:012x}-{id:06x}"));
+            match self.disk.create(&path) {
+                Ok(file) => return Ok((file, path)),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(self.failed(&path, error)),
+            }
+        }
+    }
+
+    /// What a failed write means: a full disk is the sender's to try again, everything else is a defect of the disk.
+    pub(crate) fn failed(&self, path: &Path, error: io::Error) -> Error {
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                Error::Full { dir: self.root.clone(), free: 0, reserve: self.reserve_bytes }
+            }
+            _ => Error::io(path)(error),
+        }
+    }
+
+    /// Moves a finished file to where it stays; answers its path relative to the spool.
+    pub(crate) fn place(&self, from: &Path, to: Home, now: Timestamp) -> Result<String, Error> {
+        let name = from.file_name().unwrap_or_default().to_string_lossy();
+        let (folder, extension) = match to {
+            Home::Instances => (format!("{INSTANCES}/{:06}", now.div_euclid(MILLISECONDS_PER_DAY)), "dcm"),
+            Home::Reports(extension) => (REPORTS.to_owned(), extension),
+        };
+        self.make_folder(&folder)?;
+        let relative = format!("{folder}/{name}.{extension}");
+        let path = self.root.join(&relative);
+        self.disk.rename(from, &path).map_err(|error| self.failed(&path, error))?;
+        Ok(relative)
+    }
+
+    /// The same for a file that must survive a power cut when this answers.
+    pub(crate) fn place_durably(
+        &self,
+        file: &dyn DiskFile,
+        from: &Path,
+        to: Home,
+        now: Timestamp,
+    ) -> Result<String, Error> {
+        let durable = self.durability != Durability::None;
+        if durable {
+            file.sync().map_err(Error::flush(from))?;
+        }
+        let relative = self.place(from, to, now)?;
+        if durable {
+            self.sync_folder_of(&relative)?;
+        }
+        Ok(relative)
+    }
+
+    /// Makes the entry of a file survive a power cut.
+    pub(crate) fn sync_folder_of(&self, relative: &str) -> Result<(), Error> {
+        let path = self.absolute(relative);
+        let folder = path.parent().unwrap_or(&self.root);
+        self.disk.sync_folder(folder).map_err(Error::flush(folder))
+    }
+
+    /// Makes a folder whose own entry survives a power cut before anything in it is counted on.
+    pub(crate) fn make_folder(&self, folder: &str) -> Result<(), Error> {
+        let mut made = self.folder_made.lock().unwrap_or_else(PoisonError::into_inner);
+        if folder == REPORTS || *made == folder {
+            return Ok(());
+        }
+        let path = self.root.join(folder);
+        self.disk.create_folder(&path).map_err(|error| self.failed(&path, error))?;
+        if self.durability != Durability::None {
+            let parent = path.parent().unwrap_or(&self.root);
+            self.disk.sync_folder(parent).map_err(Error::flush(parent))?;
+        }
+        folder.clone_into(&mut made);
+        Ok(())
+    }
+
+    /// Removes a file that nothing counts on; one that is gone already is no error.
+    pub(crate) fn remove(&self, path: &Path) {
+        if let Err(error) = self.disk.remove(path)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(%error, path = %path.display(), "a left-over file could not be removed");
+        }
+    }
+
+    /// Every file below a folder of the spool, relative to the spool's root.
+    pub(crate) fn files_below(&self, folder: &str) -> Result<Vec<String>, Error> {
+        let folder = self.root.join(folder);
+        let files = self.disk.files_below(&folder).map_err(Error::io(&folder))?;
+        let relative = |path: &PathBuf| Some(path.strip_prefix(&self.root).ok()?.to_string_lossy().into_owned());
+        Ok(files.iter().filter_map(relative).collect())
+    }
+}
+
+/// Where a finished file stays.
+#[derive(Clone, Copy)]
+pub(crate) enum Home {
+    Instances,
+    /// With the extension that says what it is.
+    Reports(&'static str),
+}

@@ -34,14 +34,7 @@ pub(crate) enum Command {
     /// Send DICOM files to a destination (C-STORE).
     Send(Send),
     /// Ask a destination whether it is there (C-ECHO).
-    Echo {
-        /// The destination: AE@host:port.
-        #[arg(value_name = "AE@HOST:PORT")]
-        to: String,
-        /// Our own AE title.
-        #[arg(long, value_name = "AE", default_value = dimse::Destination::CALLING_AE_TITLE)]
-        calling: String,
-    },
+    Echo(Echo),
     /// Check a configuration, or print the example.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -181,12 +174,33 @@ pub(crate) struct Send {
     /// DICOM files, or folders of them.
     #[arg(required = true, value_name = "PATH")]
     pub(crate) paths: Vec<PathBuf>,
-    /// The destination: AE@host:port.
-    #[arg(long, value_name = "AE@HOST:PORT")]
+    /// The destination: AE@host:port, or the name of one in the configuration.
+    #[arg(long, value_name = "DESTINATION")]
     pub(crate) to: String,
-    /// Our own AE title.
-    #[arg(long, value_name = "AE", default_value = dimse::Destination::CALLING_AE_TITLE)]
-    pub(crate) calling: String,
+    #[command(flatten)]
+    pub(crate) how: How,
+}
+
+#[derive(Args)]
+pub(crate) struct Echo {
+    /// The destination: AE@host:port, or the name of one in the configuration.
+    #[arg(value_name = "DESTINATION")]
+    pub(crate) to: String,
+    #[command(flatten)]
+    pub(crate) how: How,
+}
+
+/// How a destination is called. The configuration is read when something of it is asked for.
+#[derive(Args)]
+pub(crate) struct How {
+    /// Our own AE title, instead of the configuration's for a destination of its own, and of PREREAD for others.
+    #[arg(long, value_name = "AE")]
+    pub(crate) calling: Option<String>,
+    /// Call AE@host:port over TLS, with the certificates of the configuration.
+    #[arg(long)]
+    pub(crate) tls: bool,
+    #[command(flatten)]
+    pub(crate) config: ConfigArgument,
 }
 
 #[derive(Subcommand)]

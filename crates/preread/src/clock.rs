@@ -5,9 +5,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use jiff::tz::TimeZone;
 use report::ContentTime;
 
+/// As the system counts, for the periods of certificates.
+pub(crate) fn system_time() -> SystemTime {
+    SystemTime::now()
+}
+
 /// Milliseconds since 1970 UTC, as the spool counts.
 pub(crate) fn now() -> spool::Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = system_time().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 

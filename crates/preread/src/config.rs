@@ -88,7 +88,7 @@ pub(crate) struct TlsSection {
 }
 
 impl TlsSection {
-    /// Reads the files, and says on the way what somebody should look at though it works.
+    /// Reads the files. Errors name the file that cannot be used.
     pub(crate) fn load(&self) -> Result<Tls> {
         let files = TlsFiles {
             certificate: self.certificate.clone(),

@@ -11,6 +11,7 @@ mod models;
 mod pipeline;
 mod reader;
 mod receive;
+mod reload;
 mod retain;
 mod route;
 mod serve;
@@ -52,7 +53,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Queue(arguments) => commands::queue::run(&arguments),
         Command::Report(Report::Validate { files }) => commands::report::validate(&files),
         Command::Send(arguments) => commands::network::send(&arguments),
-        Command::Echo { to, calling } => commands::network::echo(&to, &calling),
+        Command::Echo(arguments) => commands::network::echo(&arguments),
         Command::Config(ConfigCommand::Check(arguments)) => commands::config::check(&arguments.config),
         Command::Config(ConfigCommand::Example) => commands::config::example(),
     }

@@ -4,19 +4,20 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 use dataset::{Limits, Uid};
-use dimse::{Server, ServerConfig};
+use dimse::{Server, ServerConfig, Tls, TlsListener};
 use spool::Spool;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     admin, clock,
-    config::Config,
+    config::{Config, DestinationSection, TlsSection},
     deliver,
     models::Models,
     pipeline::{DeviceIdentity, Pipeline},
     reader::Reader,
     receive::Receiver,
+    reload::Reload,
     retain,
 };
 
@@ -37,7 +38,9 @@ async fn serve(mut config: Config) -> Result<()> {
         let name = model.name.clone();
         tokio::task::spawn_blocking(move || pipeline.models.dispatcher(&name)).await??;
     }
-    let server = Server::bind(server_config(&config)).await?;
+    let tls = config.tls.as_ref().map(TlsSection::load).transpose()?;
+    let server = Server::bind(server_config(&config, tls.as_ref())).await?;
+    let reload = Reload::new(tls.clone())?;
     let admin = admin::bind(config.admin.as_ref()).await?;
     let stop = CancellationToken::new();
     let (arrived, written) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
@@ -48,14 +51,16 @@ async fn serve(mut config: Config) -> Result<()> {
         quiet_period: config.study.quiet_period,
         arrived: Arc::clone(&arrived),
     });
+    let destination = |section: &DestinationSection| section.destination(&config.listen, tls.as_ref());
     let destinations: HashMap<_, _> =
-        config.destinations.iter().map(|section| (section.name.clone(), section.destination(&config.listen))).collect();
+        config.destinations.iter().map(|section| (section.name.clone(), destination(section))).collect();
     let reader = Reader::new(spool.clone(), pipeline, &config, arrived, Arc::clone(&written));
 
     let mut receiving = tokio::spawn(server.serve(receiver, stop.clone()));
     let mut reading = tokio::spawn(reader.run(stop.clone()));
     let mut delivering = tokio::spawn(deliver::run(spool.clone(), destinations, written, stop.clone()));
     tokio::spawn(retain::run(spool.clone(), config.retention.retention(), stop.clone()));
+    tokio::spawn(reload.run(stop.clone()));
     let admin = tokio::spawn(admin::serve(admin, spool.clone(), stop.clone()));
     notify_systemd(&[sd_notify::NotifyState::Ready]);
     tracing::info!("ready");
@@ -124,9 +129,11 @@ fn pipeline(config: &mut Config, spool: &Spool) -> Result<Pipeline> {
     })
 }
 
-fn server_config(config: &Config) -> ServerConfig {
+fn server_config(config: &Config, tls: Option<&Tls>) -> ServerConfig {
+    let listener = |(address, tls): (_, &Tls)| TlsListener { address, tls: tls.clone() };
     ServerConfig {
-        address: Some(config.listen.address),
+        address: config.listen.address,
+        tls: config.listen.tls_address.zip(tls).map(listener),
         peers: config.peers.iter().map(crate::config::PeerSection::peer).collect(),
         max_associations: config.listen.max_associations,
         ..ServerConfig::new(config.listen.ae_title.clone())

@@ -10,6 +10,7 @@ mod process;
 mod receive;
 mod servers;
 mod storescu;
+mod summary;
 mod table;
 
 use std::{path::Path, process::ExitCode};

@@ -1,8 +1,7 @@
 //! How fast instances are taken, beside other receivers and beside what the machine itself allows.
 
 use std::{
-    fmt::Write,
-    fs,
+    fs::{self, File},
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
@@ -19,7 +18,7 @@ use crate::{
     process::{self, Watch},
     servers::{Running, Server},
     storescu::Files,
-    table,
+    summary,
 };
 
 /// What the command line asks for.
@@ -34,25 +33,27 @@ pub(crate) struct Options {
 
 /// A light sender stops here; of a slower receiver fewer images are counted.
 const LIMIT: Duration = Duration::from_secs(4);
+/// So many images of each `storescu` tell how many there is time for.
+const TRIAL: usize = 50;
 /// What work a server has left when the last answer is out belongs to its cost.
 const AFTERWARDS: Duration = Duration::from_millis(150);
 
 /// Who sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Sender {
+pub(crate) enum Sender {
     Light,
     Storescu,
 }
 
 /// A load from so many senders.
-struct Cell {
-    load: &'static Load,
-    sender: Sender,
-    senders: usize,
+pub(crate) struct Cell {
+    pub(crate) load: &'static Load,
+    pub(crate) sender: Sender,
+    pub(crate) senders: usize,
 }
 
 impl Cell {
-    fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         let by = match self.sender {
             Sender::Light => "light sender",
             Sender::Storescu => "storescu",
@@ -60,27 +61,34 @@ impl Cell {
         format!("{}, {} x {by}", self.load.name, self.senders)
     }
 
-    fn is(&self, load: &Load, sender: Sender, senders: usize) -> bool {
+    /// The slow ones are not sent everything a second time by a slower sender, and each gets only what it takes.
+    fn includes(&self, server: Server) -> bool {
+        let takes = server.most_associations().is_none_or(|most| self.senders <= most);
+        let has_time = self.sender == Sender::Light || *self.load == CT || !server.is_slow();
+        takes && has_time && (server != Server::Floor || self.sender == Sender::Light)
+    }
+
+    pub(crate) fn is(&self, load: &Load, sender: Sender, senders: usize) -> bool {
         *self.load == *load && self.sender == sender && self.senders == senders
     }
 }
 
 /// One measurement.
-struct Figures {
-    images: usize,
-    per_second: f64,
-    megabytes_per_second: f64,
-    p50: f64,
-    p99: f64,
-    processor_ms: f64,
-    peak_mebibytes: f64,
+pub(crate) struct Figures {
+    pub(crate) images: usize,
+    pub(crate) per_second: f64,
+    pub(crate) megabytes_per_second: f64,
+    pub(crate) p50: f64,
+    pub(crate) p99: f64,
+    pub(crate) processor_ms: f64,
+    pub(crate) peak_mebibytes: f64,
 }
 
 /// What became of one receiver in one cell.
 #[derive(Default)]
-struct Outcome {
-    rounds: Vec<Figures>,
-    failures: Vec<String>,
+pub(crate) struct Outcome {
+    pub(crate) rounds: Vec<Figures>,
+    pub(crate) failures: Vec<String>,
     /// How many images each sender sends, once that is known.
     shares: Option<Vec<usize>>,
 }
@@ -96,48 +104,75 @@ impl Outcome {
         Ok(shares)
     }
 
-    fn median(&self, figure: impl Fn(&Figures) -> f64) -> f64 {
+    pub(crate) fn median(&self, figure: impl Fn(&Figures) -> f64) -> f64 {
         median(self.rounds.iter().map(figure))
     }
 
-    fn per_second(&self) -> f64 {
+    pub(crate) fn per_second(&self) -> f64 {
         self.median(|figures| figures.per_second)
     }
 }
 
-type Outcomes = Vec<(Server, Outcome)>;
+pub(crate) type Outcomes = Vec<(Server, Outcome)>;
 
 /// Measures, prints, and compares with what is to be reached.
 ///
 /// # Errors
 /// When something cannot be measured at all, or a figure misses what it is held to.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let dir = place::root().join("target/bench");
-    fs::create_dir_all(&dir)?;
+    let dir = Folder::make()?;
+    let dir = dir.path.as_path();
     let rounds = options.rounds.unwrap_or(if options.quick { 3 } else { 5 });
     let servers: &[Server] = if options.quick { &Server::QUICK } else { &Server::ALL };
-    let mut report = preface(options, servers, rounds, &dir)?;
+    let mut report = summary::preface(options, servers, rounds, dir)?;
     if !options.quick {
         println!("{report}");
     }
     let begin = Instant::now();
     let mut all = Vec::new();
     for cell in cells(options.quick) {
-        let outcomes = measure_cell(&cell, servers, rounds, &dir)?;
-        let part = format!("## {}\n\n{}", cell.name(), table_of(&cell, &outcomes));
+        let outcomes = measure_cell(&cell, servers, rounds, dir)?;
+        let part = format!("## {}\n\n{}", cell.name(), summary::table_of(&cell, &outcomes));
         println!("{part}");
         report += &format!("{part}\n");
         all.push((cell, outcomes));
     }
-    let (verdict, missed) = verdict(&all);
-    println!("## To reach\n\n{verdict}");
+    let (verdict, missed) = summary::verdict(&all);
+    let ending = format!("## Ratios\n\n{}\n## To reach\n\n{verdict}", summary::ratios(&all));
+    println!("{ending}");
     println!("{:.0} s; load average at the end {}", begin.elapsed().as_secs_f64(), machine::load_average()?);
     if options.write {
-        let _ = write!(report, "## To reach\n\n{verdict}");
+        report += &ending;
         fs::write(place::root().join("docs/BENCHMARKS.md"), report)?;
     }
     ensure!(missed == 0, "{missed} figures miss what they are held to");
     Ok(())
+}
+
+/// Where the receivers keep what they get: a real file system, which a temporary folder need not be on.
+struct Folder {
+    path: PathBuf,
+}
+
+impl Folder {
+    fn make() -> Result<Self> {
+        let path = place::root().join("target/bench").join(std::process::id().to_string());
+        fs::create_dir_all(&path)?;
+        Ok(Self { path })
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+/// Two benchmarks of one checkout take turns: each measurement has the machine for itself, as far as it is up to us.
+fn take_turn(dir: &Path) -> Result<File> {
+    let lock = File::create(dir.with_file_name("turn"))?;
+    lock.lock()?;
+    Ok(lock)
 }
 
 fn cells(quick: bool) -> Vec<Cell> {
@@ -161,7 +196,7 @@ fn measure_cell(cell: &Cell, servers: &[Server], rounds: usize, dir: &Path) -> R
         Sender::Light => None,
         Sender::Storescu => Some(Files::write(&dir.join("files"), &template, &full)?),
     };
-    let has_part = |server: &&Server| **server != Server::Floor || cell.sender == Sender::Light;
+    let has_part = |server: &&Server| cell.includes(**server);
     let mut outcomes: Outcomes = servers.iter().filter(has_part).map(|server| (*server, Outcome::default())).collect();
     for round in 0..rounds {
         let count = outcomes.len();
@@ -195,12 +230,12 @@ impl Run<'_> {
     /// How many images each sender is to send so that it ends near [`LIMIT`]. The light sender stops by itself;
     /// `storescu` has to be told, after a trial.
     fn affordable(&self, full: &[usize]) -> Result<Vec<usize>> {
-        if self.files.is_none() {
+        let trial: Vec<usize> = full.iter().map(|share| *share.min(&TRIAL)).collect();
+        if self.files.is_none() || trial == full {
             return Ok(full.to_vec());
         }
-        let trial: Vec<usize> = full.iter().map(|share| share.div_ceil(20)).collect();
-        let rate = self.measure(&trial)?.per_second;
-        let time = float(full.iter().sum::<usize>() as u64) / rate;
+        let per_image = 1.0 / self.measure(&trial)?.per_second;
+        let time = per_image * float(full.iter().sum::<usize>() as u64);
         let part = (LIMIT.as_secs_f64() / time).min(1.0);
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a part of a small number")]
         let share = |full: &usize| ((float(*full as u64) * part) as usize).max(1);
@@ -208,7 +243,8 @@ impl Run<'_> {
     }
 
     fn measure(&self, shares: &[usize]) -> Result<Figures> {
-        let dir: PathBuf = self.dir.join("server");
+        let dir = self.dir.join("server");
+        let _turn = take_turn(self.dir)?;
         // What others have written is not to be flushed at this one's cost.
         machine::settle(self.dir)?;
         let running = self.server.start(&dir)?;
@@ -259,139 +295,3 @@ impl Run<'_> {
         }
     }
 }
-
-fn table_of(cell: &Cell, outcomes: &Outcomes) -> String {
-    let full: usize = cell.load.shares(cell.senders).iter().sum();
-    let mut failures = String::new();
-    let mut rows = Vec::new();
-    for (server, outcome) in outcomes {
-        for failure in &outcome.failures {
-            let _ = writeln!(failures, "\n{} failed: {failure}", server.name());
-        }
-        let rates = || outcome.rounds.iter().map(|figures| figures.per_second);
-        let (least, most) = (rates().fold(f64::NAN, f64::min), rates().fold(f64::NAN, f64::max));
-        let sent = outcome.rounds.iter().map(|figures| figures.images).min().unwrap_or_default();
-        rows.push(vec![
-            server.name().to_owned(),
-            table::number(outcome.per_second()),
-            format!("{} to {}", table::number(least), table::number(most)),
-            table::number(outcome.median(|figures| figures.megabytes_per_second)),
-            table::number(outcome.median(|figures| figures.p50)),
-            table::number(outcome.median(|figures| figures.p99)),
-            table::number(outcome.median(|figures| figures.processor_ms)),
-            table::number(outcome.median(|figures| figures.peak_mebibytes)),
-            if sent < full { sent.to_string() } else { String::new() },
-        ]);
-    }
-    let head =
-        ["receiver", "instances/s", "least to most", "MB/s", "p50 ms", "p99 ms", "CPU ms", "peak MiB", "sent only"];
-    table::render(&head, &rows) + &failures
-}
-
-/// A figure that is to be reached.
-struct Goal {
-    what: String,
-    wanted: String,
-    reached: f64,
-    holds: bool,
-}
-
-fn goals(all: &[(Cell, Outcomes)]) -> Vec<Goal> {
-    let find = |load: &Load, sender, senders, server: Server| {
-        let (_, outcomes) = all.iter().find(|(cell, _)| cell.is(load, sender, senders))?;
-        let (_, outcome) = outcomes.iter().find(|(other, _)| *other == server)?;
-        Some(outcome)
-    };
-    let rate = |sender, senders, server| find(&CT, sender, senders, server).map(Outcome::per_second);
-    let mut goals = Vec::new();
-    let mut times = |sender, senders, other: Server, wanted: f64| {
-        let by = if sender == Sender::Light { "" } else { ", plain storescu" };
-        let one = |server| rate(sender, senders, server);
-        let Some((ours, theirs)) = one(Server::Preread).zip(one(other)) else { return };
-        let reached = ours / theirs;
-        goals.push(Goal {
-            what: format!("durable, {senders} senders{by}: times {}", other.name()),
-            wanted: format!("at least {wanted:.1}"),
-            reached,
-            holds: reached >= wanted,
-        });
-    };
-    times(Sender::Light, 4, Server::DcmtkTuned, 1.0);
-    times(Sender::Light, 4, Server::OrthancTuned, 3.0);
-    times(Sender::Light, 4, Server::OrthancShipped, 3.0);
-    times(Sender::Light, 4, Server::DicomRs, 2.0);
-    for senders in [1, 4, 16] {
-        times(Sender::Storescu, senders, Server::DcmtkTuned, 2.0);
-    }
-    if let Some((floor, ours)) = rate(Sender::Light, 16, Server::Floor).zip(rate(Sender::Light, 16, Server::Preread)) {
-        let reached = floor / ours;
-        goals.push(Goal {
-            what: "durable, 16 senders: the floor is faster by".into(),
-            wanted: "at most 1.5".into(),
-            reached,
-            holds: reached <= 1.5,
-        });
-    }
-    if let Some(outcome) = find(&LARGE, Sender::Light, 16, Server::Preread) {
-        let reached = outcome.rounds.iter().map(|figures| figures.peak_mebibytes).fold(f64::NAN, f64::max);
-        goals.push(Goal {
-            what: "durable, 16 senders of 60 MB: peak memory, MiB".into(),
-            wanted: "at most 64".into(),
-            reached,
-            holds: reached <= 64.0,
-        });
-    }
-    goals
-}
-
-/// The table of goals, and how many are missed.
-fn verdict(all: &[(Cell, Outcomes)]) -> (String, usize) {
-    let goals = goals(all);
-    let row = |goal: &Goal| {
-        let verdict = if goal.holds { "reached" } else { "missed" };
-        vec![goal.what.clone(), goal.wanted.clone(), table::number(goal.reached), verdict.to_owned()]
-    };
-    let rows: Vec<_> = goals.iter().map(row).collect();
-    let missed = goals.iter().filter(|goal| !goal.holds).count();
-    (table::render(&["with 300 x 512 KB CT, where nothing else is said", "wanted", "measured", ""], &rows), missed)
-}
-
-/// What was measured, how, and on what.
-fn preface(options: &Options, servers: &[Server], rounds: usize, dir: &Path) -> Result<String> {
-    let mut text = String::from("# Benchmarks: receiving\n\n");
-    let quick = if options.quick { " --quick" } else { "" };
-    let _ = writeln!(
-        text,
-        "Made by `cargo xtask bench receive{quick} --rounds {rounds} --write` on {}, {}. Load average at the start: {}.\n",
-        machine::date()?,
-        machine::words(dir)?,
-        machine::load_average()?
-    );
-    text += METHOD;
-    for server in servers {
-        let version = server.version()?;
-        let version = if version.is_empty() { version } else { format!(" {version}") };
-        let _ = writeln!(text, "- **{}**{version}: {}.", server.name(), server.words());
-    }
-    text.push('\n');
-    Ok(text)
-}
-
-const METHOD: &str = "\
-Every figure is the median of the rounds. In each round every receiver has its turn, started anew with an empty folder on
-the same file system; `sync` runs before each, so that none pays for what another wrote. Before a figure counts, the
-receiver's folder is found to hold as many bytes as it answered for.
-
-The *light sender* has the PDUs ready before the clock starts and waits for each response before the next image
-(TCP_NODELAY; PDUs of at most 128 KiB). Its clock runs from the first byte to the last response, and p50 and p99 are the
-time from an image's last byte to its response. *storescu* is DCMTK's, a process for each sender, with the default
-environment; its clock runs from the start of the first process to the end of the last. Every sender has a study of its
-own. A receiver that would take longer than 4 s gets fewer images, as \"sent only\" says.
-
-CPU is per instance, of the receiver with all its processes and what it still does 150 ms later; where it forks, children
-that are gone are in the parent's account. Peak memory is `VmHWM`; where the receiver forks, the largest sum of it over
-the processes alive at one time, which counts what they share more than once.
-
-Only preread with its default, Orthanc and the floor flush an instance before they answer for it.
-
-";

@@ -28,6 +28,7 @@ pub(crate) enum Server {
     Preread,
     PrereadNone,
     DcmtkTuned,
+    DcmtkBitPreserving,
     DcmtkShipped,
     OrthancTuned,
     OrthancShipped,
@@ -38,10 +39,11 @@ pub(crate) enum Server {
 
 impl Server {
     /// Every one, in the order of the tables.
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Preread,
         Self::PrereadNone,
         Self::DcmtkTuned,
+        Self::DcmtkBitPreserving,
         Self::DcmtkShipped,
         Self::OrthancTuned,
         Self::OrthancShipped,
@@ -50,7 +52,8 @@ impl Server {
         Self::Floor,
     ];
     /// What `--quick` compares.
-    pub(crate) const QUICK: [Self; 4] = [Self::Preread, Self::PrereadNone, Self::DcmtkTuned, Self::Floor];
+    pub(crate) const QUICK: [Self; 5] =
+        [Self::Preread, Self::PrereadNone, Self::DcmtkTuned, Self::DcmtkBitPreserving, Self::Floor];
 
     /// Its name in the tables.
     pub(crate) fn name(self) -> &'static str {
@@ -58,6 +61,7 @@ impl Server {
             Self::Preread => "preread, durable",
             Self::PrereadNone => "preread, none",
             Self::DcmtkTuned => "DCMTK, tuned",
+            Self::DcmtkBitPreserving => "DCMTK, tuned, +B",
             Self::DcmtkShipped => "DCMTK, as shipped",
             Self::OrthancTuned => "Orthanc, TCP_NODELAY=1",
             Self::OrthancShipped => "Orthanc, as shipped",
@@ -75,6 +79,7 @@ impl Server {
             }
             Self::PrereadNone => "`durability = \"none\"`, otherwise the same",
             Self::DcmtkTuned => "`storescp --fork --max-pdu 131072`, `TCP_NODELAY=1` in its environment",
+            Self::DcmtkBitPreserving => "the same with `--bit-preserving`: it writes what comes, as preread does",
             Self::DcmtkShipped => "`storescp --fork`, as Debian ships it",
             Self::OrthancTuned => "as below, with `TCP_NODELAY=1` in its environment, which its DICOM library obeys",
             Self::OrthancShipped => "as Debian ships it; set are ports, AE title and folder",
@@ -90,7 +95,9 @@ impl Server {
     pub(crate) fn version(self) -> Result<String> {
         let mut command = match self {
             Self::Preread | Self::PrereadNone => Command::new(place::preread()?),
-            Self::DcmtkTuned | Self::DcmtkShipped => Command::new(peers::program("storescp", "dcmtk")?),
+            Self::DcmtkTuned | Self::DcmtkBitPreserving | Self::DcmtkShipped => {
+                Command::new(peers::program("storescp", "dcmtk")?)
+            }
             Self::OrthancTuned | Self::OrthancShipped => Command::new(peers::program("Orthanc", "orthanc")?),
             Self::DicomRs => Command::new(dicom_storescp()?),
             Self::Pynetdicom => {
@@ -109,7 +116,17 @@ impl Server {
 
     /// Whether it makes a process for each association.
     pub(crate) fn forks(self) -> bool {
-        matches!(self, Self::DcmtkTuned | Self::DcmtkShipped)
+        matches!(self, Self::DcmtkTuned | Self::DcmtkBitPreserving | Self::DcmtkShipped)
+    }
+
+    /// How many associations it takes at a time, where that is less than anybody wants.
+    pub(crate) fn most_associations(self) -> Option<usize> {
+        (self == Self::Pynetdicom).then_some(10)
+    }
+
+    /// Whether it takes an image in tens of milliseconds.
+    pub(crate) fn is_slow(self) -> bool {
+        matches!(self, Self::DcmtkShipped | Self::OrthancShipped | Self::Pynetdicom)
     }
 
     /// Starts it in `dir`, which is made new. It takes associations when this returns.
@@ -133,9 +150,6 @@ impl Server {
                 process: daemon.into(),
             });
         }
-        if dir.exists() {
-            fs::remove_dir_all(dir)?;
-        }
         let stored = dir.join("stored");
         fs::create_dir_all(&stored)?;
         let port = Port::free()?;
@@ -151,14 +165,16 @@ impl Server {
         let number = port.number().to_string();
         let mut command = match self {
             Self::Preread | Self::PrereadNone => bail!("the daemon is started otherwise"),
-            Self::DcmtkTuned => {
+            Self::DcmtkTuned | Self::DcmtkBitPreserving | Self::DcmtkShipped => {
                 let mut storescp = Command::new(peers::program("storescp", "dcmtk")?);
-                storescp.args(["--fork", "--max-pdu", "131072", "-od"]).arg(stored).arg(&number);
-                storescp
-            }
-            Self::DcmtkShipped => {
-                let mut storescp = Command::new(peers::program("storescp", "dcmtk")?);
-                storescp.args(["--fork", "-od"]).arg(stored).arg(&number);
+                storescp.arg("--fork");
+                if self != Self::DcmtkShipped {
+                    storescp.args(["--max-pdu", "131072"]);
+                }
+                if self == Self::DcmtkBitPreserving {
+                    storescp.arg("--bit-preserving");
+                }
+                storescp.arg("-od").arg(stored).arg(&number);
                 storescp
             }
             Self::OrthancTuned | Self::OrthancShipped => {
@@ -193,7 +209,7 @@ impl Server {
             }
         };
         command.env_remove("TCP_NODELAY").env_remove("TCP_BUFFER_LENGTH");
-        if let Self::DcmtkTuned | Self::OrthancTuned = self {
+        if let Self::DcmtkTuned | Self::DcmtkBitPreserving | Self::OrthancTuned = self {
             command.env("TCP_NODELAY", "1");
         }
         Ok(command)

@@ -43,4 +43,7 @@ pub enum Error {
     /// The recursive parser refused what passed the gate. The parser's own message may quote values, so it is dropped.
     #[error("the data set of {0} cannot be parsed")]
     Parse(Uid),
+    /// A data set without a file around it passed the gate and cannot be parsed.
+    #[error("the data set cannot be parsed")]
+    DataSet,
 }

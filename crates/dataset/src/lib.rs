@@ -5,6 +5,7 @@
 //! disk's layout or a model.
 
 mod charset;
+mod data_set;
 mod digest;
 mod error;
 pub mod gate;
@@ -17,6 +18,7 @@ mod transfer_syntax;
 mod uid;
 
 pub use charset::CharacterSet;
+pub use data_set::parse_data_set;
 pub use digest::{Digest, Digester};
 pub use error::Error;
 pub use header::Header;

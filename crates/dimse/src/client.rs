@@ -3,7 +3,7 @@ use std::{fmt, io, str::FromStr, time::Duration};
 use dicom_dictionary_std::uids;
 use dicom_ul::{
     Pdu,
-    pdu::{AssociationRQ, PresentationContextProposed, PresentationContextResultReason},
+    pdu::{AssociationRQ, PresentationContextProposed, PresentationContextResultReason, UserVariableItem},
 };
 use rustls::pki_types::ServerName;
 use tokio::{
@@ -145,6 +145,8 @@ const MAX_PDU_LENGTH: u32 = 16 << 10;
 pub(crate) struct Association<'a> {
     pub(crate) wire: Wire,
     pub(crate) contexts: Contexts,
+    /// What the acceptor said about itself and about single SOP classes.
+    pub(crate) answered: Vec<UserVariableItem>,
     destination: &'a Destination,
     last_message_id: u16,
 }
@@ -153,6 +155,15 @@ impl<'a> Association<'a> {
     /// Requests an association with one presentation context per pair of abstract and transfer syntax, at most 128: so
     /// that the acceptor's choice says of each whether it takes it.
     pub(crate) async fn request(destination: &'a Destination, proposed: &[(String, &str)]) -> Result<Self, Error> {
+        Self::request_with(destination, proposed, Vec::new()).await
+    }
+
+    /// The same, saying more about single SOP classes, such as roles (PS3.7 D.3.3.4).
+    pub(crate) async fn request_with(
+        destination: &'a Destination,
+        proposed: &[(String, &str)],
+        more: Vec<UserVariableItem>,
+    ) -> Result<Self, Error> {
         let wire_error = |error: WireError| Error::wire(destination, &error);
         let socket = connect(destination).await?;
         let mut wire =
@@ -172,7 +183,7 @@ impl<'a> Association<'a> {
             called_ae_title: destination.ae_title.to_string(),
             application_context_name: APPLICATION_CONTEXT.to_owned(),
             presentation_contexts: presentation_contexts.clone(),
-            user_variables: negotiation::user_variables(MAX_PDU_LENGTH),
+            user_variables: negotiation::user_variables(MAX_PDU_LENGTH).into_iter().chain(more).collect(),
         });
         wire.send_pdu(&request).await.map_err(wire_error)?;
         let waiting_for = "no answer to the association request came in time";
@@ -199,7 +210,7 @@ impl<'a> Association<'a> {
         }
         let implementation = negotiation::implementation(&accepted.user_variables);
         debug!(%destination, implementation, contexts = contexts.len(), "association accepted");
-        Ok(Self { wire, contexts, destination, last_message_id: 0 })
+        Ok(Self { wire, contexts, answered: accepted.user_variables, destination, last_message_id: 0 })
     }
 
     /// A request with the next message ID.

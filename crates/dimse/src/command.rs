@@ -18,6 +18,9 @@ pub(crate) mod element {
     pub(crate) const STATUS: u16 = 0x0900;
     pub(crate) const ERROR_COMMENT: u16 = 0x0902;
     pub(crate) const AFFECTED_SOP_INSTANCE_UID: u16 = 0x1000;
+    pub(crate) const REQUESTED_SOP_INSTANCE_UID: u16 = 0x1001;
+    pub(crate) const EVENT_TYPE_ID: u16 = 0x1002;
+    pub(crate) const ACTION_TYPE_ID: u16 = 0x1008;
 }
 
 /// Values of Command Field (0000,0100) (PS3.7 table E.1-1).
@@ -27,6 +30,9 @@ pub(crate) mod field {
     pub(crate) const C_ECHO_RQ: u16 = 0x0030;
     pub(crate) const C_ECHO_RSP: u16 = 0x8030;
     pub(crate) const C_CANCEL_RQ: u16 = 0x0FFF;
+    pub(crate) const N_EVENT_REPORT_RQ: u16 = 0x0100;
+    pub(crate) const N_EVENT_REPORT_RSP: u16 = 0x8100;
+    pub(crate) const N_ACTION_RQ: u16 = 0x0130;
     /// What makes a response of a request.
     pub(crate) const RESPONSE: u16 = 0x8000;
 }
@@ -34,10 +40,15 @@ pub(crate) mod field {
 /// Values of Status (0000,0900) (PS3.7 annex C, PS3.4 table B.2-1).
 pub(crate) mod status {
     pub(crate) const SUCCESS: u16 = 0x0000;
-    pub(crate) const INVALID_SOP_INSTANCE: u16 = 0x0117;
-    pub(crate) const SOP_CLASS_NOT_SUPPORTED: u16 = 0x0122;
-    pub(crate) const UNRECOGNIZED_OPERATION: u16 = 0x0211;
     pub(crate) const PROCESSING_FAILURE: u16 = 0x0110;
+    pub(crate) const NO_SUCH_SOP_INSTANCE: u16 = 0x0112;
+    pub(crate) const INVALID_ARGUMENT_VALUE: u16 = 0x0115;
+    pub(crate) const INVALID_SOP_INSTANCE: u16 = 0x0117;
+    pub(crate) const NO_SUCH_SOP_CLASS: u16 = 0x0118;
+    pub(crate) const SOP_CLASS_NOT_SUPPORTED: u16 = 0x0122;
+    pub(crate) const NO_SUCH_ACTION: u16 = 0x0123;
+    pub(crate) const UNRECOGNIZED_OPERATION: u16 = 0x0211;
+    pub(crate) const RESOURCE_LIMITATION: u16 = 0x0213;
     pub(crate) const OUT_OF_RESOURCES: u16 = 0xA700;
     pub(crate) const DATA_SET_DOES_NOT_MATCH: u16 = 0xA900;
     pub(crate) const CANNOT_UNDERSTAND: u16 = 0xC000;
@@ -69,15 +80,17 @@ impl CommandSet {
         let mut response = Self::new(request.command_field()? | field::RESPONSE)
             .with_number(element::MESSAGE_ID_BEING_RESPONDED_TO, request.number(element::MESSAGE_ID)?)
             .with_number(element::STATUS, status);
-        // DIMSE-N requests name the Requested SOP Class, and their responses the same as Affected.
-        let class = [element::AFFECTED_SOP_CLASS_UID, element::REQUESTED_SOP_CLASS_UID]
-            .iter()
-            .find_map(|number| request.elements.get(number));
+        // DIMSE-N requests name the Requested SOP Class and Instance, and their responses the same as Affected.
         let copies = [
-            (element::AFFECTED_SOP_CLASS_UID, class),
-            (element::AFFECTED_SOP_INSTANCE_UID, request.elements.get(&element::AFFECTED_SOP_INSTANCE_UID)),
+            (element::AFFECTED_SOP_CLASS_UID, [element::AFFECTED_SOP_CLASS_UID, element::REQUESTED_SOP_CLASS_UID]),
+            (
+                element::AFFECTED_SOP_INSTANCE_UID,
+                [element::AFFECTED_SOP_INSTANCE_UID, element::REQUESTED_SOP_INSTANCE_UID],
+            ),
+            (element::ACTION_TYPE_ID, [element::ACTION_TYPE_ID; 2]),
         ];
-        for (number, value) in copies {
+        for (number, sources) in copies {
+            let value = sources.iter().find_map(|source| request.elements.get(source));
             response.elements.extend(value.map(|value| (number, value.clone())));
         }
         Some(response)
@@ -146,10 +159,12 @@ impl CommandSet {
         bytes
     }
 
-    /// Reads a command set. `None` when it is none: cut short, or with an element of another group.
+    /// Reads a command set. `None` when it is none: cut short, or with an element of another group. Values of odd length
+    /// are taken as they are, and zeros behind the last element for padding.
     pub(crate) fn parse(mut bytes: &[u8]) -> Option<Self> {
         let mut elements = BTreeMap::new();
-        while !bytes.is_empty() {
+        let padding = |bytes: &[u8]| bytes.len() < 8 && bytes.iter().all(|&byte| byte == 0);
+        while !padding(bytes) {
             let (head, rest) = bytes.split_first_chunk::<8>()?;
             let [0, 0, low, high, a, b, c, d] = *head else { return None };
             let length = usize::try_from(u32::from_le_bytes([a, b, c, d])).ok()?;
@@ -162,10 +177,13 @@ impl CommandSet {
 }
 
 fn append(to: &mut Vec<u8>, number: u16, value: &[u8]) {
+    // A value that was copied from a request may be odd.
+    let length = value.len().next_multiple_of(2);
     to.extend_from_slice(&[0, 0]);
     to.extend_from_slice(&number.to_le_bytes());
-    to.extend_from_slice(&u32::try_from(value.len()).unwrap_or(u32::MAX).to_le_bytes());
+    to.extend_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes());
     to.extend_from_slice(value);
+    to.resize(to.len() + length - value.len(), 0);
 }
 
 #[cfg(test)]
@@ -192,6 +210,25 @@ mod tests {
         assert_eq!(response.number(element::MESSAGE_ID_BEING_RESPONDED_TO), Some(7));
         assert_eq!(response.uid(element::AFFECTED_SOP_CLASS_UID).unwrap().as_str(), "1.2.840.10008.1.1");
         assert!(!response.has_data_set());
+    }
+
+    #[test]
+    fn odd_values_and_padding_are_read_and_answered_evenly() {
+        let mut bytes = Vec::new();
+        for (number, value) in [(0x0100_u16, &[0x30, 1][..]), (0x0110, &[9, 0]), (0x1001, b"1.2"), (0x1008, &[1, 0])] {
+            bytes.extend_from_slice(&[0, 0]);
+            bytes.extend_from_slice(&number.to_le_bytes());
+            bytes.extend_from_slice(&u32::try_from(value.len()).unwrap().to_le_bytes());
+            bytes.extend_from_slice(value);
+        }
+        bytes.push(0);
+        let read = CommandSet::parse(&bytes).unwrap();
+        assert_eq!(read.uid(element::REQUESTED_SOP_INSTANCE_UID).unwrap().as_str(), "1.2");
+        let response = CommandSet::answering(&read, status::SUCCESS).unwrap().to_bytes();
+        assert_eq!(response.len() % 2, 0);
+        let response = CommandSet::parse(&response).unwrap();
+        assert_eq!(response.uid(element::AFFECTED_SOP_INSTANCE_UID).unwrap().as_str(), "1.2");
+        assert_eq!(response.number(element::ACTION_TYPE_ID), Some(1));
     }
 
     #[test]

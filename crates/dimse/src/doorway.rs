@@ -194,7 +194,7 @@ impl House {
         sink: &S,
     ) {
         wire.established(negotiation::max_length(&request.user_variables));
-        let (accepted, contexts) = negotiation::accept(request, self.config.max_pdu_length);
+        let (accepted, contexts) = negotiation::accept(request, &self.config);
         let span = info_span!("association", id = %association.id, peer = association.peer_name);
         let served = async {
             let opened = Opened { sink, association: Arc::clone(&association) };

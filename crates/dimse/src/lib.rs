@@ -1,4 +1,5 @@
-//! DICOM on the wire, both directions: who may talk, C-ECHO and C-STORE as provider and as user.
+//! DICOM on the wire, both directions: who may talk, C-ECHO and C-STORE as provider and as user, storage commitment as
+//! provider.
 //!
 //! [`Server`] receives: it decides who may associate ([`Peer`]), speaks the upper layer (PS3.8) and DIMSE (PS3.7), and
 //! streams each data set into a [`Sink`] as it comes, never holding one whole. [`echo`] and [`store`] send to a
@@ -27,8 +28,11 @@ mod wire;
 
 pub use certificate::{Attribute, CertificatePattern, CertificatePatternError};
 pub use client::{Destination, DestinationTls, Timeouts, echo};
-pub use commitment::{CommitmentRequest, CommitmentResult, FailureReason, InstanceReference, ReportError, Reporter};
+pub use commitment::{
+    CommitmentRequest, CommitmentResult, FailureReason, InstanceReference, ReportError, Reporter, report_commitment,
+};
 pub use error::Error;
+pub use negotiation::{SopClassPattern, SopClassPatternError};
 pub use peer::{AeTitle, AeTitleError, Peer};
 pub use server::{Deadlines, Server, ServerConfig, TlsListener};
 pub use sink::{AssociationId, AssociationInfo, IncomingInstance, InstanceInfo, Refusal, Sink};

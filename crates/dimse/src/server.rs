@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
-    AeTitle, Error, Peer, Sink, Tls,
+    AeTitle, Error, Peer, Sink, SopClassPattern, Tls,
     doorway::{House, Visitor},
 };
 
@@ -58,6 +58,8 @@ pub struct ServerConfig {
     pub max_pdu_length: u32,
     /// The longest data set that we take.
     pub max_instance_bytes: u64,
+    /// Which private SOP classes are taken for storage: none, some, or, as at first, all, for what is not taken is lost.
+    pub private_sop_classes: Vec<SopClassPattern>,
     /// How long each step may take.
     pub deadlines: Deadlines,
 }
@@ -82,6 +84,7 @@ impl ServerConfig {
             max_associations: 64,
             max_pdu_length: 128 << 10,
             max_instance_bytes: dataset::Limits::default().instance_bytes,
+            private_sop_classes: vec![SopClassPattern::any()],
             deadlines: Deadlines::default(),
         }
     }

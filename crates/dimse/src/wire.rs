@@ -59,6 +59,12 @@ pub(crate) enum WireError {
     TooLong { length: usize, limit: usize },
     #[error("{0}")]
     Protocol(&'static str),
+    /// A PDU that is in order, where it has no place.
+    #[error("{0}")]
+    Unexpected(&'static str),
+    /// A message that is not in order, in PDUs that are.
+    #[error("{0}")]
+    Message(&'static str),
     #[error("the peer aborted: {0}")]
     Aborted(String),
     #[error("{}", tls::problem(.0))]
@@ -237,7 +243,7 @@ impl Wire {
                 kind::A_RELEASE_RQ => return Ok(Incoming::ReleaseRequest),
                 kind::A_RELEASE_RP => return Ok(Incoming::ReleaseResponse),
                 kind::A_ABORT => return Err(self.aborted(body)),
-                _ => return Err(WireError::Protocol("a second A-ASSOCIATE PDU came on an association")),
+                _ => return Err(WireError::Unexpected("a second A-ASSOCIATE PDU came on an association")),
             }
         }
         self.next_value().map(Incoming::Value).ok_or(WireError::Protocol("a P-DATA-TF PDU is malformed"))

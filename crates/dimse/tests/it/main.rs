@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic in a test is the failure message, in its helpers too")]
 
+mod commitment;
 mod hostile;
 mod provider;
 mod support;

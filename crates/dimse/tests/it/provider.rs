@@ -11,7 +11,7 @@ use dataset::{Header, Limits};
 use dicom_ul::{
     Pdu,
     association::client::{AsyncClientAssociation, ClientAssociationOptions},
-    pdu::{AbortRQSource, PDataValue, PDataValueType},
+    pdu::{AbortRQServiceProviderReason, AbortRQSource, PDataValue, PDataValueType},
 };
 use dimse::{Refusal, echo};
 use tokio::{net::TcpStream, time::timeout};
@@ -21,7 +21,7 @@ use crate::support::{CT, EXPLICIT, Memory, Running, Step, config, data_set, dcmt
 const VERIFICATION: &str = "1.2.840.10008.1.1";
 const IMPLICIT: &str = "1.2.840.10008.1.2";
 
-type Association = AsyncClientAssociation<TcpStream>;
+pub(crate) type Association = AsyncClientAssociation<TcpStream>;
 
 /// Context 1 is Verification, context 3 CT Image Storage in Explicit VR Little Endian.
 async fn associate(running: &Running) -> Association {
@@ -36,7 +36,7 @@ async fn associate(running: &Running) -> Association {
 }
 
 /// A command set, from element numbers and values.
-fn command(elements: &[(u16, &[u8])]) -> Vec<u8> {
+pub(crate) fn command(elements: &[(u16, &[u8])]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for (number, value) in elements {
         let mut value = value.to_vec();
@@ -60,21 +60,21 @@ fn store_command(message: u16, class: &str, instance: &str) -> Vec<u8> {
     ])
 }
 
-fn echo_command(message: u16) -> Vec<u8> {
+pub(crate) fn echo_command(message: u16) -> Vec<u8> {
     let number = message.to_le_bytes();
     command(&[(0x0002, VERIFICATION.as_bytes()), (0x0100, &[0x30, 0]), (0x0110, &number), (0x0800, &[1, 1])])
 }
 
-fn value(context: u8, value_type: PDataValueType, is_last: bool, data: &[u8]) -> PDataValue {
+pub(crate) fn value(context: u8, value_type: PDataValueType, is_last: bool, data: &[u8]) -> PDataValue {
     PDataValue { presentation_context_id: context, value_type, is_last, data: data.to_vec() }
 }
 
-async fn send(association: &mut Association, data: Vec<PDataValue>) {
+pub(crate) async fn send(association: &mut Association, data: Vec<PDataValue>) {
     association.send(&Pdu::PData { data }).await.unwrap();
 }
 
 /// Sends a message, each part whole.
-async fn message(association: &mut Association, context: u8, command: &[u8], data: Option<&[u8]>) {
+pub(crate) async fn message(association: &mut Association, context: u8, command: &[u8], data: Option<&[u8]>) {
     send(association, vec![value(context, PDataValueType::Command, true, command)]).await;
     if let Some(data) = data {
         send(association, vec![value(context, PDataValueType::Data, true, data)]).await;
@@ -82,7 +82,7 @@ async fn message(association: &mut Association, context: u8, command: &[u8], dat
 }
 
 /// The next response: command field, message ID responded to, status.
-async fn response(association: &mut Association) -> (u16, u16, u16) {
+pub(crate) async fn response(association: &mut Association) -> (u16, u16, u16) {
     let pdu = timeout(Duration::from_secs(10), association.receive()).await.unwrap().unwrap();
     let Pdu::PData { data } = pdu else { panic!("{}", pdu.short_description()) };
     let [value] = data.as_slice() else { panic!("{} values", data.len()) };
@@ -101,11 +101,18 @@ async fn response(association: &mut Association) -> (u16, u16, u16) {
     (number(0x0100), number(0x0120), number(0x0900))
 }
 
-async fn is_aborted(association: &mut Association) -> bool {
+/// Who aborts, and why.
+pub(crate) async fn aborted(association: &mut Association) -> AbortRQSource {
     match timeout(Duration::from_secs(10), association.receive()).await.unwrap() {
-        Ok(Pdu::AbortRQ { source: AbortRQSource::ServiceProvider(_) | AbortRQSource::ServiceUser }) => true,
+        Ok(Pdu::AbortRQ { source }) => source,
         other => panic!("{other:?}"),
     }
+}
+
+const USER: AbortRQSource = AbortRQSource::ServiceUser;
+
+fn provider(reason: AbortRQServiceProviderReason) -> AbortRQSource {
+    AbortRQSource::ServiceProvider(reason)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -251,7 +258,7 @@ async fn refusals_are_answered_and_the_next_instance_is_served() {
     running.memory.stored.lock().unwrap().refusals = refusals;
     let mut association = associate(&running).await;
     let sent = data_set("1.2.5", 100_000);
-    for (message, status) in (1..).zip([0xA700, 0x0110, 0xA900, 0xC000, 0]) {
+    for (message, status) in (1..).zip([0xA700, 0xA700, 0xA900, 0xC000, 0]) {
         send(&mut association, vec![value(3, PDataValueType::Command, true, &store_command(message, CT, "1.2.5"))])
             .await;
         let pieces: Vec<_> = sent.chunks(16_000).collect();
@@ -275,51 +282,92 @@ async fn refusals_are_answered_and_the_next_instance_is_served() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_breaks_the_protocol_is_aborted_and_what_was_cut_is_abandoned() {
+    use AbortRQServiceProviderReason::{InvalidPduParameter, UnexpectedPdu};
     let running = Running::usual().await;
     let store = value(3, PDataValueType::Command, true, &store_command(1, CT, "1.2.5"));
     let part = value(3, PDataValueType::Data, false, &[0; 100]);
     let not_last = |context| value(context, PDataValueType::Command, false, &echo_command(1));
+    let no_message_id = command(&[(0x0100, &[0x30, 0]), (0x0800, &[1, 1])]);
+    let unasked = command(&[(0x0100, &[0x30, 0x80]), (0x0120, &[1, 0]), (0x0800, &[1, 1])]);
+    let unasked_event = command(&[(0x0100, &[0, 0x81]), (0x0120, &[1, 0]), (0x0800, &[1, 1]), (0x0900, &[0, 0])]);
     let broken = [
-        vec![part.clone()],
-        vec![value(5, PDataValueType::Command, true, &echo_command(1))],
-        vec![not_last(1), not_last(3)],
-        vec![value(1, PDataValueType::Command, true, b"GET / HTTP/1.1\r\n")],
-        vec![value(1, PDataValueType::Command, true, &command(&[(0x0100, &[0x30, 0]), (0x0800, &[1, 1])]))],
-        vec![value(1, PDataValueType::Command, true, &command(&[(0x0100, &[0x30, 0x80]), (0x0110, &[1, 0])]))],
-        vec![store.clone(), part.clone(), value(1, PDataValueType::Command, true, &echo_command(2))],
-        vec![store.clone(), part.clone(), value(1, PDataValueType::Data, true, &[0; 100])],
+        // A data set before any command, and a context that was not accepted.
+        (vec![part.clone()], USER),
+        (vec![value(5, PDataValueType::Command, true, &echo_command(1))], provider(InvalidPduParameter)),
+        (vec![not_last(1), not_last(3)], USER),
+        (vec![value(1, PDataValueType::Command, true, b"GET / HTTP/1.1\r\n")], USER),
+        (vec![value(1, PDataValueType::Command, true, &no_message_id)], USER),
+        (vec![value(1, PDataValueType::Command, true, &unasked)], USER),
+        (vec![value(1, PDataValueType::Command, true, &unasked_event)], USER),
+        (vec![store.clone(), part.clone(), value(1, PDataValueType::Command, true, &echo_command(2))], USER),
+        (vec![store.clone(), part.clone(), value(1, PDataValueType::Data, true, &[0; 100])], USER),
     ];
     let count = broken.len();
-    for data in broken {
+    for (number, (data, source)) in broken.into_iter().enumerate() {
         let mut association = associate(&running).await;
         send(&mut association, data).await;
-        assert!(is_aborted(&mut association).await);
+        assert_eq!(aborted(&mut association).await, source, "case {number}");
     }
     // A command without end.
     let mut association = associate(&running).await;
     for _ in 0..5 {
         send(&mut association, vec![value(1, PDataValueType::Command, false, &[0; 16_000])]).await;
     }
-    assert!(is_aborted(&mut association).await);
-    // A release, an abort and a lost connection in the middle of a data set.
-    let mut association = associate(&running).await;
-    send(&mut association, vec![store.clone(), part.clone()]).await;
-    association.send(&Pdu::ReleaseRQ).await.unwrap();
-    assert!(is_aborted(&mut association).await);
+    assert_eq!(aborted(&mut association).await, USER);
+    // A release in the middle of a command and of a data set, an abort and a lost connection in that of a data set.
+    for data in [vec![not_last(1)], vec![store.clone(), part.clone()]] {
+        let mut association = associate(&running).await;
+        send(&mut association, data).await;
+        association.send(&Pdu::ReleaseRQ).await.unwrap();
+        assert_eq!(aborted(&mut association).await, provider(UnexpectedPdu));
+    }
     let mut association = associate(&running).await;
     send(&mut association, vec![store.clone(), part.clone()]).await;
     association.abort().await.unwrap();
     let mut association = associate(&running).await;
     send(&mut association, vec![store, part]).await;
     drop(association);
-    running.all_closed(count + 4).await;
+    running.all_closed(count + 5).await;
     assert_eq!(running.memory.abandoned.load(Ordering::SeqCst), 5);
     assert!(running.memory.stored.lock().unwrap().instances.is_empty());
     echo(&running.destination()).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn odd_values_and_padding_are_taken() {
+    let running = Running::usual().await;
+    let mut association = associate(&running).await;
+    let mut odd = Vec::new();
+    for (number, value) in
+        [(0x0002_u16, CT.as_bytes()), (0x0100, &[1, 0]), (0x0110, &[7, 0]), (0x0800, &[0, 0]), (0x1000, b"1.2.5")]
+    {
+        odd.extend_from_slice(&[0, 0]);
+        odd.extend_from_slice(&number.to_le_bytes());
+        odd.extend_from_slice(&u32::try_from(value.len()).unwrap().to_le_bytes());
+        odd.extend_from_slice(value);
+    }
+    odd.push(0);
+    let sent = data_set("1.2.5", 301);
+    message(&mut association, 3, &odd, Some(&sent)).await;
+    assert_eq!(response(&mut association).await, (0x8001, 7, 0));
+    association.release().await.unwrap();
+    assert_eq!(running.memory.stored.lock().unwrap().instances[0].1, sent);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sink_that_cannot_let_go_has_the_association_aborted_in_place_of_its_release() {
+    let running = Running::start(config(), Memory { holds_on: true, ..Memory::default() }).await;
+    let mut association = associate(&running).await;
+    message(&mut association, 1, &echo_command(1), None).await;
+    assert_eq!(response(&mut association).await, (0x8030, 1, 0));
+    association.send(&Pdu::ReleaseRQ).await.unwrap();
+    assert_eq!(aborted(&mut association).await, USER);
+    running.all_closed(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn bounds_on_pdus_instances_and_time_hold() {
+    use AbortRQServiceProviderReason::{InvalidPduParameter, ReasonNotSpecified};
     let mut config = config();
     config.max_pdu_length = 16 << 10;
     config.max_instance_bytes = 50_000;
@@ -331,21 +379,29 @@ async fn bounds_on_pdus_instances_and_time_hold() {
     let mut long = vec![4, 0];
     long.extend_from_slice(&(16_u32 * 1024 + 1).to_be_bytes());
     tokio::io::AsyncWriteExt::write_all(association.inner_stream(), &long).await.unwrap();
-    assert!(is_aborted(&mut association).await);
+    assert_eq!(aborted(&mut association).await, provider(InvalidPduParameter));
+    // An instance that is too long is refused, and the next one served; one without end is not read to its end.
     let mut association = associate(&running).await;
     send(&mut association, vec![store.clone()]).await;
-    for _ in 0..6 {
+    for number in 1..=6 {
+        send(&mut association, vec![value(3, PDataValueType::Data, number == 6, &[0; 10_000])]).await;
+    }
+    assert_eq!(response(&mut association).await, (0x8001, 1, 0xC000));
+    message(&mut association, 3, &store_command(2, CT, "1.2.5"), Some(&data_set("1.2.5", 100))).await;
+    assert_eq!(response(&mut association).await, (0x8001, 2, 0));
+    send(&mut association, vec![store.clone()]).await;
+    for _ in 0..11 {
         send(&mut association, vec![value(3, PDataValueType::Data, false, &[0; 10_000])]).await;
     }
-    assert!(is_aborted(&mut association).await);
+    assert_eq!(aborted(&mut association).await, USER);
     // Idle between messages, and in the middle of one.
     let mut association = associate(&running).await;
-    assert!(is_aborted(&mut association).await);
+    assert_eq!(aborted(&mut association).await, provider(ReasonNotSpecified));
     let mut association = associate(&running).await;
     send(&mut association, vec![store]).await;
-    assert!(is_aborted(&mut association).await);
+    assert_eq!(aborted(&mut association).await, provider(ReasonNotSpecified));
     running.all_closed(4).await;
-    assert_eq!(running.memory.abandoned.load(Ordering::SeqCst), 2);
+    assert_eq!(running.memory.abandoned.load(Ordering::SeqCst), 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -358,7 +414,7 @@ async fn a_stop_lets_open_associations_end_and_then_aborts_them() {
     message(&mut ending, 3, &store_command(1, CT, "1.2.5"), Some(&data_set("1.2.5", 10))).await;
     assert_eq!(response(&mut ending).await, (0x8001, 1, 0));
     ending.release().await.unwrap();
-    assert!(is_aborted(&mut staying).await);
+    assert_eq!(aborted(&mut staying).await, USER);
     timeout(Duration::from_secs(5), &mut running.serving).await.unwrap().unwrap();
     assert!(TcpStream::connect(running.address).await.is_err());
     running.all_closed(2).await;

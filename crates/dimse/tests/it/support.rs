@@ -35,6 +35,9 @@ pub(crate) struct Stored {
     pub(crate) instances: Vec<(InstanceInfo, Vec<u8>)>,
     /// The step and refusal for the next instances, in order.
     pub(crate) refusals: Vec<Option<(Step, Refusal)>>,
+    pub(crate) commitments: Vec<CommitmentRequest>,
+    /// For the next requests for storage commitment, the last one first.
+    pub(crate) commitment_refusals: Vec<Refusal>,
 }
 
 /// Keeps everything, refuses what it is told to.
@@ -46,6 +49,8 @@ pub(crate) struct Memory {
     pub(crate) abandoned: AtomicUsize,
     /// Each write takes a permit, if there is a gate.
     pub(crate) gate: Option<Semaphore>,
+    /// Whether a release is refused.
+    pub(crate) holds_on: bool,
 }
 
 pub(crate) struct Incoming {
@@ -70,11 +75,16 @@ impl Sink for MemorySink {
     }
 
     async fn releasing(&self, _: &Arc<AssociationInfo>) -> Result<(), Refusal> {
-        Ok(())
+        if self.0.holds_on { Err(Refusal::Failed) } else { Ok(()) }
     }
 
-    async fn request_commitment(&self, _: CommitmentRequest) -> Result<(), Refusal> {
-        Err(Refusal::Failed)
+    async fn request_commitment(&self, request: CommitmentRequest) -> Result<(), Refusal> {
+        let mut stored = self.0.stored.lock().unwrap();
+        if let Some(refusal) = stored.commitment_refusals.pop() {
+            return Err(refusal);
+        }
+        stored.commitments.push(request);
+        Ok(())
     }
 
     async fn begin(&self, info: InstanceInfo) -> Result<Incoming, Refusal> {

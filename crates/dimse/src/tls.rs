@@ -446,6 +446,8 @@ pub(crate) fn problem(error: &io::Error) -> String {
             | Incompatible::Tls12NotOfferedOrEnabled
             | Incompatible::ServerDoesNotSupportTls12Or13
             | Incompatible::SupportedVersionsExtensionRequired
+            // Which every client of version 1.2 sends, and no older one.
+            | Incompatible::SignatureAlgorithmsExtensionRequired
             | Incompatible::ServerTlsVersionIsDisabledByOurConfig,
         ) => "the peer knows no TLS from version 1.2 on",
         Tls::PeerIncompatible(Incompatible::NoCipherSuitesInCommon | Incompatible::NoKxGroupsInCommon) => {
@@ -459,9 +461,10 @@ pub(crate) fn problem(error: &io::Error) -> String {
         }
         Tls::AlertReceived(Alert::CertificateRequired) => "the peer wants a certificate of ours",
         Tls::AlertReceived(Alert::UnknownCA) => "the peer does not trust the authority that issued our certificate",
-        Tls::AlertReceived(Alert::CertificateExpired) => "our certificate has expired for the peer",
+        Tls::AlertReceived(Alert::CertificateExpired) => "our certificate is out of its period, or the peer's clock is wrong",
         Tls::AlertReceived(
             Alert::BadCertificate
+            | Alert::DecryptError
             | Alert::UnsupportedCertificate
             | Alert::CertificateRevoked
             | Alert::CertificateUnknown
@@ -479,7 +482,7 @@ fn certificate_problem(error: &CertificateError) -> String {
             "is not valid yet (or this machine's clock is wrong)"
         }
         CertificateError::UnknownIssuer => "was not issued by an authority that is trusted here",
-        CertificateError::BadSignature => "has a wrong signature",
+        CertificateError::BadSignature => "is signed by another authority of the name of one that is trusted here",
         CertificateError::BadEncoding => "is no X.509 certificate",
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
             "is not for this purpose (extended key usage)"

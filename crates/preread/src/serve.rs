@@ -31,6 +31,8 @@ pub(crate) fn run(config: Config) -> Result<()> {
 }
 
 async fn serve(mut config: Config) -> Result<()> {
+    let tls = config.tls.as_ref().map(TlsSection::load).transpose()?;
+    let reload = Reload::new(tls.clone())?;
     let spool = open_spool(&config)?;
     let pipeline = Arc::new(pipeline(&mut config, &spool)?);
     for model in config.models.iter().filter(|model| model.preload) {
@@ -38,9 +40,7 @@ async fn serve(mut config: Config) -> Result<()> {
         let name = model.name.clone();
         tokio::task::spawn_blocking(move || pipeline.models.dispatcher(&name)).await??;
     }
-    let tls = config.tls.as_ref().map(TlsSection::load).transpose()?;
     let server = Server::bind(server_config(&config, tls.as_ref())).await?;
-    let reload = Reload::new(tls.clone())?;
     let admin = admin::bind(config.admin.as_ref()).await?;
     let stop = CancellationToken::new();
     let (arrived, written) = (Arc::new(Notify::new()), Arc::new(Notify::new()));

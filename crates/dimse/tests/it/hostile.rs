@@ -1,23 +1,28 @@
 //! What knocks on an open port besides DICOM, and more of it than there is room for.
 
 use std::{
+    collections::VecDeque,
     io::Write,
+    net::SocketAddr,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
-use dimse::{Error, echo};
+use dimse::{Error, Peer, echo};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
     time::timeout,
 };
 
-use crate::support::{Memory, Running, config, peer};
+use crate::{
+    support::{Memory, Running, config, peer},
+    tls::Authority,
+};
 
 /// Collects log lines.
 #[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
+pub(crate) struct Lines(Arc<Mutex<Vec<u8>>>);
 
 impl Write for Lines {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
@@ -30,14 +35,22 @@ impl Write for Lines {
 }
 
 impl Lines {
-    fn take(&self) -> Vec<String> {
+    /// From now on every line of this thread's tasks, until the guard is dropped.
+    pub(crate) fn collect() -> (Self, tracing::subscriber::DefaultGuard) {
+        let lines = Self::default();
+        let writer = lines.clone();
+        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+        (lines, tracing::subscriber::set_default(subscriber))
+    }
+
+    pub(crate) fn take(&self) -> Vec<String> {
         let bytes = std::mem::take(&mut *self.0.lock().unwrap());
         String::from_utf8(bytes).unwrap().lines().map(str::to_owned).collect()
     }
 }
 
 /// Sends bytes and reads until the server closes the connection.
-async fn knock(running: &Running, bytes: &[u8]) -> Vec<u8> {
+pub(crate) async fn knock(running: &Running, bytes: &[u8]) -> Vec<u8> {
     let mut stream = TcpStream::connect(running.address).await.unwrap();
     stream.write_all(bytes).await.unwrap();
     let mut answer = Vec::new();
@@ -47,7 +60,7 @@ async fn knock(running: &Running, bytes: &[u8]) -> Vec<u8> {
 }
 
 /// An A-ASSOCIATE-RQ for verification.
-fn request() -> Vec<u8> {
+pub(crate) fn request() -> Vec<u8> {
     use dicom_ul::pdu::{AssociationRQ, PresentationContextProposed, UserVariableItem, write_pdu};
     let request = AssociationRQ {
         protocol_version: 1,
@@ -69,10 +82,7 @@ fn request() -> Vec<u8> {
 // One thread, so that the subscriber of this thread sees every task.
 #[tokio::test]
 async fn what_is_no_dicom_costs_one_log_line_and_the_connection() {
-    let lines = Lines::default();
-    let writer = lines.clone();
-    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let (lines, _guard) = Lines::collect();
     let mut config = config();
     config.deadlines.association_request = Duration::from_millis(300);
     let running = Running::start(config, Memory::default()).await;
@@ -107,34 +117,107 @@ async fn what_is_no_dicom_costs_one_log_line_and_the_connection() {
     assert!(said[0].contains("association{id=1 peer=\"loopback\"}"), "{said:?}");
 }
 
+/// A connection from one of the addresses of this machine, which is reset when it is dropped, so that it leaves no port
+/// in TIME-WAIT.
+async fn connect(to: SocketAddr, from: u8) -> std::io::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_zero_linger()?;
+    socket.bind(SocketAddr::from(([127, 0, 0, from], 0)))?;
+    socket.connect(to).await
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_thousand_knocks_leave_nothing_behind() {
-    let running = Running::usual().await;
+async fn twenty_thousand_connections_leave_nothing_behind() {
+    const CONNECTIONS: usize = 20_000;
+    let authority = Authority::new();
+    let mut config = authority.both_listeners();
+    config.deadlines.association_request = Duration::from_millis(500);
+    let running = Running::start(config, Memory::default()).await;
+    let ports = [running.address, running.tls_address.unwrap()];
     let resident = || {
         let pages: usize =
             std::fs::read_to_string("/proc/self/statm").unwrap().split(' ').nth(1).unwrap().parse().unwrap();
         pages * 4096
     };
-    for _ in 0..50 {
-        knock(&running, b"GET / HTTP/1.1\r\n\r\n").await;
-    }
-    let before = resident();
-    for _ in 0..500 {
-        knock(&running, b"GET / HTTP/1.1\r\n\r\n").await;
-        knock(&running, &[1, 0, 0xff, 0xff, 0xff, 0xff]).await;
+    let right = request();
+    // Nothing at all; half a request; half a handshake; garbage; HTTP; a length that nobody has; a request and an abort.
+    let abort = [&right[..], &[7, 0, 0, 0, 0, 4, 0, 0, 0, 0]].concat();
+    let knocks: [&[u8]; 7] = [
+        &[],
+        &right[..50],
+        &[0x16, 3, 1, 2, 0, 1, 0],
+        &[0xff; 300],
+        b"GET / HTTP/1.1\r\n\r\n",
+        &[1, 0, 0xff, 0xff, 0xff, 0xff],
+        &abort,
+    ];
+    // Those that stay open for a while.
+    let mut held = VecDeque::new();
+    let mut before = 0;
+    for at in 0..CONNECTIONS {
+        if at == CONNECTIONS / 10 {
+            before = resident();
+        }
+        let from = u8::try_from(1 + at % 5).unwrap();
+        let mut stream = connect(ports[at % 2], from).await.unwrap();
+        // It may be turned away before it has said anything.
+        let _ = stream.write_all(knocks[at % knocks.len()]).await;
+        held.push_back(stream);
+        if held.len() > 100 {
+            held.pop_front();
+        }
     }
     let grown = resident().saturating_sub(before);
+    println!("{grown} bytes more after {CONNECTIONS} connections");
     assert!(grown < 4 << 20, "{grown} bytes");
+    drop(held);
+    // Those that wait still are gone, and the next peer is served.
+    tokio::time::sleep(Duration::from_millis(600)).await;
     echo(&running.destination()).await.unwrap();
+    running.all_closed(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_connects_and_says_nothing_keeps_nobody_out() {
+    let mut config = config();
+    config.max_associations = 1;
+    let running = Running::start(config, Memory::default()).await;
+    let mut silent = Vec::new();
+    for _ in 0..15 {
+        silent.push(connect(running.address, 1).await.unwrap());
+    }
+    echo(&running.destination()).await.unwrap();
+    silent.push(connect(running.address, 1).await.unwrap());
+    // One address may not wait more often, and others are not kept out by it: rejected, transient, temporary congestion.
+    assert_eq!(knock(&running, &request()).await, [3, 0, 0, 0, 0, 4, 0, 2, 3, 1]);
+    let mut other = connect(running.address, 2).await.unwrap();
+    other.write_all(&request()).await.unwrap();
+    assert_eq!(other.read_u8().await.unwrap(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_has_a_bound_of_its_own() {
+    let mut config = config();
+    let bounded = Peer { max_associations: 1, ..peer("127.0.0.0/8", "TEST") };
+    config.peers = vec![bounded, Peer { name: "another".to_owned(), ..peer("127.0.0.0/8", "*") }];
+    let running = Running::start(config, Memory::default()).await;
+    let mut held = connect(running.address, 1).await.unwrap();
+    held.write_all(&request()).await.unwrap();
+    assert_eq!(held.read_u8().await.unwrap(), 2);
+    // Local limit exceeded, and only for this peer.
+    assert_eq!(knock(&running, &request()).await, [3, 0, 0, 0, 0, 4, 0, 2, 3, 2]);
+    echo(&running.destination()).await.unwrap();
+    drop(held);
+    running.all_closed(2).await;
+    let mut again = connect(running.address, 1).await.unwrap();
+    again.write_all(&request()).await.unwrap();
+    assert_eq!(again.read_u8().await.unwrap(), 2);
 }
 
 // One thread, as above.
 #[tokio::test]
 async fn requests_with_wrong_bytes_end_in_an_answer() {
-    let lines = Lines::default();
-    let writer = lines.clone();
-    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let (lines, _guard) = Lines::collect();
     let running = Running::usual().await;
     let right = request();
     let mut random = 1_u32;

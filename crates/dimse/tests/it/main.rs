@@ -7,4 +7,5 @@ mod commitment;
 mod hostile;
 mod provider;
 mod support;
+mod tls;
 mod user;

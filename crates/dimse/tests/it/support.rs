@@ -129,7 +129,9 @@ impl Drop for Incoming {
 
 /// A server that runs until it is dropped.
 pub(crate) struct Running {
+    /// The plain listener's, if there is one.
     pub(crate) address: SocketAddr,
+    pub(crate) tls_address: Option<SocketAddr>,
     pub(crate) memory: Arc<Memory>,
     pub(crate) stop: CancellationToken,
     pub(crate) serving: JoinHandle<()>,
@@ -138,10 +140,11 @@ pub(crate) struct Running {
 impl Running {
     pub(crate) async fn start(config: ServerConfig, memory: Memory) -> Self {
         let server = Server::bind(config).await.unwrap();
-        let address = server.local_addr().or(server.tls_addr()).unwrap();
+        let tls_address = server.tls_addr();
+        let address = server.local_addr().or(tls_address).unwrap();
         let (memory, stop) = (Arc::new(memory), CancellationToken::new());
         let serving = tokio::spawn(server.serve(Arc::new(MemorySink(Arc::clone(&memory))), stop.clone()));
-        Self { address, memory, stop, serving }
+        Self { address, tls_address, memory, stop, serving }
     }
 
     pub(crate) async fn usual() -> Self {

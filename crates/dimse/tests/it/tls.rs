@@ -1,0 +1,507 @@
+//! DICOM over TLS: which certificates come in, which do not, and what is said of it. Certificates are made by the tests.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, SystemTime},
+};
+
+use dimse::{
+    CertificatePattern, Destination, DestinationTls, Error, Peer, ServerConfig, Tls, TlsFiles, TlsListener, TlsProfile,
+    echo, store,
+};
+use rcgen::{
+    BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SignatureAlgorithm,
+    date_time_ymd,
+};
+use rustls::{
+    ClientConfig, RootCertStore,
+    crypto::{CryptoProvider, SupportedKxGroup, ring},
+    pki_types::ServerName,
+};
+use sha2::{Digest, Sha256};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+use tokio_rustls::TlsConnector;
+
+use crate::{
+    hostile::{Lines, knock, request},
+    support::{Memory, Running, config, file},
+};
+
+/// Seconds from 1970 to the first of January of 2021, when the certificates that are expired now were not.
+const IN_2021: u64 = 1_609_459_200;
+/// And of 2040, when those that are valid now expire.
+const IN_2040: u64 = 2_208_988_800;
+/// And of 2042, when those that are not valid yet are.
+const IN_2042: u64 = 2_272_147_200;
+
+fn at(seconds: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+}
+
+/// What a certificate says.
+#[derive(Clone, Copy)]
+struct Wanted {
+    common_name: &'static str,
+    organization: &'static str,
+    /// The first of January of these years.
+    years: (i32, i32),
+    algorithm: &'static SignatureAlgorithm,
+}
+
+const USUAL: Wanted = Wanted {
+    common_name: "pacs",
+    organization: "Hospital",
+    years: (2020, 2040),
+    algorithm: &rcgen::PKCS_ECDSA_P256_SHA256,
+};
+
+impl Wanted {
+    fn params(self) -> CertificateParams {
+        let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned(), "preread.test".to_owned()]).unwrap();
+        params.distinguished_name.push(DnType::CommonName, self.common_name);
+        params.distinguished_name.push(DnType::OrganizationName, self.organization);
+        params.not_before = date_time_ymd(self.years.0, 1, 1);
+        params.not_after = date_time_ymd(self.years.1, 1, 1);
+        params
+    }
+}
+
+/// An authority that issues certificates, and a folder for them.
+pub(crate) struct Authority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+    folder: tempfile::TempDir,
+}
+
+impl Authority {
+    pub(crate) fn new() -> Self {
+        Self::named("authority")
+    }
+
+    fn named(common_name: &'static str) -> Self {
+        let wanted = Wanted { common_name, years: (2000, 2090), ..USUAL };
+        let mut params = wanted.params();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("ca.crt"), issuer.pem()).unwrap();
+        Self { issuer, folder }
+    }
+
+    /// A server with a certificate of this authority, on both ports, for this machine.
+    pub(crate) fn both_listeners(&self) -> ServerConfig {
+        let (server, _) = self.load("preread", USUAL);
+        ServerConfig { address: Some("127.0.0.1:0".parse().unwrap()), ..secure(&server, vec![]) }
+    }
+
+    fn issue(&self, wanted: Wanted) -> (Certificate, KeyPair) {
+        let key = KeyPair::generate_for(wanted.algorithm).unwrap();
+        (wanted.params().signed_by(&key, &self.issuer).unwrap(), key)
+    }
+
+    /// Issues a certificate into files of that name, over those that are there.
+    fn issue_files(&self, name: &str, wanted: Wanted) -> (TlsFiles, Certificate) {
+        let path = |ending: &str| self.folder.path().join(format!("{name}.{ending}"));
+        let (certificate, key) = self.issue(wanted);
+        fs::write(path("crt"), certificate.pem()).unwrap();
+        fs::write(path("key"), key.serialize_pem()).unwrap();
+        let client_ca = self.folder.path().join("ca.crt");
+        let files = TlsFiles { certificate: path("crt"), key: path("key"), client_ca, profile: TlsProfile::Bcp195 };
+        (files, certificate)
+    }
+
+    fn load(&self, name: &str, wanted: Wanted) -> (Tls, Certificate) {
+        let (files, certificate) = self.issue_files(name, wanted);
+        (Tls::load(files, valid_in(wanted)).unwrap(), certificate)
+    }
+}
+
+/// A moment when a certificate is valid.
+fn valid_in(wanted: Wanted) -> SystemTime {
+    match wanted.years {
+        (2020, 2022) => at(IN_2021),
+        (2041, _) => at(IN_2042),
+        _ => SystemTime::now(),
+    }
+}
+
+fn fingerprint(certificate: &Certificate) -> CertificatePattern {
+    let digits: Vec<_> = Sha256::digest(certificate.der()).iter().map(|byte| format!("{byte:02X}")).collect();
+    format!("sha256:{}", digits.join(":")).parse().unwrap()
+}
+
+fn known_by(certificates: &[CertificatePattern]) -> Peer {
+    Peer { name: "pacs".to_owned(), certificates: certificates.to_vec(), addresses: vec![], ..Peer::loopback() }
+}
+
+fn secure(tls: &Tls, peers: Vec<Peer>) -> ServerConfig {
+    let tls = TlsListener { address: "127.0.0.1:0".parse().unwrap(), tls: tls.clone() };
+    ServerConfig { address: None, tls: Some(tls), peers, ..config() }
+}
+
+fn over_tls(running: &Running, tls: &Tls) -> Destination {
+    Destination { tls: Some(DestinationTls { tls: tls.clone(), server_name: None }), ..running.destination() }
+}
+
+/// What a client without certificate, or with other algorithms, gets: the first answer to an association request.
+async fn raw_client(
+    running: &Running,
+    authority: &Authority,
+    groups: &[&'static dyn SupportedKxGroup],
+) -> std::io::Result<u8> {
+    let mut roots = RootCertStore::empty();
+    roots.add(authority.issuer.der().clone()).unwrap();
+    let mut provider = ring::default_provider();
+    if !groups.is_empty() {
+        provider = CryptoProvider { kx_groups: groups.to_vec(), ..provider };
+    }
+    let (certificate, key) = authority.issue(USUAL);
+    let client = ClientConfig::builder_with_provider(Arc::new(provider)).with_safe_default_protocol_versions().unwrap();
+    let client = client.with_root_certificates(roots);
+    let client = if groups.is_empty() {
+        client.with_no_client_auth()
+    } else {
+        let key = key.serialize_der().try_into().unwrap();
+        client.with_client_auth_cert(vec![certificate.der().clone()], key).unwrap()
+    };
+    let socket = TcpStream::connect(running.address).await.unwrap();
+    let name = ServerName::try_from("preread.test").unwrap();
+    let mut stream = TlsConnector::from(Arc::new(client)).connect(name, socket).await?;
+    stream.write_all(&request()).await?;
+    stream.read_u8().await
+}
+
+// One thread, so that the subscriber of this thread sees every task.
+#[tokio::test]
+async fn who_comes_in_is_a_matter_of_the_certificate() {
+    let (lines, _guard) = Lines::collect();
+    let (authority, stranger, impostor) = (Authority::new(), Authority::named("stranger"), Authority::new());
+    let (server, _) = authority.load("preread", Wanted { common_name: "preread", ..USUAL });
+    let (pacs, pacs_certificate) = authority.load("pacs", USUAL);
+    let subject = |text: &str| text.parse::<CertificatePattern>().unwrap();
+    let of_another = || {
+        let (certificate, _) = authority.issue(Wanted { common_name: "ct", ..USUAL });
+        fingerprint(&certificate)
+    };
+    let titled = |ae_title: &str, peer: Peer| Peer { ae_title: ae_title.to_owned(), ..peer };
+    let elsewhere = vec!["10.1.2.0/24".parse().unwrap()];
+    let ca_of = |tls: &Authority, wanted| {
+        // Trusts the server's authority, so that it is the server that objects.
+        let (files, _) = tls.issue_files("client", wanted);
+        let client_ca = authority.folder.path().join("ca.crt");
+        Tls::load(TlsFiles { client_ca, ..files }, valid_in(wanted)).unwrap()
+    };
+    let expired = ca_of(&authority, Wanted { years: (2020, 2022), ..USUAL });
+    let early = ca_of(&authority, Wanted { years: (2041, 2043), ..USUAL });
+    let (foreign, false_name) = (ca_of(&stranger, USUAL), ca_of(&impostor, USUAL));
+    let rejected = "calling AE title not recognised";
+    // The certificate, the peers, what the client is told if it does not come in, and what the log says.
+    let cases: Vec<(&str, &Tls, Vec<Peer>, &str, &str)> = vec![
+        ("nobody configured", &pacs, vec![], "", "association released"),
+        ("by fingerprint", &pacs, vec![known_by(&[fingerprint(&pacs_certificate)])], "", "association released"),
+        ("one of several", &pacs, vec![known_by(&[of_another(), fingerprint(&pacs_certificate)])], "", "released"),
+        ("by a part of the subject", &pacs, vec![known_by(&[subject("O=Hospital")])], "", "released"),
+        ("by the subject", &pacs, vec![known_by(&[subject("CN=pacs,O=Hospital")])], "", "released"),
+        ("by the address", &pacs, vec![Peer { name: "by address".to_owned(), ..Peer::loopback() }], "", "by address"),
+        (
+            "the second row of a certificate",
+            &pacs,
+            vec![titled("CT*", known_by(&[subject("CN=pacs")])), titled("PRE*", known_by(&[subject("CN=pacs")]))],
+            "",
+            "released",
+        ),
+        ("another fingerprint", &pacs, vec![known_by(&[of_another()])], rejected, "with this certificate"),
+        ("another subject", &pacs, vec![known_by(&[subject("CN=pacs,O=Other")])], rejected, "with this certificate"),
+        ("letter by letter", &pacs, vec![known_by(&[subject("CN=PACS")])], rejected, "with this certificate"),
+        (
+            "another title, though the address has a row",
+            &pacs,
+            vec![titled("CT*", known_by(&[subject("CN=pacs")])), Peer::loopback()],
+            rejected,
+            "the peer of this certificate has another AE title",
+        ),
+        (
+            "another address",
+            &pacs,
+            vec![Peer { addresses: elsewhere, ..known_by(&[subject("CN=pacs")]) }],
+            rejected,
+            "the peer of this certificate has another address",
+        ),
+        ("another authority", &foreign, vec![], "does not trust the authority", "not issued by an authority"),
+        (
+            "another authority of that name",
+            &false_name,
+            vec![],
+            "does not take our certificate",
+            "another authority of",
+        ),
+        ("expired", &expired, vec![], "out of its period", "the peer's certificate has expired"),
+        ("not valid yet", &early, vec![], "out of its period", "is not valid yet"),
+    ];
+    for (name, client, peers, told, logged) in cases {
+        let running = Running::start(secure(&server, peers), Memory::default()).await;
+        tokio::task::yield_now().await;
+        lines.take();
+        match echo(&over_tls(&running, client)).await {
+            Ok(()) => assert_eq!(told, "", "{name}"),
+            Err(error) => {
+                let said = error.to_string();
+                assert!(!told.is_empty() && said.contains(told), "{name}: {said}");
+            }
+        }
+        running.all_closed(0).await;
+        let said = lines.take();
+        assert!(said.len() == 1 && said[0].contains(logged), "{name}: {said:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_does_not_belong_on_the_tls_port_costs_one_log_line() {
+    let (lines, _guard) = Lines::collect();
+    let authority = Authority::new();
+    let (server, _) = authority.load("preread", USUAL);
+    let mut config = secure(&server, vec![]);
+    config.deadlines.association_request = Duration::from_millis(300);
+    let running = Running::start(config, Memory::default()).await;
+    // Version 1.1, one suite with CBC, no compression, no extensions.
+    let hello = [&[3, 2][..], &[7; 32], &[0, 0, 2, 0xc0, 0x13, 1, 0]].concat();
+    let old = [&[0x16, 3, 1, 0, 45, 1, 0, 0, 41][..], &hello].concat();
+    let knocks: [(&[u8], &str); 7] = [
+        (&request(), "a plain DICOM client on the TLS port"),
+        (b"GET / HTTP/1.1\r\nHost: pacs\r\n\r\n", "text, perhaps HTTP"),
+        (&[0xff; 300], "unknown bytes"),
+        (&[], "no TLS handshake came in time"),
+        (&[0x16, 3, 1, 2, 0], "no TLS handshake came in time"),
+        (&[0x16; 600], "what came is no TLS"),
+        (&old, "the peer knows no TLS from version 1.2 on"),
+    ];
+    tokio::task::yield_now().await;
+    lines.take();
+    for (bytes, expected) in knocks {
+        let answer = knock(&running, bytes).await;
+        // Nothing, or an alert.
+        assert!(answer.is_empty() || answer[0] == 0x15, "{expected}: {answer:?}");
+        if bytes == old {
+            assert_eq!(answer, [0x15, 3, 3, 0, 2, 2, 40], "a fatal alert: handshake failure");
+        }
+        let said = lines.take();
+        assert!(said.len() == 1 && said[0].contains(expected), "{expected}: {said:?}");
+    }
+    assert!(raw_client(&running, &authority, &[]).await.is_err());
+    let said = lines.take();
+    assert!(said.len() == 1 && said[0].contains("the peer presents no certificate"), "{said:?}");
+    // A health check that connects and closes is no event, and after all that the next peer is served.
+    drop(TcpStream::connect(running.address).await.unwrap());
+    echo(&over_tls(&running, &server)).await.unwrap();
+    let said = lines.take();
+    assert!(said.len() == 1 && said[0].contains("association released"), "{said:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_certificate_of_a_destination_must_be_for_its_name_and_of_a_known_authority() {
+    let (authority, stranger) = (Authority::new(), Authority::named("stranger"));
+    let (server, _) = authority.load("preread", USUAL);
+    let (foreign, _) = stranger.load("preread", USUAL);
+    let running = Running::start(secure(&server, vec![]), Memory::default()).await;
+    let check = async |tls: &Tls, server_name: Option<&str>, expected: &str| {
+        let tls = DestinationTls { tls: tls.clone(), server_name: server_name.map(str::to_owned) };
+        match echo(&Destination { tls: Some(tls), ..running.destination() }).await {
+            Ok(()) => assert_eq!(expected, "", "{server_name:?}"),
+            Err(error) => {
+                let said = error.to_string();
+                assert!(!expected.is_empty() && said.contains(expected), "{server_name:?}: {said}");
+            }
+        }
+    };
+    check(&server, None, "").await;
+    check(&server, Some("preread.test"), "").await;
+    check(&server, Some("other.test"), "the peer's certificate is not for other.test").await;
+    check(&server, Some("not a name"), "\"not a name\" is no name").await;
+    check(&foreign, None, "was not issued by an authority that is trusted here").await;
+    // The way round: a TLS requestor on a plain port, and a plain one on the TLS port.
+    let plain = Running::usual().await;
+    let said = echo(&over_tls(&plain, &server)).await.unwrap_err().to_string();
+    assert!(said.contains("no TLS with 127.0.0.1"), "{said}");
+    assert!(matches!(echo(&running.destination()).await, Err(Error::Association { .. })));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_server_listens_for_both_and_shares_the_places() {
+    let authority = Authority::new();
+    let mut both = authority.both_listeners();
+    both.max_associations = 1;
+    let (client, _) = authority.load("pacs", USUAL);
+    let running = Running::start(both, Memory::default()).await;
+    let tls = running.tls_address.unwrap();
+    let mut over_tls = over_tls(&running, &client);
+    over_tls.address = tls.to_string();
+    echo(&over_tls).await.unwrap();
+    running.all_closed(1).await;
+    echo(&running.destination()).await.unwrap();
+    running.all_closed(2).await;
+    let mut held = TcpStream::connect(running.address).await.unwrap();
+    held.write_all(&request()).await.unwrap();
+    assert_eq!(held.read_u8().await.unwrap(), 2);
+    assert!(matches!(echo(&over_tls).await, Err(Error::Busy { .. })));
+    drop(held);
+    running.all_closed(3).await;
+    echo(&over_tls).await.unwrap();
+    // Not to listen at all is a mistake.
+    let nowhere = ServerConfig { address: None, ..config() };
+    assert!(matches!(dimse::Server::bind(nowhere).await, Err(Error::Configuration(_))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn new_certificates_are_for_new_connections_and_bad_ones_change_nothing() {
+    let authority = Authority::new();
+    let (files, _) = authority.issue_files("preread", USUAL);
+    let server = Tls::load(files.clone(), SystemTime::now()).unwrap();
+    let (client, _) = authority.load("pacs", USUAL);
+    let running = Running::start(secure(&server, vec![]), Memory::default()).await;
+    let destination = over_tls(&running, &client);
+    echo(&destination).await.unwrap();
+
+    fs::write(&files.certificate, "nothing").unwrap();
+    let error = server.reload(SystemTime::now()).unwrap_err().to_string();
+    assert!(error.contains("preread.crt: it holds no certificate"), "{error}");
+    echo(&destination).await.unwrap();
+
+    // An association that is open, from before another authority is trusted.
+    let folder = tempfile::tempdir().unwrap();
+    let instances: Vec<PathBuf> = (0..2).map(|at| file(folder.path(), &format!("1.2.3.{at}"), 1 << 20)).collect();
+    let gated = Memory { gate: Some(tokio::sync::Semaphore::new(0)), ..Memory::default() };
+    let slow = Running::start(secure(&server, vec![]), gated).await;
+    let sending = tokio::spawn({
+        let destination = over_tls(&slow, &client);
+        async move { store(&destination, &instances).await }
+    });
+    while slow.memory.opened.load(Ordering::SeqCst) == 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let next = Authority::new();
+    let (renewed, _) = next.issue_files("preread", USUAL);
+    for (from, to) in
+        [(&renewed.certificate, &files.certificate), (&renewed.key, &files.key), (&renewed.client_ca, &files.client_ca)]
+    {
+        fs::copy(from, to).unwrap();
+    }
+    server.reload(SystemTime::now()).unwrap();
+    slow.memory.gate.as_ref().unwrap().add_permits(1 << 20);
+    let outcomes = sending.await.unwrap().unwrap();
+    assert!(outcomes.iter().all(|outcome| matches!(outcome.status, dimse::StoreStatus::Success)), "{outcomes:?}");
+
+    assert!(echo(&destination).await.is_err(), "the old authority is not trusted any more");
+    let (client, _) = next.load("pacs", USUAL);
+    echo(&over_tls(&running, &client)).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_restricted_profile_takes_fewer_algorithms() {
+    let authority = Authority::new();
+    let (files, _) = authority.issue_files("preread", USUAL);
+    let (edwards, _) = authority.load("edwards", Wanted { algorithm: &rcgen::PKCS_ED25519, ..USUAL });
+    let (larger, _) = authority.load("larger", Wanted { algorithm: &rcgen::PKCS_ECDSA_P384_SHA384, ..USUAL });
+    for profile in [TlsProfile::Bcp195, TlsProfile::Bcp195Restricted] {
+        let usual = profile == TlsProfile::Bcp195;
+        let server = Tls::load(TlsFiles { profile, ..files.clone() }, SystemTime::now()).unwrap();
+        let running = Running::start(secure(&server, vec![]), Memory::default()).await;
+        echo(&over_tls(&running, &server)).await.unwrap();
+        echo(&over_tls(&running, &larger)).await.unwrap();
+        assert_eq!(echo(&over_tls(&running, &edwards)).await.is_ok(), usual, "{profile:?}: Ed25519");
+        let accepted = async |group| raw_client(&running, &authority, &[group]).await.is_ok_and(|answer| answer == 2);
+        assert_eq!(accepted(ring::kx_group::X25519).await, usual, "{profile:?}: X25519");
+        assert!(accepted(ring::kx_group::SECP256R1).await, "{profile:?}: P-256");
+        assert!(accepted(ring::kx_group::SECP384R1).await, "{profile:?}: P-384");
+    }
+}
+
+#[test]
+fn files_that_cannot_be_used_are_named_with_what_to_do() {
+    let authority = Authority::new();
+    let (good, certificate) = authority.issue_files("good", USUAL);
+    let (other, _) = authority.issue_files("other", USUAL);
+    let (expired, _) = authority.issue_files("expired", Wanted { years: (2020, 2022), ..USUAL });
+    let (early, _) = authority.issue_files("early", Wanted { years: (2041, 2043), ..USUAL });
+    let written = |name: &str, bytes: &[u8]| {
+        let path = authority.folder.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        path
+    };
+    let pem = fs::read_to_string(&good.certificate).unwrap();
+    let key = fs::read_to_string(&good.key).unwrap();
+    let cut = written("cut.crt", &pem.as_bytes()[..pem.len() / 2]);
+    let no_base64 = written("no-base64.key", key.replacen("\nM", "\n!", 1).as_bytes());
+    let encrypted = written("encrypted.key", key.replace("PRIVATE", "ENCRYPTED PRIVATE").as_bytes());
+    let weak = openssl_rsa_1024(authority.folder.path());
+    type Change = fn(&mut TlsFiles, PathBuf);
+    let certificate_of: Change = |files, path| files.certificate = path;
+    let key_of: Change = |files, path| files.key = path;
+    let authority_of: Change = |files, path| files.client_ca = path;
+    let check = |change: Change, path: &Path, expected: &str| {
+        let mut files = good.clone();
+        change(&mut files, path.to_owned());
+        let error = Tls::load(files, SystemTime::now()).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}\ndoes not say {expected:?}");
+        let name = path.file_name().unwrap().to_string_lossy();
+        assert!(error.contains(&*name), "{error}\ndoes not name {name}");
+        assert!(!key.lines().any(|line| !line.contains("-----") && error.contains(line)), "{error}");
+    };
+    assert!(Tls::load(good.clone(), SystemTime::now()).is_ok());
+    let absent = authority.folder.path().join("absent.crt");
+    for change in [certificate_of, key_of, authority_of] {
+        check(change, &absent, "there is no such file");
+        check(change, authority.folder.path(), "it cannot be read: is a directory");
+        check(change, &written("long", &vec![b'a'; (1 << 20) + 1]), "longer than 1 MiB");
+    }
+    for change in [certificate_of, authority_of] {
+        check(change, &written("empty.crt", b""), "it is empty");
+        check(change, &written("good.der", certificate.der()), "convert it with `openssl x509 -inform der`");
+        check(change, &written("text.crt", b"hello"), "-----BEGIN CERTIFICATE-----");
+        check(change, &good.key, "it holds a private key and no certificate");
+        check(change, &cut, "it ends before its -----END line");
+        check(change, &weak, "has an RSA key of 1024 bits, and 2048 is the least");
+    }
+    check(key_of, &good.certificate, "it holds a certificate and no private key");
+    check(key_of, &written("text.key", b"hello"), "-----BEGIN PRIVATE KEY-----");
+    check(key_of, &encrypted, "the private key is encrypted");
+    check(key_of, &no_base64, "no base64");
+    check(key_of, &other.key, "the key does not belong to the certificate in");
+    check(certificate_of, &expired.certificate, "expired on 2022-01-01: get a new one");
+    check(certificate_of, &early.certificate, "is not valid before 2041-01-01");
+    check(authority_of, &expired.certificate, "every certificate in it is expired or not yet valid");
+}
+
+/// A certificate of an RSA key that is too short, which ring would not make.
+fn openssl_rsa_1024(folder: &Path) -> PathBuf {
+    let path = folder.join("weak.crt");
+    let mut openssl = std::process::Command::new("openssl");
+    openssl.args(["req", "-x509", "-newkey", "rsa:1024", "-noenc", "-days", "30", "-subj", "/CN=weak", "-keyout"]);
+    let output = openssl.arg(folder.join("weak.key")).arg("-out").arg(&path).output();
+    let output = output.expect("openssl is not installed: run `apt-get install openssl`");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    path
+}
+
+#[test]
+fn what_will_expire_is_said_before_it_does() {
+    let authority = Authority::new();
+    let (mut files, _) = authority.issue_files("preread", USUAL);
+    let (expired, _) = authority.issue_files("old-authority", Wanted { years: (2020, 2022), ..USUAL });
+    let check = |files: &TlsFiles, days_before: u64, expected: &[&str]| {
+        let now = at(IN_2040 - days_before * 24 * 3600);
+        let warnings = Tls::load(files.clone(), now).unwrap().warnings(now);
+        assert_eq!(warnings.len(), expected.len(), "{warnings:?}");
+        assert!(warnings.iter().zip(expected).all(|(said, part)| said.contains(part)), "{warnings:?}");
+    };
+    check(&files, 30, &[]);
+    check(&files, 29, &["preread.crt: the certificate expires in 29 days"]);
+    let pem = |path: &PathBuf| fs::read_to_string(path).unwrap();
+    let mixed = authority.folder.path().join("mixed.crt");
+    fs::write(&mixed, pem(&expired.certificate) + &pem(&files.client_ca)).unwrap();
+    files.client_ca = mixed;
+    check(&files, 100, &["mixed.crt: 1 expired"]);
+}

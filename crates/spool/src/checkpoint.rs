@@ -1,35 +1,20 @@
 //! What frees the journal: the files that its records speak of are flushed themselves.
 
-use std::{
-    collections::BTreeSet,
-    io,
-    path::Path,
-    sync::{Arc, Weak},
-    time::Duration,
-};
+use std::{collections::BTreeSet, io, path::Path, sync::Weak, time::Duration};
 
 use crate::{Error, database::Database, files::Files, journal::Journal};
 
 /// How long nothing has come before what is in the journal is checkpointed.
 const IDLE: Duration = Duration::from_secs(2);
 
-/// What a checkpoint needs. The files are held weakly: they hold the spool's lock, which a closed spool must give up.
-pub(crate) struct Checkpointer {
-    pub(crate) journal: Arc<Journal>,
-    pub(crate) files: Weak<Files>,
-    pub(crate) database: Database,
-}
-
-impl Checkpointer {
-    /// Runs until the journal is closed or the disk fails.
-    pub(crate) fn run(self) {
-        while self.journal.wait_for_work(IDLE) {
-            let Some(files) = self.files.upgrade() else { return };
-            if let Err(error) = run_once(&self.journal, &files, &self.database) {
-                // A file that could not be flushed is still in the journal: the next start gives it back.
-                self.database.fail(&error);
-                return;
-            }
+/// Checkpoints what has filled up or lain idle, until the journal is closed or the disk fails.
+///
+/// The files are held weakly: they hold the spool's lock, which a closed spool must give up.
+pub(crate) fn run(journal: &Journal, files: &Weak<Files>, database: &Database) {
+    while journal.wait_for_work(IDLE) {
+        let Some(files) = files.upgrade() else { return };
+        if run_once(journal, &files, database).is_err() {
+            return;
         }
     }
 }

@@ -252,7 +252,14 @@ impl Opened {
     }
 
     /// Starts the writer thread. `journal` is flushed before what counts on it is committed.
-    pub(crate) fn start(self, journal: Option<Arc<Journal>>, observer: Option<Observer>) -> Result<Database, Error> {
+    pub(crate) fn start(
+        self,
+        journal: Option<Arc<Journal>>,
+        mut observer: Option<Observer>,
+    ) -> Result<Database, Error> {
+        if let Some(observer) = &mut observer {
+            observer(&self.writer, true)?;
+        }
         let (writes, incoming) = mpsc::sync_channel(WAITING);
         let failure = watch::Sender::new(None);
         let writer = Writer {

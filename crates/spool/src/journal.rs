@@ -262,14 +262,14 @@ impl Journal {
         Ok(())
     }
 
-    /// Ends the active segment, so that what it holds is checkpointed.
-    pub(crate) fn seal(&self) {
+    /// Ends the active segment, so that what it holds is checkpointed. Answers the newest epoch that is ended.
+    pub(crate) fn seal(&self) -> u64 {
         let mut state = self.lock();
         if let Some(active) = state.active.take() {
             state.segments[active].phase = Phase::Sealed;
         }
-        drop(state);
         self.work.notify_all();
+        state.epoch
     }
 
     /// The oldest segment that can be checkpointed now. Nobody counts on its chunks from here on.
@@ -294,9 +294,9 @@ impl Journal {
         self.work.notify_all();
     }
 
-    /// Whether nothing is left to be checkpointed.
-    pub(crate) fn is_clean(&self) -> bool {
-        self.lock().segments.iter().all(|segment| segment.phase == Phase::Free)
+    /// Whether nothing is left to be checkpointed of an epoch and those before it.
+    pub(crate) fn is_free_of(&self, epoch: u64) -> bool {
+        self.lock().segments.iter().all(|segment| segment.phase == Phase::Free || segment.epoch > epoch)
     }
 
     /// Waits until there may be something to checkpoint. Seals the active segment when nothing came for `idle`. False

@@ -9,6 +9,8 @@ mod checkpoint;
 mod database;
 mod disk;
 mod error;
+#[cfg(test)]
+mod faults;
 mod files;
 mod instance;
 mod journal;
@@ -33,7 +35,6 @@ pub use scrub::{Scrubbed, Verification};
 pub use study::{AssociationId, Claim, StudyId, StudyState};
 pub use view::{ConflictView, InstanceView, ObjectView, StudyDetail, StudyView};
 
-use checkpoint::Checkpointer;
 use database::{Database, Observer};
 use disk::{Disk, MachineDisk};
 use files::Files;
@@ -106,7 +107,9 @@ impl Spool {
     ///
     /// Errors when the folder cannot be used, when another daemon has it, or when its schema is from a later version.
     pub fn open(dir: &Path, options: Options, now: Timestamp) -> Result<(Self, Recovery), Error> {
-        Self::open_on(Arc::new(MachineDisk), dir, &options, None, now)
+        let (spool, recovery) = Self::open_on(Arc::new(MachineDisk), dir, &options, None, now)?;
+        spool.start_checkpointer()?;
+        Ok((spool, recovery))
     }
 
     fn open_on(
@@ -128,20 +131,19 @@ impl Spool {
         let (journal, found) = journal.unzip();
         let recovery = recover::recover(&files, &mut database, journal.as_deref().zip(found), now)?;
         let database = database.start(journal.clone(), observer)?;
-        if let Some(journal) = &journal {
-            let checkpointer = Checkpointer {
-                journal: Arc::clone(journal),
-                files: Arc::downgrade(&files),
-                database: database.clone(),
-            };
-            std::thread::Builder::new()
-                .name("spool-checkpoint".to_owned())
-                .spawn(move || checkpointer.run())
-                .map_err(Error::io("the spool's checkpoint thread"))?;
-        }
         let end = Arc::new(End(journal.clone()));
         let durability = options.durability;
         Ok((Self { files, database, journal, durability, associations: Arc::default(), _end: end }, recovery))
+    }
+
+    fn start_checkpointer(&self) -> Result<(), Error> {
+        let Some(journal) = self.journal.clone() else { return Ok(()) };
+        let (files, database) = (Arc::downgrade(&self.files), self.database.clone());
+        std::thread::Builder::new()
+            .name("spool-checkpoint".to_owned())
+            .spawn(move || checkpoint::run(&journal, &files, &database))
+            .map_err(Error::io("the spool's checkpoint thread"))?;
+        Ok(())
     }
 
     /// Opens an existing spool beside a running daemon, to look at it and to steer it (`preread queue`).
@@ -153,20 +155,19 @@ impl Spool {
         Ok(Self { files, database, journal: None, durability, associations: Arc::default(), _end: end })
     }
 
-    /// Flushes everything that was acknowledged to where it stays, so that the journal is empty.
+    /// Flushes everything that was acknowledged to where it stays, so that the journal holds nothing of before this call.
     pub async fn checkpoint(&self) -> Result<(), Error> {
         let Some(journal) = self.journal.clone() else { return Ok(()) };
-        journal.seal();
-        loop {
-            let freed = journal.freed();
-            if journal.is_clean() {
-                return Ok(());
-            }
+        let before = journal.seal();
+        while !journal.is_free_of(before) {
             self.database.require_running()?;
-            // What is appended meanwhile is sealed with the next look.
-            let _ = tokio::time::timeout(std::time::Duration::from_millis(200), freed).await;
-            journal.seal();
+            let (journal, files, database) = (Arc::clone(&journal), Arc::clone(&self.files), self.database.clone());
+            let run = tokio::task::spawn_blocking(move || checkpoint::run_once(&journal, &files, &database)).await;
+            run.map_err(|_| Error::Stopped)??;
+            // What is left waits for the row of an instance, or for another checkpoint that is being made.
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
         }
+        Ok(())
     }
 
     /// Bytes that received instances take, those still coming included.

@@ -101,17 +101,18 @@ fn replay(
             continue;
         }
         let mut changed = false;
-        if !is_intact(files, &row)? {
-            match journal.bytes_of(&found, row.bytes)? {
-                Some(bytes) if Digest::of(&bytes[data_set_at(&row, &bytes)..]).to_string() == row.digest => {
-                    rewrite(files, &row.path, &bytes)?;
-                    changed = true;
-                }
-                // Its file was flushed before the record was written: what is wrong with it now is found below, or by a
-                // scrub.
-                _ => {}
+        if !is_intact(files, &row)?
+            && let Some(bytes) = journal.bytes_of(&found, row.bytes)?
+        {
+            if Digest::of(&bytes[data_set_at(&row, &bytes)..]).to_string() != row.digest {
+                // The power went before this record and its chunks were flushed: it was not acknowledged.
+                continue;
             }
+            rewrite(files, &row.path, &bytes)?;
+            changed = true;
         }
+        // What the journal does not hold had its file flushed before the record was written: what is wrong with that now
+        // is for a scrub to find, and for a person to see.
         touched.push(row.path.clone());
         if !matches!(known, Some(Stored::Again(_))) {
             database.transaction(|transaction| row.insert(transaction))?;

@@ -38,8 +38,13 @@ pub enum Error {
         limit: u64,
     },
     /// What passed the gate may be kept and sent on, but must not reach the recursive parser.
-    #[error("the data set of {0} holds a sequence sent as UN of undefined length, which cannot be parsed yet")]
-    UndefinedLengthUn(Uid),
+    #[error("the data set of {uid} {why}: it can be kept and sent on, not read")]
+    Irregular {
+        /// Its SOP Instance UID.
+        uid: Uid,
+        /// What the parser would not understand.
+        why: &'static str,
+    },
     /// The recursive parser refused what passed the gate. The parser's own message may quote values, so it is dropped.
     #[error("the data set of {0} cannot be parsed")]
     Parse(Uid),

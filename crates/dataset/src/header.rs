@@ -108,9 +108,14 @@ impl Header {
         self.scan.has_pixel_data
     }
 
-    /// Whether the recursive parser must be kept away (see [`Scan::has_undefined_length_un`]).
-    pub(crate) fn has_undefined_length_un(&self) -> bool {
-        self.scan.has_undefined_length_un
+    /// Why the recursive parser must be kept away (see [`Scan::irregular`]).
+    pub(crate) fn irregular(&self) -> Option<&'static str> {
+        self.scan.irregular
+    }
+
+    /// What the gate saw.
+    pub(crate) fn scan(&self) -> &Scan {
+        &self.scan
     }
 
     /// Whether `preread` made this object: such an object never starts a reading.

@@ -5,9 +5,13 @@ use std::{
 };
 
 use dicom_core::Tag;
-use dicom_object::{DefaultDicomObject, OpenFileOptions, file::ReadPreamble};
+use dicom_object::{DefaultDicomObject, FileMetaTable};
 
-use crate::{Error, Header, Limits, TransferSyntax, gate, part10::Meta};
+use crate::{
+    Error, Header, Limits, TransferSyntax, gate,
+    parse::parse,
+    part10::{self, Meta},
+};
 
 /// An instance that passed the gate and was parsed whole.
 #[derive(Debug)]
@@ -20,7 +24,7 @@ pub struct Instance {
 }
 
 impl Instance {
-    /// Opens a Part 10 file: gate first, then the recursive parser.
+    /// Opens a Part 10 file: gate first, then the parser.
     pub fn open(path: &Path, limits: &Limits) -> Result<Self, Error> {
         Self::from_bytes(&read_bounded(path, limits)?, limits)
     }
@@ -31,16 +35,16 @@ impl Instance {
         if !header.transfer_syntax.can_be_parsed() {
             return Err(Error::RetiredTransferSyntax(header.transfer_syntax.uid()));
         }
-        if header.has_undefined_length_un() {
-            return Err(Error::UndefinedLengthUn(header.sop_instance_uid));
+        if let Some(why) = header.irregular() {
+            return Err(Error::Irregular { uid: header.sop_instance_uid, why });
         }
-        // Our own preamble and meta replace what came, so that the parser meets one form only.
-        let mut file = meta.to_bytes();
-        file.extend_from_slice(&bytes[data_set_at..]);
-        let object = OpenFileOptions::new()
-            .read_preamble(ReadPreamble::Always)
-            .from_reader(file.as_slice())
-            .map_err(|_| Error::Parse(header.sop_instance_uid.clone()))?;
+        let parsed = parse(&bytes[data_set_at..], header.transfer_syntax, header.scan(), limits);
+        // Our own meta replaces what came.
+        let file_meta = FileMetaTable::from_reader(&meta.to_bytes()[part10::PREAMBLE..]);
+        let (Ok(parsed), Ok(file_meta)) = (parsed, file_meta) else {
+            return Err(Error::Parse(header.sop_instance_uid));
+        };
+        let object = parsed.with_exact_meta(file_meta);
         Ok(Self { header, meta, object })
     }
 

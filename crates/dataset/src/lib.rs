@@ -12,8 +12,10 @@ pub mod gate;
 mod header;
 mod instance;
 mod limits;
+mod parse;
 pub mod part10;
 mod phi;
+mod source;
 mod transfer_syntax;
 mod uid;
 

@@ -7,10 +7,13 @@ pub struct Limits {
     pub inflated_bytes: u64,
     /// Nested sequences. Real SR trees stay below 20; dicom-rs overflows its stack at about 5000.
     pub depth: usize,
-    /// Elements and items in all. An enhanced multi-frame of 10 000 frames has about half a million.
+    /// Elements, items and delimiters in all. An enhanced multi-frame of 10 000 frames has about half a million.
     pub elements: u64,
     /// Bytes of a value that the header keeps. Longer values (pixels, curves, icons) are skipped, not copied.
     pub header_value_bytes: usize,
+    /// What the kept values may take together, with 64 bytes for each. Real headers stay below 300 kB; elements beyond
+    /// are skipped as long values are.
+    pub header_bytes: usize,
 }
 
 impl Default for Limits {
@@ -21,6 +24,7 @@ impl Default for Limits {
             depth: 64,
             elements: 2_000_000,
             header_value_bytes: 64 << 10,
+            header_bytes: 4 << 20,
         }
     }
 }

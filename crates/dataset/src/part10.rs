@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use crate::{Error, IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, TransferSyntax, Uid};
+use crate::{Error, IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, TransferSyntax, Uid, gate::has_long_length};
 
 /// The file meta information that `preread` reads and writes (PS3.10 table 7.1-1).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,7 +17,8 @@ pub struct Meta {
     pub source_ae_title: Option<String>,
 }
 
-const PREAMBLE: usize = 128;
+/// Bytes before the prefix `DICM`.
+pub(crate) const PREAMBLE: usize = 128;
 
 impl Meta {
     /// The bytes that stand before the data set: a zeroed preamble, `DICM` and group 0002 in Explicit VR Little Endian.
@@ -30,7 +31,7 @@ impl Meta {
         element(&mut group, 0x0010, *b"UI", self.transfer_syntax_uid.as_str().as_bytes());
         element(&mut group, 0x0012, *b"UI", IMPLEMENTATION_CLASS_UID.as_bytes());
         element(&mut group, 0x0013, *b"SH", IMPLEMENTATION_VERSION_NAME.as_bytes());
-        if let Some(title) = &self.source_ae_title {
+        if let Some(title) = self.source_ae_title.as_ref().and_then(|title| ae_title(title.as_bytes())) {
             element(&mut group, 0x0016, *b"AE", title.as_bytes());
         }
         let mut bytes = vec![0; PREAMBLE];
@@ -58,10 +59,17 @@ impl Meta {
             source_ae_title: None,
         };
         let mut has_transfer_syntax = false;
-        while bytes.get(at..at + 2) == Some(&[2, 0]) {
+        let mut stated_end = None;
+        // The data set may itself begin with these two bytes: deflated, or by a peer that means harm. Where the stated
+        // length leads into the middle of an element it is wrong, and the group ends where another one begins.
+        while bytes.get(at..at + 2) == Some(&[2, 0]) && !(has_transfer_syntax && stated_end == Some(at)) {
             let (number, value, next) = read_element(bytes, at)?;
             at = next;
             match number {
+                0x0000 => {
+                    let length = value.first_chunk().map(|&length| u32::from_le_bytes(length) as usize);
+                    stated_end = length.and_then(|length| at.checked_add(length));
+                }
                 0x0002 => meta.sop_class_uid = Uid::from_value(value).ok(),
                 0x0003 => meta.sop_instance_uid = Uid::from_value(value).ok(),
                 0x0010 => {
@@ -69,7 +77,7 @@ impl Meta {
                         Uid::from_value(value).map_err(|_| Error::Meta("Transfer Syntax UID (0002,0010) is no UID"))?;
                     has_transfer_syntax = true;
                 }
-                0x0016 => meta.source_ae_title = Some(String::from_utf8_lossy(value).trim().to_owned()),
+                0x0016 => meta.source_ae_title = ae_title(value),
                 _ => {}
             }
         }
@@ -102,6 +110,13 @@ impl Meta {
     }
 }
 
+/// At most 16 printable characters (PS3.5 table 6.2-1); anything else is no title.
+fn ae_title(value: &[u8]) -> Option<String> {
+    let title = std::str::from_utf8(value).ok()?.trim_matches(['\0', ' ']);
+    let fits = title.len() <= 16 && title.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    (fits && !title.is_empty()).then(|| title.to_owned())
+}
+
 /// Appends an element of group 0002, padded to even length.
 fn element(to: &mut Vec<u8>, number: u16, vr: [u8; 2], value: &[u8]) {
     let padding = match &vr {
@@ -128,8 +143,8 @@ fn read_element(bytes: &[u8], at: usize) -> Result<(u16, &[u8], usize), Error> {
     const CUT: Error = Error::Meta("it ends inside an element");
     let head = bytes.get(at..at + 8).ok_or(CUT)?;
     let number = u16::from_le_bytes([head[2], head[3]]);
-    let (length, value_at) = match &head[4..6] {
-        b"OB" | b"OW" | b"UN" | b"UT" | b"SQ" => {
+    let (length, value_at) = match dicom_core::VR::from_binary([head[4], head[5]]) {
+        Some(vr) if has_long_length(vr) => {
             let long = bytes.get(at + 8..at + 12).ok_or(CUT)?;
             (u32::from_le_bytes([long[0], long[1], long[2], long[3]]) as usize, at + 12)
         }
@@ -161,5 +176,38 @@ mod tests {
         assert!(matches!(Meta::parse(b"just some text"), Err(Error::NotDicom)));
         assert!(matches!(Meta::parse(&[0; 200]), Err(Error::NotDicom)));
         assert!(matches!(Meta::parse(&[2, 0, 0x10, 0, b'U', b'I', 0xff, 0xff]), Err(Error::Meta(_))));
+    }
+
+    #[test]
+    fn a_data_set_cannot_pass_for_file_meta_information() {
+        let meta = Meta {
+            sop_class_uid: None,
+            sop_instance_uid: None,
+            transfer_syntax_uid: "1.2.840.10008.1.2.1".parse().unwrap(),
+            source_ae_title: None,
+        };
+        let mut file = meta.to_bytes();
+        let data_set_at = file.len();
+        element(&mut file, 0x0010, *b"UI", b"1.2.840.10008.1.2.2");
+        assert_eq!(Meta::parse(&file).unwrap(), (meta.clone(), data_set_at));
+        // A group length that cannot be right is not believed.
+        for length in [0, 3, 13, 1 << 30] {
+            let mut wrong = meta.to_bytes();
+            wrong[140..144].copy_from_slice(&u32::to_le_bytes(length));
+            assert_eq!(Meta::parse(&wrong).unwrap(), (meta.clone(), data_set_at), "{length}");
+        }
+    }
+
+    #[test]
+    fn a_title_that_is_none_is_left_out() {
+        for (title, read) in [("PACS ", Some("PACS")), ("SEVENTEEN LETTERS", None), ("A\nB", None), ("", None)] {
+            let meta = Meta {
+                sop_class_uid: None,
+                sop_instance_uid: None,
+                transfer_syntax_uid: "1.2.840.10008.1.2.1".parse().unwrap(),
+                source_ae_title: Some(title.to_owned()),
+            };
+            assert_eq!(Meta::parse(&meta.to_bytes()).unwrap().0.source_ae_title.as_deref(), read, "{title:?}");
+        }
     }
 }

@@ -251,6 +251,7 @@ pub(crate) fn read_request(
         depth: 8,
         elements: 150_000,
         header_value_bytes: 1 << 10,
+        header_bytes: 64 << 10,
     };
     let invalid = |what: &str| RequestError::new(status::INVALID_ARGUMENT_VALUE, what);
     let information = parse_data_set(bytes, syntax, &LIMITS)

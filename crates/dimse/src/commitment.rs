@@ -143,6 +143,11 @@ impl Reporter {
         Self { reports, context }
     }
 
+    /// Whether the association is still open.
+    pub fn is_open(&self) -> bool {
+        !self.reports.is_closed()
+    }
+
     /// Brings a result to the peer (N-EVENT-REPORT, PS3.4 J.3.3), and answers when the peer has confirmed it.
     pub async fn report(&self, result: CommitmentResult) -> Result<(), ReportError> {
         let (reported, outcome) = oneshot::channel();

@@ -32,7 +32,7 @@ pub use commitment::{
     CommitmentRequest, CommitmentResult, FailureReason, InstanceReference, ReportError, Reporter, report_commitment,
 };
 pub use error::Error;
-pub use negotiation::{SopClassPattern, SopClassPatternError};
+pub use negotiation::{SopClassPattern, SopClassPatternError, is_storage_class};
 pub use peer::{AeTitle, AeTitleError, Peer};
 pub use server::{Deadlines, Server, ServerConfig, TlsListener};
 pub use sink::{AssociationId, AssociationInfo, IncomingInstance, InstanceInfo, Refusal, Sink};

@@ -300,8 +300,8 @@ impl FromStr for SopClassPattern {
 }
 
 /// Whether a SOP class is one of the storage service: the standard's, those of editions to come (they are numbered under
-/// the same root), and the private ones that are configured (PS3.4 annex B.5).
-pub(crate) fn is_storage_class(uid: &str, private: &[SopClassPattern]) -> bool {
+/// the same root), and the private ones that fit one of `private` (PS3.4 annex B.5).
+pub fn is_storage_class(uid: &str, private: &[SopClassPattern]) -> bool {
     const STANDARD: &str = "1.2.840.10008.";
     const COMPOSITE: &str = "1.2.840.10008.5.1.4.1.1.";
     const ELSEWHERE: [&str; 2] =

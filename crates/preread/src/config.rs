@@ -9,7 +9,9 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use dimse::{AeTitle, CertificatePattern, Destination, DestinationTls, Peer, Tls, TlsFiles, TlsProfile};
+use dimse::{
+    AeTitle, CertificatePattern, Destination, DestinationTls, Peer, SopClassPattern, Tls, TlsFiles, TlsProfile,
+};
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
@@ -74,6 +76,8 @@ pub(crate) struct Listen {
     pub(crate) tls_address: Option<SocketAddr>,
     #[serde(default = "default_max_associations")]
     pub(crate) max_associations: usize,
+    #[serde(default = "every_private_sop_class", deserialize_with = "sop_classes")]
+    pub(crate) private_sop_classes: Vec<SopClassPattern>,
 }
 
 /// Our certificate and whose certificates we trust, for the TLS listener and for destinations.
@@ -221,9 +225,24 @@ pub(crate) struct PeerSection {
     max_associations: usize,
     #[serde(default, deserialize_with = "optional_duration")]
     pub(crate) quiet_period: Option<Duration>,
+    commitment_address: Option<String>,
 }
 
 impl PeerSection {
+    /// Where results of storage commitment go when the association that asked for them is over: over TLS where the peer
+    /// is known by its certificate. Who is called there is who asked.
+    pub(crate) fn commitment_destination(&self, listen: &Listen, tls: Option<&Tls>) -> Option<Destination> {
+        let tls = tls.filter(|_| !self.certificate.is_empty());
+        Some(Destination {
+            name: self.name.clone(),
+            ae_title: listen.ae_title.clone(),
+            calling_ae_title: listen.ae_title.clone(),
+            address: self.commitment_address.clone()?,
+            tls: tls.map(|tls| DestinationTls { tls: tls.clone(), server_name: None }),
+            timeouts: dimse::Timeouts::default(),
+        })
+    }
+
     pub(crate) fn peer(&self) -> Peer {
         Peer {
             name: self.name.clone(),
@@ -421,6 +440,11 @@ fn check_network(file: &File) -> Result<()> {
             }
             _ => {}
         }
+        if let Some(address) = &peer.commitment_address
+            && !address.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+        {
+            bail!("peer \"{name}\" has commitment_address = {address:?}; write host and port, as in \"10.1.2.4:104\"");
+        }
         if peer.max_associations == 0 {
             bail!("peer \"{name}\" has max_associations = 0: it could never call; take the [[peer]] away instead");
         }
@@ -448,6 +472,10 @@ fn unique<'a>(kind: &str, names: impl Iterator<Item = &'a str>) -> Result<()> {
 
 fn default_max_associations() -> usize {
     64
+}
+
+fn every_private_sop_class() -> Vec<SopClassPattern> {
+    vec![SopClassPattern::any()]
 }
 
 fn default_max_associations_of_peer() -> usize {
@@ -480,6 +508,11 @@ fn default_objects() -> Vec<ObjectName> {
 
 fn ae_title<'de, D: Deserializer<'de>>(deserializer: D) -> Result<AeTitle, D::Error> {
     String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+}
+
+fn sop_classes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<SopClassPattern>, D::Error> {
+    let texts = Vec::<String>::deserialize(deserializer)?;
+    texts.iter().map(|text| text.parse().map_err(|error| D::Error::custom(format!("{text:?}: {error}")))).collect()
 }
 
 fn optional_uid<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<dataset::Uid>, D::Error> {
@@ -609,6 +642,10 @@ mod tests {
         check(&format!("{peer}certificate = [\"CN=ct\"]\n"), &["peer \"ct\"", "listen.tls_address"]);
         check(&format!("{peer}certificate = [\"ct\"]\n"), &["line 8", "CN=pacs,O=Hospital"]);
         check(&format!("{peer}address = [\"10.1.2.3\"]\nmax_associations = 0\n"), &["peer \"ct\"", "max_associations"]);
+        check(
+            &format!("{peer}address = [\"10.1.2.3\"]\ncommitment_address = \"10.1.2.3\"\n"),
+            &["peer \"ct\"", "commitment_address", "10.1.2.4:104"],
+        );
         let destination = "[[destination]]\nname = \"pacs\"\nae_title = \"PACS\"\naddress = \"pacs:104\"\n";
         check(&format!("{destination}tls = true\n"), &["destination \"pacs\"", "[tls]"]);
         check(&format!("{destination}tls_server_name = \"a\"\n"), &["destination \"pacs\"", "tls = true"]);
@@ -617,6 +654,19 @@ mod tests {
             "[tls]\ncertificate = \"a\"\nkey = \"b\"\nclient_ca = \"c\"\nprofile = \"ssl3\"\n",
             &["line 10", "ssl3", "bcp195-restricted"],
         );
+    }
+
+    #[test]
+    fn private_sop_classes_are_all_some_or_none() {
+        let of = |line: &str| {
+            let text = LEAST.replace("[spool]", &format!("{line}\n[spool]"));
+            Config::parse(&text).map(|config| config.listen.private_sop_classes)
+        };
+        assert_eq!(of("").unwrap(), [SopClassPattern::any()]);
+        assert!(of("private_sop_classes = []").unwrap().is_empty());
+        assert_eq!(of("private_sop_classes = [\"1.2.840.113619.*\", \"1.3.12\"]").unwrap().len(), 2);
+        let refusal = format!("{:#}", of("private_sop_classes = [\"GE\"]").unwrap_err());
+        assert!(refusal.contains("GE") && refusal.contains("1.2.840.113619.*"), "{refusal}");
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod admin;
 mod cli;
 mod clock;
 mod commands;
+mod commitment;
 mod config;
 mod deliver;
 mod logs;

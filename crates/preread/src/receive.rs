@@ -7,12 +7,13 @@ use dimse::{AssociationInfo, CommitmentRequest, IncomingInstance, InstanceInfo, 
 use spool::{Arrival, Receiving, Spool, Stored};
 use tokio::sync::Notify;
 
-use crate::{clock, config::Priority, pipeline::Pipeline, route::Facts};
+use crate::{clock, commitment::Commitments, config::Priority, pipeline::Pipeline, route::Facts};
 
 /// Takes instances for the spool.
 pub(crate) struct Receiver {
     pub(crate) spool: Spool,
     pub(crate) pipeline: Arc<Pipeline>,
+    pub(crate) commitments: Arc<Commitments>,
     /// Quiet period by peer name, where a peer has its own.
     pub(crate) quiet_of_peer: Vec<(String, Duration)>,
     pub(crate) quiet_period: Duration,
@@ -49,8 +50,8 @@ impl Sink for Receiver {
         self.spool.flush_association(association.id.0).await.map_err(refusal)
     }
 
-    async fn request_commitment(&self, _: CommitmentRequest) -> Result<(), Refusal> {
-        Err(Refusal::Failed)
+    async fn request_commitment(&self, request: CommitmentRequest) -> Result<(), Refusal> {
+        self.commitments.take(request).await
     }
 
     async fn begin(&self, info: InstanceInfo) -> Result<Incoming, Refusal> {

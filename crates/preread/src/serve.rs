@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     admin, clock,
+    commitment::Commitments,
     config::{Config, DestinationSection, TlsSection},
     deliver,
     models::Models,
@@ -44,9 +45,11 @@ async fn serve(mut config: Config) -> Result<()> {
     let admin = admin::bind(config.admin.as_ref()).await?;
     let stop = CancellationToken::new();
     let (arrived, written) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let commitments = Arc::new(Commitments::new(spool.clone(), &config, tls.as_ref()));
     let receiver = Arc::new(Receiver {
         spool: spool.clone(),
         pipeline: Arc::clone(&pipeline),
+        commitments: Arc::clone(&commitments),
         quiet_of_peer: config.peers.iter().filter_map(|peer| Some((peer.name.clone(), peer.quiet_period?))).collect(),
         quiet_period: config.study.quiet_period,
         arrived: Arc::clone(&arrived),
@@ -59,6 +62,7 @@ async fn serve(mut config: Config) -> Result<()> {
     let mut receiving = tokio::spawn(server.serve(receiver, stop.clone()));
     let mut reading = tokio::spawn(reader.run(stop.clone()));
     let mut delivering = tokio::spawn(deliver::run(spool.clone(), destinations, written, stop.clone()));
+    let mut committing = tokio::spawn(commitments.run(stop.clone()));
     tokio::spawn(retain::run(spool.clone(), config.retention.retention(), stop.clone()));
     tokio::spawn(reload.run(stop.clone()));
     let admin = tokio::spawn(admin::serve(admin, spool.clone(), stop.clone()));
@@ -74,6 +78,7 @@ async fn serve(mut config: Config) -> Result<()> {
         ended = &mut receiving => Err(anyhow::anyhow!("the receiver ended by itself: {ended:?}")),
         ended = &mut reading => Err(anyhow::anyhow!("the reader ended by itself: {ended:?}")),
         ended = &mut delivering => Err(anyhow::anyhow!("the outbox ended by itself: {ended:?}")),
+        ended = &mut committing => Err(anyhow::anyhow!("storage commitment ended by itself: {ended:?}")),
     };
     notify_systemd(&[sd_notify::NotifyState::Stopping]);
     stop.cancel();
@@ -136,6 +141,7 @@ fn server_config(config: &Config, tls: Option<&Tls>) -> ServerConfig {
         tls: config.listen.tls_address.zip(tls).map(listener),
         peers: config.peers.iter().map(crate::config::PeerSection::peer).collect(),
         max_associations: config.listen.max_associations,
+        private_sop_classes: config.listen.private_sop_classes.clone(),
         ..ServerConfig::new(config.listen.ae_title.clone())
     }
 }

@@ -318,6 +318,7 @@ fn migrate(connection: &mut Connection) -> Result<bool, Error> {
     match found {
         0 => {
             transaction.execute_batch(SCHEMA)?;
+            transaction.execute_batch(crate::commitment::SCHEMA)?;
             transaction.execute("INSERT INTO installation (id) VALUES (lower(hex(randomblob(16))))", [])?;
             transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
         }

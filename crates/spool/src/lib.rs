@@ -6,6 +6,7 @@
 //! it leaves, so that a crash between any two changes no outcome.
 
 mod checkpoint;
+mod commitment;
 mod database;
 mod disk;
 mod error;
@@ -26,6 +27,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+pub use commitment::{Commitment, CommitmentId, CommitmentOrder};
 pub use error::Error;
 pub use instance::{Arrival, Receiving, Stored};
 pub use outbox::{Delivery, Lineage, ObjectKind, Predecessor, Prepared, ReportFile};

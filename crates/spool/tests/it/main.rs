@@ -1,5 +1,7 @@
 //! The spool from outside: what is acknowledged stays, and every study ends in one state.
 
+mod commitment;
+
 use std::{fs, path::Path, time::Duration};
 
 use dataset::{Limits, part10::Meta};

@@ -1,0 +1,297 @@
+//! Storage commitment: what peers asked about, and what is still to be reported to them. A request that was taken is
+//! answered in the end, whatever happens in between, or given up in a way that shows.
+
+use rusqlite::{Connection, Row, params};
+
+use crate::{Error, Spool, Timestamp};
+
+/// The tables of this file.
+pub(crate) const SCHEMA: &str = "
+CREATE TABLE commitment (
+    id              INTEGER PRIMARY KEY,
+    transaction_uid TEXT NOT NULL,
+    peer            TEXT NOT NULL,
+    ae_title        TEXT NOT NULL,
+    address         TEXT NOT NULL,
+    -- 'waiting', 'reported', 'given up'
+    state           TEXT NOT NULL,
+    instances       INTEGER NOT NULL,
+    requested_at    INTEGER NOT NULL,
+    attempts        INTEGER NOT NULL DEFAULT 0,
+    next_at         INTEGER NOT NULL,
+    ended_at        INTEGER,
+    last_error      TEXT
+);
+CREATE INDEX commitment_by_due ON commitment (state, next_at);
+CREATE INDEX commitment_by_peer ON commitment (peer, ae_title, state);
+CREATE TABLE commitment_item (
+    commitment_id    INTEGER NOT NULL REFERENCES commitment ON DELETE CASCADE,
+    position         INTEGER NOT NULL,
+    sop_class_uid    TEXT NOT NULL,
+    sop_instance_uid TEXT NOT NULL,
+    -- Failure Reason (0008,1197), 0 when committed, nothing before it was looked at
+    outcome          INTEGER,
+    PRIMARY KEY (commitment_id, position)
+) WITHOUT ROWID;
+";
+
+/// Instances that may wait for their results, peer by peer: bounds what a peer that never takes them makes us keep.
+const MOST_WAITING: i64 = 1_000_000;
+
+/// The number of a request, made by the spool.
+pub type CommitmentId = i64;
+
+/// A request for storage commitment, as it came (PS3.4 J.3.2).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommitmentOrder {
+    /// Transaction UID (0008,1195).
+    pub transaction_uid: String,
+    /// The name of the peer that asks.
+    pub peer: String,
+    /// The AE title by which it asks.
+    pub ae_title: String,
+    /// The IP address from which it asks.
+    pub address: String,
+    /// What it asks about: SOP Class and SOP Instance UID of each.
+    pub instances: Vec<(String, String)>,
+}
+
+/// A request whose result is to be reported.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Commitment {
+    /// Its number.
+    pub id: CommitmentId,
+    /// As it came.
+    pub order: CommitmentOrder,
+    /// When it came.
+    pub requested_at: Timestamp,
+    /// What became of each instance, in their order, once all were looked at: 0, or Failure Reason (0008,1197).
+    pub outcomes: Option<Vec<u16>>,
+    /// Attempts to report it that failed.
+    pub attempts: i64,
+}
+
+impl Spool {
+    /// Takes a request; it survives a power cut when this answers. What waits for the same peer and AE title becomes due.
+    ///
+    /// The same request again is one, and is reported again. Where its Transaction UID is that of another request of this
+    /// AE title, nothing is committed: `duplicate` becomes the outcome of every instance. Nothing is taken, and answered,
+    /// when the peer does not take the results of earlier ones.
+    pub async fn take_commitment(
+        &self,
+        order: CommitmentOrder,
+        duplicate: u16,
+        now: Timestamp,
+    ) -> Result<Option<CommitmentId>, Error> {
+        self.database
+            .write(move |connection| {
+                let same_transaction = same_transaction(connection, &order)?;
+                for &id in &same_transaction {
+                    if instances(connection, id)?.0 == order.instances {
+                        ask_again(connection, id, duplicate, now)?;
+                        due_now(connection, &order, now)?;
+                        return Ok(Some(id));
+                    }
+                }
+                let waiting: i64 = connection.query_row(
+                    "SELECT coalesce(sum(instances), 0) FROM commitment WHERE peer = ?1 AND state = 'waiting'",
+                    [&order.peer],
+                    |row| row.get(0),
+                )?;
+                let count = i64::try_from(order.instances.len()).unwrap_or(i64::MAX);
+                if waiting.saturating_add(count) > MOST_WAITING {
+                    return Ok(None);
+                }
+                let outcome = (!same_transaction.is_empty()).then_some(duplicate);
+                let id = insert(connection, &order, outcome, now)?;
+                due_now(connection, &order, now)?;
+                Ok(Some(id))
+            })
+            .await
+    }
+
+    /// The requests whose results are due, the longest waiting first, without those in `busy`; `limit` bounds the answer.
+    pub fn due_commitments(
+        &self,
+        busy: &[CommitmentId],
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<Commitment>, Error> {
+        self.database.read(|connection| {
+            let mut due = connection.prepare_cached(
+                "SELECT id, transaction_uid, peer, ae_title, address, requested_at, attempts FROM commitment
+                 WHERE state = 'waiting' AND next_at <= ?1 ORDER BY next_at, id",
+            )?;
+            let mut rows = due.query([now])?;
+            let mut found = Vec::new();
+            while let Some(row) = rows.next()?
+                && found.len() < limit
+            {
+                if !busy.contains(&row.get(0)?) {
+                    found.push(commitment(connection, row)?);
+                }
+            }
+            Ok(found)
+        })
+    }
+
+    /// When the next result is due, after `now`.
+    pub fn next_commitment_due(&self, now: Timestamp) -> Result<Option<Timestamp>, Error> {
+        self.database.read(|connection| {
+            connection
+                .prepare_cached("SELECT min(next_at) FROM commitment WHERE state = 'waiting' AND next_at > ?1")?
+                .query_row([now], |row| row.get(0))
+        })
+    }
+
+    /// Keeps what became of each instance, in the order of the request: 0, or Failure Reason (0008,1197).
+    pub async fn commitment_verified(&self, id: CommitmentId, outcomes: Vec<u16>) -> Result<(), Error> {
+        self.database
+            .step(move |connection| {
+                let mut update = connection.prepare_cached(
+                    "UPDATE commitment_item SET outcome = ?3 WHERE commitment_id = ?1 AND position = ?2",
+                )?;
+                for (position, outcome) in (0_i64..).zip(outcomes) {
+                    update.execute(params![id, position, outcome])?;
+                }
+                Ok(())
+            })
+            .await
+    }
+
+    /// The peer has confirmed the result.
+    pub async fn commitment_reported(&self, id: CommitmentId, now: Timestamp) -> Result<(), Error> {
+        self.database
+            .step(move |connection| {
+                connection.execute(
+                    "UPDATE commitment SET state = 'reported', ended_at = ?2, last_error = NULL WHERE id = ?1",
+                    params![id, now],
+                )?;
+                Ok(())
+            })
+            .await
+    }
+
+    /// The result did not reach the peer: it is tried again at `next_at`, or, with none, given up.
+    pub async fn commitment_failed(
+        &self,
+        id: CommitmentId,
+        error: String,
+        next_at: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        self.database
+            .step(move |connection| {
+                let (state, ended_at) = match next_at {
+                    Some(_) => ("waiting", None),
+                    None => ("given up", Some(now)),
+                };
+                connection.execute(
+                    "UPDATE commitment SET state = ?2, attempts = attempts + 1, last_error = ?3, ended_at = ?5,
+                     next_at = coalesce(?4, next_at) WHERE id = ?1",
+                    params![id, state, error, next_at, ended_at],
+                )?;
+                Ok(())
+            })
+            .await
+    }
+
+    /// Forgets the requests that ended before `before`, and with them that their Transaction UIDs are taken.
+    pub async fn forget_commitments(&self, before: Timestamp) -> Result<usize, Error> {
+        self.database
+            .step(move |connection| Ok(connection.execute("DELETE FROM commitment WHERE ended_at < ?1", [before])?))
+            .await
+    }
+
+    /// Whether other bytes came under the UID of an instance that is kept, so that it is not known which ones are meant.
+    pub fn is_in_conflict(&self, sop_instance_uid: &str) -> Result<bool, Error> {
+        self.database.read(|connection| {
+            connection
+                .prepare_cached(
+                    "SELECT 1 FROM conflict JOIN instance ON instance.id = instance_id WHERE sop_instance_uid = ?1",
+                )?
+                .exists([sop_instance_uid])
+        })
+    }
+}
+
+/// The requests of this AE title with this Transaction UID.
+fn same_transaction(connection: &Connection, order: &CommitmentOrder) -> Result<Vec<CommitmentId>, Error> {
+    let mut same = connection.prepare_cached(
+        "SELECT id FROM commitment WHERE peer = ?1 AND ae_title = ?2 AND transaction_uid = ?3 ORDER BY id",
+    )?;
+    let ids = same.query_map(params![order.peer, order.ae_title, order.transaction_uid], |row| row.get(0))?;
+    Ok(ids.collect::<rusqlite::Result<_>>()?)
+}
+
+/// Takes a request anew: its instances are looked at again, unless they never were to be.
+fn ask_again(connection: &Connection, id: CommitmentId, duplicate: u16, now: Timestamp) -> Result<(), Error> {
+    connection.execute(
+        "UPDATE commitment SET state = 'waiting', attempts = 0, requested_at = ?2, ended_at = NULL WHERE id = ?1",
+        params![id, now],
+    )?;
+    connection.execute(
+        "UPDATE commitment_item SET outcome = NULL WHERE commitment_id = ?1 AND outcome <> ?2",
+        params![id, duplicate],
+    )?;
+    Ok(())
+}
+
+/// Keeps a request, with the outcome of all of its instances where that is known.
+fn insert(
+    connection: &Connection,
+    order: &CommitmentOrder,
+    outcome: Option<u16>,
+    now: Timestamp,
+) -> Result<CommitmentId, Error> {
+    let count = i64::try_from(order.instances.len()).unwrap_or(i64::MAX);
+    let id = connection.query_row(
+        "INSERT INTO commitment (transaction_uid, peer, ae_title, address, state, instances, requested_at, next_at)
+         VALUES (?1, ?2, ?3, ?4, 'waiting', ?5, ?6, ?6) RETURNING id",
+        params![order.transaction_uid, order.peer, order.ae_title, order.address, count, now],
+        |row| row.get(0),
+    )?;
+    let mut item = connection.prepare_cached(
+        "INSERT INTO commitment_item (commitment_id, position, sop_class_uid, sop_instance_uid, outcome)
+         VALUES (?1, ?2, ?3, ?4, ?5)",
+    )?;
+    for (position, (class, instance)) in (0_i64..).zip(&order.instances) {
+        item.execute(params![id, position, class, instance, outcome])?;
+    }
+    Ok(id)
+}
+
+/// The peer is there: what waits for it need not wait longer.
+fn due_now(connection: &Connection, order: &CommitmentOrder, now: Timestamp) -> Result<(), Error> {
+    connection.execute(
+        "UPDATE commitment SET next_at = ?3 WHERE peer = ?1 AND ae_title = ?2 AND state = 'waiting'",
+        params![order.peer, order.ae_title, now],
+    )?;
+    Ok(())
+}
+
+/// The instances of a request, and what became of them.
+type Items = (Vec<(String, String)>, Option<Vec<u16>>);
+
+fn instances(connection: &Connection, id: CommitmentId) -> rusqlite::Result<Items> {
+    let mut items = connection.prepare_cached(
+        "SELECT sop_class_uid, sop_instance_uid, outcome FROM commitment_item WHERE commitment_id = ?1
+         ORDER BY position",
+    )?;
+    let items = items.query_map([id], |row| Ok(((row.get(0)?, row.get(1)?), row.get::<_, Option<u16>>(2)?)))?;
+    let (instances, outcomes): (Vec<_>, Vec<_>) = items.collect::<rusqlite::Result<Vec<_>>>()?.into_iter().unzip();
+    Ok((instances, outcomes.into_iter().collect()))
+}
+
+fn commitment(connection: &Connection, row: &Row<'_>) -> rusqlite::Result<Commitment> {
+    let id = row.get(0)?;
+    let (instances, outcomes) = instances(connection, id)?;
+    let order = CommitmentOrder {
+        transaction_uid: row.get(1)?,
+        peer: row.get(2)?,
+        ae_title: row.get(3)?,
+        address: row.get(4)?,
+        instances,
+    };
+    Ok(Commitment { id, order, requested_at: row.get(5)?, attempts: row.get(6)?, outcomes })
+}

@@ -101,7 +101,6 @@ fn open_spool(config: &Config) -> Result<Spool> {
     let (spool, recovery) = Spool::open(&config.spool.dir, config.spool.options(), clock::now())
         .with_context(|| format!("spool.dir = {}", config.spool.dir.display()))?;
     tracing::info!(
-        abandoned = recovery.abandoned,
         orphans = recovery.orphans,
         restored = recovery.restored,
         readings = recovery.readings,

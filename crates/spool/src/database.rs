@@ -268,6 +268,7 @@ impl Opened {
             journal,
             observer,
             failure: failure.clone(),
+            synchronous: "",
         };
         std::thread::Builder::new()
             .name("spool-writer".to_owned())
@@ -337,6 +338,8 @@ struct Writer {
     journal: Option<Arc<Journal>>,
     observer: Option<Observer>,
     failure: watch::Sender<Option<String>>,
+    /// SQLite's setting of that name, as it was left.
+    synchronous: &'static str,
 }
 
 impl Writer {
@@ -378,7 +381,10 @@ impl Writer {
             // In WAL mode a later FULL commit also flushes what came before it, so that the order of steps is kept.
             _ => "NORMAL",
         };
-        self.connection.pragma_update(None, "synchronous", synchronous)?;
+        if self.synchronous != synchronous {
+            self.connection.pragma_update(None, "synchronous", synchronous)?;
+            self.synchronous = synchronous;
+        }
         if lasting >= Lasting::Journal
             && let Some(journal) = &self.journal
         {

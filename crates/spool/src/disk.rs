@@ -5,7 +5,7 @@ use std::{
     fs::{self, OpenOptions},
     io,
     os::unix::fs::FileExt,
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -15,8 +15,6 @@ pub(crate) trait Disk: Send + Sync {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
     /// Opens an existing file to read and to overwrite.
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
-    /// Moves a file, over another one if need be.
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Makes a folder and those above it; an existing one is no error.
@@ -24,7 +22,7 @@ pub(crate) trait Disk: Send + Sync {
     /// Makes the entries of a folder survive a power cut.
     fn sync_folder(&self, path: &Path) -> io::Result<()>;
     /// The files of a folder and of the folders below it, as full paths.
-    fn files_below(&self, folder: &Path) -> io::Result<Vec<std::path::PathBuf>>;
+    fn files_below(&self, folder: &Path) -> io::Result<Vec<PathBuf>>;
     /// Bytes free on the file system of a folder.
     fn free_bytes(&self, folder: &Path) -> io::Result<u64>;
 }
@@ -88,10 +86,6 @@ impl Disk for MachineDisk {
         Ok(Arc::new(OpenOptions::new().read(true).write(true).open(path)?))
     }
 
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        fs::rename(from, to)
-    }
-
     fn remove(&self, path: &Path) -> io::Result<()> {
         fs::remove_file(path)
     }
@@ -104,7 +98,7 @@ impl Disk for MachineDisk {
         fs::File::open(path)?.sync_all()
     }
 
-    fn files_below(&self, folder: &Path) -> io::Result<Vec<std::path::PathBuf>> {
+    fn files_below(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {
         let mut found = Vec::new();
         let mut folders = vec![folder.to_owned()];
         while let Some(folder) = folders.pop() {

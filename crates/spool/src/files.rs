@@ -15,9 +15,8 @@ use crate::{
     disk::{Disk, DiskFile},
 };
 
-/// Where a file stands while it is being written. Emptied at start: nothing in it was acknowledged.
-pub(crate) const INCOMING: &str = "incoming";
-/// Received instances, one folder a day.
+/// Received instances, one folder a day. A file is made where it stays: until there is a row for it, it is an orphan that
+/// the next start removes.
 pub(crate) const INSTANCES: &str = "instances";
 /// Reports and what belongs to them.
 pub(crate) const REPORTS: &str = "reports";
@@ -47,7 +46,7 @@ impl Files {
         // The lock and the state database are the system's and SQLite's to keep, on whatever disk the rest is.
         std::fs::create_dir_all(dir).map_err(Error::io(dir))?;
         let root = dir.canonicalize().map_err(Error::io(dir))?;
-        for folder in ["", INCOMING, INSTANCES, REPORTS] {
+        for folder in ["", INSTANCES, REPORTS] {
             let path = root.join(folder);
             disk.create_folder(&path).map_err(Error::io(&path))?;
         }
@@ -127,13 +126,20 @@ impl Files {
         Ok(())
     }
 
-    /// A new file under `incoming/`, named by the time and a counter: unique across restarts, and nobody else's choice.
-    pub(crate) fn create_incoming(&self, now: Timestamp) -> Result<(Arc<dyn DiskFile>, PathBuf), Error> {
+    /// A new file where it stays, named by the time and a counter: unique across restarts, and nobody else's choice.
+    /// Answers its path relative to the spool, too.
+    pub(crate) fn create(&self, home: Home, now: Timestamp) -> Result<(Arc<dyn DiskFile>, String), Error> {
+        let (folder, extension) = match home {
+            Home::Instances => (format!("{INSTANCES}/{:06}", now.div_euclid(MILLISECONDS_PER_DAY)), "dcm"),
+            Home::Reports(extension) => (REPORTS.to_owned(), extension),
+        };
+        self.make_folder(&folder)?;
         loop {
             let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-            let path = self.root.join(INCOMING).join(format!("{now:012x}-{id:06x}"));
+            let relative = format!("{folder}/{now:012x}-{id:06x}.{extension}");
+            let path = self.root.join(&relative);
             match self.disk.create(&path) {
-                Ok(file) => return Ok((file, path)),
+                Ok(file) => return Ok((file, relative)),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(self.failed(&path, error)),
             }
@@ -150,42 +156,14 @@ impl Files {
         }
     }
 
-    /// Moves a finished file to where it stays; answers its path relative to the spool.
-    pub(crate) fn place(&self, from: &Path, to: Home, now: Timestamp) -> Result<String, Error> {
-        let name = from.file_name().unwrap_or_default().to_string_lossy();
-        let (folder, extension) = match to {
-            Home::Instances => (format!("{INSTANCES}/{:06}", now.div_euclid(MILLISECONDS_PER_DAY)), "dcm"),
-            Home::Reports(extension) => (REPORTS.to_owned(), extension),
-        };
-        self.make_folder(&folder)?;
-        let relative = format!("{folder}/{name}.{extension}");
-        let path = self.root.join(&relative);
-        self.disk.rename(from, &path).map_err(|error| self.failed(&path, error))?;
-        Ok(relative)
-    }
-
-    /// The same for a file that must survive a power cut when this answers.
-    pub(crate) fn place_durably(
-        &self,
-        file: &dyn DiskFile,
-        from: &Path,
-        to: Home,
-        now: Timestamp,
-    ) -> Result<String, Error> {
-        let durable = self.durability != Durability::None;
-        if durable {
-            file.sync().map_err(Error::flush(from))?;
+    /// Makes a file's bytes and its entry survive a power cut, as far as the configuration asks for it.
+    pub(crate) fn flush(&self, file: &dyn DiskFile, relative: &str) -> Result<(), Error> {
+        if self.durability == Durability::None {
+            return Ok(());
         }
-        let relative = self.place(from, to, now)?;
-        if durable {
-            self.sync_folder_of(&relative)?;
-        }
-        Ok(relative)
-    }
-
-    /// Makes the entry of a file survive a power cut.
-    pub(crate) fn sync_folder_of(&self, relative: &str) -> Result<(), Error> {
         let path = self.absolute(relative);
+        // In this order: on the usual file systems the flush of a new file brings its entry along.
+        file.sync().map_err(Error::flush(&path))?;
         let folder = path.parent().unwrap_or(&self.root);
         self.disk.sync_folder(folder).map_err(Error::flush(folder))
     }
@@ -224,7 +202,7 @@ impl Files {
     }
 }
 
-/// Where a finished file stays.
+/// Where a file stays.
 #[derive(Clone, Copy)]
 pub(crate) enum Home {
     Instances,

@@ -1,6 +1,6 @@
 //! Receiving one instance: a file under `incoming/` that grows, and then is kept or vanishes.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use dataset::{Digester, Header, Limits, part10::Meta};
 use rusqlite::{Connection, OptionalExtension, params};
@@ -10,7 +10,7 @@ use crate::{
     AssociationId, Durability, Error, Spool, StudyId, Timestamp,
     disk::{self, DiskFile},
     files::{Files, Home},
-    journal::{self, Commit, Journal, Ticket},
+    journal::{self, Commit, HEADER, Journal, Ticket},
 };
 
 /// What is known of an instance before its first byte.
@@ -24,13 +24,13 @@ pub struct Arrival {
     pub quiet: Duration,
 }
 
-/// An instance that is coming in. Dropped without [`Receiving::commit`], it leaves nothing behind.
+/// An instance that is coming in: a file that grows, and chunks in the journal. Dropped without [`Receiving::commit`], it leaves nothing behind.
 pub struct Receiving {
     spool: Spool,
     arrival: Arrival,
     file: Incoming,
     stream: Option<journal::Stream>,
-    /// What was not written to the file yet.
+    /// Room for a header of the journal, then what was not written to the file yet.
     buffer: Vec<u8>,
     written: u64,
     data_set_at: u64,
@@ -41,7 +41,8 @@ pub struct Receiving {
 struct Incoming {
     files: Arc<Files>,
     file: Arc<dyn DiskFile>,
-    path: PathBuf,
+    /// Relative to the spool.
+    path: String,
     claimed: u64,
     /// Whether a row counts on it by now.
     kept: bool,
@@ -50,14 +51,14 @@ struct Incoming {
 impl Drop for Incoming {
     fn drop(&mut self) {
         if !self.kept {
-            self.files.remove(&self.path);
+            self.files.remove(&self.files.absolute(&self.path));
             self.files.give_back(self.claimed);
         }
     }
 }
 
-/// Bytes that are collected before they are written.
-const BUFFER: usize = 128 << 10;
+/// Bytes that are collected before they are written, the header of the journal included.
+const BUFFER: usize = 256 << 10;
 
 /// What became of a received instance. Every one of these may be acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,11 +80,12 @@ impl Spool {
     pub fn begin(&self, arrival: Arrival, meta: &Meta, now: Timestamp) -> Result<Receiving, Error> {
         self.database.require_running()?;
         self.files.claim(0)?;
-        let (file, path) = self.files.create_incoming(now)?;
+        let (file, path) = self.files.create(Home::Instances, now)?;
         let mut buffer = Vec::with_capacity(BUFFER);
+        buffer.resize(HEADER, 0);
         buffer.extend_from_slice(&meta.to_bytes());
         Ok(Receiving {
-            data_set_at: buffer.len() as u64,
+            data_set_at: (buffer.len() - HEADER) as u64,
             spool: self.clone(),
             arrival,
             file: Incoming { files: Arc::clone(&self.files), file, path, claimed: 0, kept: false },
@@ -113,26 +115,30 @@ impl Receiving {
     /// Hands what is collected to the file and to the journal.
     fn flush(&mut self) -> Result<(), Error> {
         let Self { spool, file, stream, buffer, written, .. } = self;
-        if buffer.is_empty() {
+        let chunk = &buffer[HEADER..];
+        let length = chunk.len() as u64;
+        if chunk.is_empty() {
             return Ok(());
         }
-        spool.files.claim(buffer.len() as u64)?;
-        file.claimed += buffer.len() as u64;
-        file.file.write_all_at(buffer, *written).map_err(|error| spool.files.failed(&file.path, error))?;
-        *written += buffer.len() as u64;
+        spool.files.claim(length)?;
+        file.claimed += length;
+        let failed = |error| spool.files.failed(&spool.files.absolute(&file.path), error);
+        file.file.write_all_at(chunk, *written).map_err(failed)?;
+        *written += length;
         if let (Some(journal), Some(open)) = (&spool.journal, stream.as_mut())
             && !journal.append(open, buffer)?
         {
             *stream = None;
         }
-        buffer.clear();
+        buffer.truncate(HEADER);
         Ok(())
     }
 
     /// Reads the header of what has come, which must be all, through the gate. Blocks on the disk.
     pub fn header(&mut self, limits: &Limits) -> Result<Result<Header, dataset::Error>, Error> {
         self.flush()?;
-        let mut stream = disk::Stream::new(&*self.file.file).map_err(Error::io(&self.file.path))?;
+        let failed = |error| Error::io(self.file.files.absolute(&self.file.path))(error);
+        let mut stream = disk::Stream::new(&*self.file.file).map_err(failed)?;
         Ok(Header::read(&mut stream, limits))
     }
 
@@ -141,15 +147,15 @@ impl Receiving {
     /// `header` is what the gate read of this very file; a study has the highest `priority` of its instances.
     pub async fn commit(mut self, header: Header, priority: i64, now: Timestamp) -> Result<Stored, Error> {
         self.flush()?;
-        let Self { spool, arrival, mut file, stream, written, data_set_at, digester, .. } = self;
-        let mut row = Row {
+        let Self { spool, arrival, file, stream, written, data_set_at, digester, .. } = self;
+        let row = Row {
             own: header.is_our_own(),
             sop_instance_uid: header.sop_instance_uid.to_string(),
             sop_class_uid: header.sop_class_uid.to_string(),
             study_instance_uid: header.study_instance_uid.to_string(),
             series_instance_uid: header.series_instance_uid.to_string(),
             transfer_syntax_uid: header.transfer_syntax.uid().to_owned(),
-            path: String::new(),
+            path: file.path.clone(),
             digest: digester.digest().to_string(),
             data_set_at,
             bytes: written,
@@ -163,8 +169,8 @@ impl Receiving {
             spool.association_brought(association, study);
             return Ok(Stored::Again(study));
         }
-        let placed = spool.place(&mut file, stream.as_ref(), &mut row).await;
-        let ticket = spool.database.watching(placed)?;
+        let journaled = spool.journal(&file, stream.as_ref(), &row).await;
+        let ticket = spool.database.watching(journaled)?;
         match association {
             Some(association) if spool.durability == Durability::Association => {
                 let index = spool.clone().index(file, ticket, row, Some(association));
@@ -177,35 +183,22 @@ impl Receiving {
 }
 
 impl Spool {
-    /// Moves a file to where it stays and appends its record to the journal. What the journal does not hold of it is
-    /// flushed first.
-    async fn place(
+    /// Appends an instance's record to the journal. What the journal does not hold of it is flushed first.
+    async fn journal(
         &self,
-        file: &mut Incoming,
+        file: &Incoming,
         stream: Option<&journal::Stream>,
-        row: &mut Row,
+        row: &Row,
     ) -> Result<Option<Ticket>, Error> {
-        if self.journal.is_none() || stream.is_some() {
-            row.path = self.files.place(&file.path, Home::Instances, row.received_at)?;
-            file.path = self.absolute(&row.path);
-        }
         let Some(journal) = &self.journal else { return Ok(None) };
         if stream.is_some()
             && let Some(ticket) = append(journal, stream, row).await?
         {
             return Ok(Some(ticket));
         }
-        let (files, open, from) = (Arc::clone(&self.files), Arc::clone(&file.file), file.path.clone());
-        let (placed, received_at) = (row.path.clone(), row.received_at);
-        let durably = move || {
-            if placed.is_empty() {
-                return files.place_durably(&*open, &from, Home::Instances, received_at);
-            }
-            open.sync().map_err(Error::flush(from))?;
-            files.sync_folder_of(&placed).map(|()| placed)
-        };
-        row.path = tokio::task::spawn_blocking(durably).await.map_err(|_| Error::Stopped)??;
-        file.path = self.absolute(&row.path);
+        let (files, open, path) = (Arc::clone(&self.files), Arc::clone(&file.file), file.path.clone());
+        let flushed = tokio::task::spawn_blocking(move || files.flush(&*open, &path)).await;
+        flushed.map_err(|_| Error::Stopped)??;
         append(journal, None, row).await
     }
 

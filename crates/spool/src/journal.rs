@@ -25,7 +25,8 @@ use crate::{
     Error,
     disk::{Disk, DiskFile},
 };
-use record::{HEADER, Header, Kind};
+pub(crate) use record::HEADER;
+use record::{Header, Kind};
 
 /// Bytes of an instance that go through the journal; a CT or MR slice stays below.
 pub(crate) const LONGEST_STREAM: u64 = 1 << 20;
@@ -178,16 +179,17 @@ impl Journal {
         Stream { number: state.next_stream, since: None, bytes: 0 }
     }
 
-    /// Appends a chunk of an instance. False when it does not go through the journal any more: it grew too long, or the
+    /// Appends a chunk of an instance, which has [`HEADER`] bytes of room before it. False when it does not go through the journal any more: it grew too long, or the
     /// last free segment is needed for records.
-    pub(crate) fn append(&self, stream: &mut Stream, chunk: &[u8]) -> Result<bool, Error> {
-        stream.bytes += chunk.len() as u64;
+    pub(crate) fn append(&self, stream: &mut Stream, room_and_chunk: &mut [u8]) -> Result<bool, Error> {
+        let length = room_and_chunk.len() - HEADER;
+        stream.bytes += length as u64;
         if stream.bytes > LONGEST_STREAM.min(self.segment_bytes / 2) {
             return Ok(false);
         }
         let mut state = self.lock();
-        let Some(at) = self.place(&mut state, chunk.len(), 1) else { return Ok(false) };
-        state.write(at, Kind::Chunk, stream.number, chunk)?;
+        let Some(at) = self.place(&mut state, length, 1) else { return Ok(false) };
+        state.write(at, Kind::Chunk, stream.number, room_and_chunk)?;
         stream.since.get_or_insert(state.segments[at].epoch);
         Ok(true)
     }
@@ -207,7 +209,8 @@ impl Journal {
             return Ok(Commit::Outlived);
         }
         let Some(at) = self.place(&mut state, record.len(), 0) else { return Ok(Commit::Full) };
-        state.write(at, Kind::Record, stream.map_or(0, |stream| stream.number), record)?;
+        let mut room_and_record = [&[0; HEADER], record].concat();
+        state.write(at, Kind::Record, stream.map_or(0, |stream| stream.number), &mut room_and_record)?;
         let segment = &mut state.segments[at];
         segment.pending += 1;
         if let Some(stream) = stream {
@@ -346,14 +349,14 @@ impl State {
     }
 
     /// Writes under the lock, so that records follow each other without a hole: what is flushed is a whole chain.
-    fn write(&mut self, at: usize, kind: Kind, stream: u64, payload: &[u8]) -> Result<(), Error> {
+    fn write(&mut self, at: usize, kind: Kind, stream: u64, room_and_payload: &mut [u8]) -> Result<(), Error> {
         let segment = &mut self.segments[at];
-        let header = Header { epoch: segment.epoch, stream, kind, length: payload.len() }.to_bytes(payload);
-        let failed = Error::io(&segment.path);
+        let (room, payload) = room_and_payload.split_at_mut(HEADER);
+        let header = Header { epoch: segment.epoch, stream, kind, length: payload.len() };
+        room.copy_from_slice(&header.to_bytes(payload));
         segment.unflushed = true;
-        let written = segment.file.write_all_at(&header, segment.used);
-        written.and_then(|()| segment.file.write_all_at(payload, segment.used + HEADER as u64)).map_err(failed)?;
-        segment.used += (HEADER + payload.len()) as u64;
+        segment.file.write_all_at(room_and_payload, segment.used).map_err(Error::io(&segment.path))?;
+        segment.used += room_and_payload.len() as u64;
         self.last_append = Instant::now();
         Ok(())
     }

@@ -166,11 +166,12 @@ impl Spool {
         let mut prepared = Prepared { spool_files: Arc::clone(&self.files), files: Vec::new() };
         let written = tokio::task::spawn_blocking(move || {
             for file in files {
-                let (to, path) = prepared.spool_files.create_incoming(now)?;
-                to.write_all_at(&file.bytes, 0).map_err(|error| prepared.spool_files.failed(&path, error))?;
-                let home = Home::Reports(file.kind.extension());
-                let relative = prepared.spool_files.place_durably(&*to, &path, home, now)?;
+                let files = Arc::clone(&prepared.spool_files);
+                let (to, relative) = files.create(Home::Reports(file.kind.extension()), now)?;
                 prepared.files.push((file, relative));
+                let Some((file, relative)) = prepared.files.last() else { continue };
+                to.write_all_at(&file.bytes, 0).map_err(|error| files.failed(&files.absolute(relative), error))?;
+                files.flush(&*to, relative)?;
             }
             Ok(prepared)
         });

@@ -9,7 +9,7 @@ use crate::{
     Error, Stored, Timestamp, checkpoint,
     database::Opened,
     disk::DiskFile,
-    files::{Files, INCOMING, INSTANCES, REPORTS},
+    files::{Files, INSTANCES, REPORTS},
     instance::Row,
     journal::{Found, Journal},
 };
@@ -17,9 +17,8 @@ use crate::{
 /// What recovery found and did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Recovery {
-    /// Instances that were cut off while being received; none was acknowledged.
-    pub abandoned: usize,
-    /// Files without a row: a crash came between rename and commit; none was acknowledged.
+    /// Files without a row: instances that were cut off while being received, and reports while being written; none was
+    /// acknowledged.
     pub orphans: usize,
     /// Acknowledged instances that the journal gave back: their file or their row was lost in a power cut.
     pub restored: usize,
@@ -42,10 +41,6 @@ pub(crate) fn recover(
         if received > 0 && journal.as_ref().is_none_or(|(_, found)| found.len() < received) {
             return Err(Error::StateLost { dir: files.absolute(""), files: received });
         }
-    }
-    for file in files.files_below(INCOMING)? {
-        files.remove(&files.absolute(&file));
-        recovery.abandoned += 1;
     }
     if let Some((journal, found)) = journal {
         let (restored, touched) = replay(files, database, journal, found)?;

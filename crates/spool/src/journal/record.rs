@@ -1,7 +1,7 @@
 //! How a record stands in a segment.
 
 /// Bytes of a header: mark, epoch, stream, kind, payload length, check.
-pub(super) const HEADER: usize = 40;
+pub(crate) const HEADER: usize = 40;
 
 const MARK: [u8; 4] = *b"PRJ1";
 const CHECKED: usize = 28;

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::wait;
 
@@ -63,13 +63,25 @@ impl Child {
         Ok(())
     }
 
+    /// Sends it a signal, such as `HUP`.
+    ///
+    /// # Errors
+    /// When the signal cannot be sent.
+    pub fn signal(&self, name: &str) -> Result<()> {
+        // The shell's own `kill`: a program of that name is not on every machine.
+        let sent = Command::new("sh").args(["-c", &format!("kill -{name} {}", self.id())]).status()?;
+        ensure!(sent.success(), "SIG{name} could not be sent");
+        Ok(())
+    }
+
     /// Asks it to end and waits until it has.
     ///
     /// # Errors
     /// When it has not ended within `limit`.
     pub fn terminate(&mut self, limit: Duration) -> Result<ExitStatus> {
-        // The shell's own `kill`: a program of that name is not on every machine.
-        Command::new("sh").args(["-c", &format!("kill -TERM {}", self.id())]).status()?;
+        if self.ended()?.is_none() {
+            self.signal("TERM")?;
+        }
         wait::until("the process to end after SIGTERM", limit, || self.ended())
     }
 }

@@ -31,6 +31,8 @@ pub struct Setup {
     pub when: String,
     /// What an acknowledgement promises: `instance`, `association` or `none`.
     pub durability: String,
+    /// More keys of the section `[listen]`.
+    pub listen: String,
     /// Written at the end of the configuration.
     pub more: String,
 }
@@ -45,6 +47,7 @@ impl Default for Setup {
             model: place::model(),
             when: r#"modality in ["CR", "DX"]"#.into(),
             durability: "instance".into(),
+            listen: String::new(),
             more: String::new(),
         }
     }
@@ -58,13 +61,14 @@ impl Setup {
 
     /// The configuration file.
     fn to_toml(&self, dir: &Path, dicom: &Port, admin: &Port) -> String {
-        let Self { quiet_period, destination, objects, model, when, durability, more } = self;
+        let Self { quiet_period, destination, objects, model, when, durability, listen, more } = self;
         let (dicom, admin, spool) = (dicom.address(), admin.address(), dir.join("spool"));
         let mut toml = format!(
             r#"
 [listen]
 ae_title = "{AE_TITLE}"
 address = "{dicom}"
+{listen}
 
 [spool]
 dir = "{spool}"
@@ -223,6 +227,14 @@ impl Daemon {
     pub fn start_again(&mut self) -> Result<()> {
         self.child = serve(&self.config, &self.log)?;
         self.await_echo()
+    }
+
+    /// Asks it to read its certificates again.
+    ///
+    /// # Errors
+    /// When it cannot be asked.
+    pub fn hang_up(&self) -> Result<()> {
+        self.child.signal("HUP")
     }
 
     /// Asks it to end.

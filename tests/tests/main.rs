@@ -10,3 +10,4 @@ mod orthanc;
 mod secrets;
 mod senders;
 mod shape;
+mod tls;

@@ -284,8 +284,11 @@ impl House {
                 warn!(%address, "connection closed: a PDU came before the association request");
                 wire.abort(Some(AbortRQServiceProviderReason::UnexpectedPdu)).await;
             }
-            // What a load balancer's health check does every few seconds.
+            // What a load balancer's health check does every few seconds, and a port scan once.
             Err(WireError::Closed) => debug!(%address, "connection closed by the peer before any request"),
+            Err(WireError::Io(error)) if error.kind() == io::ErrorKind::ConnectionReset => {
+                debug!(%address, "connection reset by the peer before any request");
+            }
             Err(error) => {
                 warn!(%address, "connection closed: {error}");
                 if matches!(error, WireError::Protocol(_) | WireError::TooLong { .. }) {

@@ -66,6 +66,7 @@ pub(crate) fn build() -> Result<()> {
 pub(crate) fn peers() -> Result<()> {
     install(&[
         Need { what: "DCMTK", package: "dcmtk", present: || on_path("dsrdump") && on_path("storescu") },
+        Need { what: "OpenSSL", package: "openssl", present: || on_path("openssl") },
         Need { what: "Orthanc", package: "orthanc", present: || on_path("Orthanc") },
         Need {
             what: "Orthanc's DICOMweb plugin",

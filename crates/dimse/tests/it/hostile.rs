@@ -111,6 +111,7 @@ async fn what_is_no_dicom_costs_one_log_line_and_the_connection() {
     }
     // A health check that connects and closes is no event.
     drop(TcpStream::connect(running.address).await.unwrap());
+    drop(connect(running.address, 1).await.unwrap());
     echo(&running.destination()).await.unwrap();
     let said = lines.take();
     assert!(said.len() == 1 && said[0].contains("association released"), "{said:?}");
@@ -119,7 +120,7 @@ async fn what_is_no_dicom_costs_one_log_line_and_the_connection() {
 
 /// A connection from one of the addresses of this machine, which is reset when it is dropped, so that it leaves no port
 /// in TIME-WAIT.
-async fn connect(to: SocketAddr, from: u8) -> std::io::Result<TcpStream> {
+pub(crate) async fn connect(to: SocketAddr, from: u8) -> std::io::Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
     socket.set_zero_linger()?;
     socket.bind(SocketAddr::from(([127, 0, 0, from], 0)))?;

@@ -28,8 +28,8 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 
 use crate::{
-    hostile::{Lines, knock, request},
-    support::{Memory, Running, config, file},
+    hostile::{Lines, connect, knock, request},
+    support::{Memory, Running, config, dcmtk, file, run, split},
 };
 
 /// Seconds from 1970 to the first of January of 2021, when the certificates that are expired now were not.
@@ -296,6 +296,7 @@ async fn what_does_not_belong_on_the_tls_port_costs_one_log_line() {
     assert!(said.len() == 1 && said[0].contains("the peer presents no certificate"), "{said:?}");
     // A health check that connects and closes is no event, and after all that the next peer is served.
     drop(TcpStream::connect(running.address).await.unwrap());
+    drop(connect(running.address, 1).await.unwrap());
     echo(&over_tls(&running, &server)).await.unwrap();
     let said = lines.take();
     assert!(said.len() == 1 && said[0].contains("association released"), "{said:?}");
@@ -417,6 +418,40 @@ async fn the_restricted_profile_takes_fewer_algorithms() {
         assert!(accepted(ring::kx_group::SECP256R1).await, "{profile:?}: P-256");
         assert!(accepted(ring::kx_group::SECP384R1).await, "{profile:?}: P-384");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn storescu_that_leaves_nagle_on_is_not_held_up_over_tls() {
+    let folder = tempfile::tempdir().unwrap();
+    // Small: the command and the data set go out in one segment each, and the second waits for the first one's
+    // acknowledgement.
+    let files: Vec<PathBuf> = (0..4).map(|at| file(folder.path(), &format!("1.2.3.{at}"), 1000)).collect();
+    let authority = Authority::new();
+    let (server, _) = authority.load("preread", USUAL);
+    let (client, _) = authority.issue_files("pacs", USUAL);
+    let running = Running::start(secure(&server, vec![]), Memory::default()).await;
+    let mut program = dcmtk("storescu");
+    program
+        .arg("+tls")
+        .args([&client.key, &client.certificate])
+        .arg("+cf")
+        .arg(&client.client_ca)
+        .args(["-R", "-aec", "PREREAD", "127.0.0.1", &running.address.port().to_string()])
+        // Linux does not delay the first acknowledgements of a connection.
+        .args(std::iter::repeat_n(&files, 50).flatten());
+    let start = std::time::Instant::now();
+    let (success, output) = run(program).await;
+    let (elapsed, count) = (start.elapsed(), running.memory.stored.lock().unwrap().instances.len());
+    assert!(success, "{output}");
+    println!("{count} instances in {elapsed:?}: {:?} each", elapsed / u32::try_from(count).unwrap());
+    // A wait for a delayed acknowledgement at each instance would cost 40 ms; the rest is room for a busy machine.
+    assert!(elapsed / u32::try_from(count).unwrap() < Duration::from_millis(30));
+    // And what we send is received as it is in the file.
+    let (tls, _) = authority.load("preread", USUAL);
+    store(&over_tls(&running, &tls), &files).await.unwrap();
+    let stored = &running.memory.stored.lock().unwrap().instances[count..];
+    assert_eq!(stored.len(), files.len());
+    assert!(stored.iter().zip(&files).all(|((_, data), file)| split(file).1 == *data), "changed on the way");
 }
 
 #[test]

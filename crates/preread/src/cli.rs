@@ -35,6 +35,8 @@ pub(crate) enum Command {
     Send(Send),
     /// Ask a destination whether it is there (C-ECHO).
     Echo(Echo),
+    /// Look at everything the daemon needs, and say what to do about what is wrong.
+    Doctor(Doctor),
     /// Check a configuration, or print the example.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -157,6 +159,28 @@ pub(crate) enum QueueCommand {
         /// Its number, or its Study Instance UID.
         id: String,
     },
+    /// Stop a study until somebody retries it.
+    Hold {
+        /// Its number, or its Study Instance UID.
+        id: String,
+    },
+    /// End a study without a report; its instances stay.
+    Drop {
+        /// Its number, or its Study Instance UID.
+        id: String,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct Doctor {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgument,
+    /// Read every kept instance again and compare it with what came; takes as long as reading the whole spool.
+    #[arg(long)]
+    pub(crate) scrub: bool,
+    /// Print one JSON document on standard output.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Subcommand)]

@@ -55,6 +55,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Report(Report::Validate { files }) => commands::report::validate(&files),
         Command::Send(arguments) => commands::network::send(&arguments),
         Command::Echo(arguments) => commands::network::echo(&arguments),
+        Command::Doctor(arguments) => commands::doctor::run(&arguments),
         Command::Config(ConfigCommand::Check(arguments)) => commands::config::check(&arguments.config),
         Command::Config(ConfigCommand::Example) => commands::config::example(),
     }

@@ -32,6 +32,8 @@ CREATE TABLE study (
     due_at             INTEGER NOT NULL,
     received_at        INTEGER NOT NULL,
     last_received_at   INTEGER NOT NULL,
+    -- whether a person stopped it: then nothing that comes starts it again
+    stopped            INTEGER NOT NULL DEFAULT 0,
     -- when retention removed its instances
     removed_at         INTEGER
 );

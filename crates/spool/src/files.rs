@@ -118,8 +118,13 @@ impl Files {
         self.used_bytes.store(bytes, Ordering::Relaxed);
     }
 
+    /// Bytes free on the spool's file system.
+    pub(crate) fn free_bytes(&self) -> Result<u64, Error> {
+        self.disk.free_bytes(&self.root).map_err(Error::io(&self.root))
+    }
+
     fn require_reserve(&self) -> Result<(), Error> {
-        let free = self.disk.free_bytes(&self.root).map_err(Error::io(&self.root))?;
+        let free = self.free_bytes()?;
         if free < self.reserve_bytes {
             return Err(Error::Full { dir: self.root.clone(), free, reserve: self.reserve_bytes });
         }

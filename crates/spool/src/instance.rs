@@ -325,8 +325,8 @@ impl Row {
         } else {
             "INSERT INTO study (study_instance_uid, state, generation, quiet_ms, due_at, received_at, last_received_at,
              priority) VALUES (?1, 'received', 1, ?2, ?3, ?4, ?4, ?5)
-             ON CONFLICT (study_instance_uid) DO UPDATE SET state = 'received', reason = NULL,
-             generation = generation + 1, quiet_ms = ?2, due_at = ?3, last_received_at = ?4,
+             ON CONFLICT (study_instance_uid) DO UPDATE SET state = iif(stopped, state, 'received'),
+             reason = iif(stopped, reason, NULL), generation = generation + 1, quiet_ms = ?2, due_at = ?3, last_received_at = ?4,
              priority = max(priority, ?5) RETURNING id"
         };
         let values = params![self.study_instance_uid, self.quiet_ms, due_at, self.received_at, self.priority];

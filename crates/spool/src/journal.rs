@@ -225,10 +225,10 @@ impl Journal {
     /// The segment in which `length` bytes can be written now, if `spare` others stay free.
     fn place(&self, state: &mut State, length: usize, spare: usize) -> Option<usize> {
         let needed = (HEADER + length) as u64;
-        if let Some(active) = state.active {
-            if state.segments[active].used + needed <= self.segment_bytes {
-                return Some(active);
-            }
+        if let Some(active) = state.active
+            && state.segments[active].used + needed <= self.segment_bytes
+        {
+            return Some(active);
         }
         let free = |segment: &Segment| segment.phase == Phase::Free;
         if state.segments.iter().filter(|segment| free(segment)).count() <= spare {
@@ -324,12 +324,12 @@ impl Journal {
 
     /// The bytes of an instance that was found at start, or nothing when not all of them are here.
     pub(crate) fn bytes_of(&self, found: &Found, length: u64) -> Result<Option<Vec<u8>>, Error> {
-        let here: u64 = found.chunks.iter().map(|(.., length)| *length as u64).sum();
-        if here != length || length > LONGEST_STREAM {
+        let here: usize = found.chunks.iter().map(|(.., length)| *length).sum();
+        if here as u64 != length {
             return Ok(None);
         }
         let state = self.lock();
-        let mut bytes = vec![0; here as usize];
+        let mut bytes = vec![0; here];
         let mut rest = bytes.as_mut_slice();
         for &(segment, at, length) in &found.chunks {
             let (chunk, next) = rest.split_at_mut(length);
@@ -372,9 +372,9 @@ fn open_segment(disk: &dyn Disk, path: &Path, bytes: u64) -> io::Result<Arc<dyn 
     let mut length = file.length()?;
     if length < bytes {
         while length < bytes {
-            let count = (bytes - length).min(zeros.len() as u64);
-            file.write_all_at(&zeros[..count as usize], length)?;
-            length += count;
+            let count = usize::try_from(bytes - length).map_or(zeros.len(), |left| left.min(zeros.len()));
+            file.write_all_at(&zeros[..count], length)?;
+            length += count as u64;
         }
         file.sync()?;
     }

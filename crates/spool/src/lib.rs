@@ -82,6 +82,15 @@ impl Default for Options {
     }
 }
 
+/// The room of a spool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Bytes that received instances take.
+    pub used_bytes: u64,
+    /// Bytes free on the file system.
+    pub free_bytes: u64,
+}
+
 /// The spool. Cheap to clone; all clones are one.
 #[derive(Clone)]
 pub struct Spool {
@@ -172,9 +181,10 @@ impl Spool {
         Ok(())
     }
 
-    /// Bytes that received instances take, those still coming included.
-    pub fn used_bytes(&self) -> u64 {
-        self.files.used_bytes()
+    /// How much room there is. Beside a daemon, what is still coming is not counted.
+    pub fn room(&self) -> Result<Room, Error> {
+        let kept = self.database.read(recover::kept_bytes)?;
+        Ok(Room { used_bytes: kept.max(self.files.used_bytes()), free_bytes: self.files.free_bytes()? })
     }
 
     /// Resolves when a write to the disk failed in a way that must not be retried (a failed fsync): the daemon must stop

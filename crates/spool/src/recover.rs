@@ -65,12 +65,18 @@ pub(crate) fn recover(
     recovery.missing = known.difference(&present).cloned().collect();
     recovery.missing.sort();
     recovery.readings = database.transaction(|transaction| settle_states(transaction, &recovery.missing, now))?;
-    files.set_used_bytes(database.writer.query_row(
+    files.set_used_bytes(kept_bytes(&database.writer)?);
+    Ok(recovery)
+}
+
+/// Bytes of the instances that are kept.
+pub(crate) fn kept_bytes(connection: &Connection) -> rusqlite::Result<u64> {
+    let sum: i64 = connection.query_row(
         "SELECT coalesce((SELECT sum(bytes) FROM instance), 0) + coalesce((SELECT sum(bytes) FROM conflict), 0)",
         [],
-        |row| row.get::<_, i64>(0).map(|sum| u64::try_from(sum).unwrap_or(0)),
-    )?);
-    Ok(recovery)
+        |row| row.get(0),
+    )?;
+    Ok(u64::try_from(sum).unwrap_or(0))
 }
 
 fn known_files(connection: &Connection) -> Result<HashSet<String>, Error> {

@@ -335,10 +335,44 @@ impl Spool {
                     params![study, now],
                 )?;
                 connection.execute(
-                    "UPDATE study SET state = ?2, reason = NULL WHERE id = ?1",
+                    "UPDATE study SET state = ?2, reason = NULL, stopped = 0 WHERE id = ?1",
                     params![study, next.as_str()],
                 )?;
                 Ok(next)
+            })
+            .await
+    }
+
+    /// Stops a study, so that a person can look at it first: whatever it waits for, it waits for
+    /// [`Self::retry`] from now on. What a destination has, it keeps.
+    pub async fn hold(&self, study: StudyId, reason: String) -> Result<(), Error> {
+        self.leave_to_person(study, StudyState::Held, reason).await
+    }
+
+    /// Ends a study without a report, and what of it is not delivered. Its instances stay.
+    pub async fn drop_study(&self, study: StudyId, reason: String) -> Result<(), Error> {
+        self.leave_to_person(study, StudyState::Skipped, reason).await
+    }
+
+    async fn leave_to_person(&self, study: StudyId, state: StudyState, reason: String) -> Result<(), Error> {
+        self.database
+            .write(move |connection| {
+                state_of(connection, study)?;
+                // A reading that is under way finds another state than the one it leaves, and its report is not kept.
+                connection.execute(
+                    "UPDATE study SET state = ?2, reason = ?3, stopped = 1 WHERE id = ?1",
+                    params![study, state.as_str(), reason],
+                )?;
+                let sql = format!(
+                    "{} WHERE state = 'pending' AND object_id IN (SELECT object.id FROM object
+                     JOIN report ON report.id = report_id WHERE study_id = ?1)",
+                    match state {
+                        StudyState::Skipped => "DELETE FROM delivery",
+                        _ => "UPDATE delivery SET state = 'failed', last_error = 'held by a person'",
+                    }
+                );
+                connection.execute(&sql, [study])?;
+                Ok(())
             })
             .await
     }

@@ -1,6 +1,7 @@
 //! What each command does. Results go to standard output, everything else to standard error.
 
 pub(crate) mod config;
+pub(crate) mod doctor;
 pub(crate) mod model;
 pub(crate) mod network;
 pub(crate) mod pixels;

@@ -19,25 +19,39 @@ pub(crate) fn run(arguments: &Queue) -> Result<ExitCode> {
         QueueCommand::Show { id, json: false } => show(&spool.study(id)?),
         QueueCommand::Retry { id } => {
             let study = spool.study(id)?.study.id;
-            let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-            let state = runtime.block_on(spool.retry(study, clock::now()))?;
+            let state = block_on(spool.retry(study, clock::now()))?;
             println!("study {study} is {state} again");
+        }
+        QueueCommand::Hold { id } => {
+            let study = spool.study(id)?.study.id;
+            block_on(spool.hold(study, "stopped by a person with `preread queue hold`".to_owned()))?;
+            println!("study {study} is held until it is retried");
+        }
+        QueueCommand::Drop { id } => {
+            let study = spool.study(id)?.study.id;
+            block_on(spool.drop_study(study, "ended by a person with `preread queue drop`".to_owned()))?;
+            println!("study {study} is skipped; its instances stay");
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn block_on<T>(work: impl Future<Output = Result<T, spool::Error>>) -> Result<T> {
+    Ok(tokio::runtime::Builder::new_current_thread().build()?.block_on(work)?)
 }
 
 fn list(studies: &[StudyView]) {
     println!("{:>6}  {:<10} {:>9}  {:<24} study, reason", "id", "state", "instances", "rule");
     for study in studies {
         println!(
-            "{:>6}  {:<10} {:>9}  {:<24} {}{}",
+            "{:>6}  {:<10} {:>9}  {:<24} {}{}{}",
             study.id,
             study.state,
             study.instances.unwrap_or(0),
             study.rule.as_deref().unwrap_or("-"),
             study.study_instance_uid,
-            study.reason.as_ref().map(|reason| format!("  {reason}")).unwrap_or_default()
+            study.reason.as_ref().map(|reason| format!("  {reason}")).unwrap_or_default(),
+            if study.conflicts > 0 { format!("  {} quarantined", study.conflicts) } else { String::new() }
         );
     }
 }

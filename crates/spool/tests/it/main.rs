@@ -5,7 +5,10 @@ mod commitment;
 use std::{fs, path::Path, time::Duration};
 
 use dataset::{Limits, part10::Meta};
-use spool::{Arrival, Claim, Error, ObjectKind, Options, Prepared, ReportFile, Spool, Stored, StudyState};
+use spool::{
+    Arrival, Claim, Error, ObjectKind, Options, Prepared, ReportFile, Retention, Spool, Stored, StudyState,
+    Verification,
+};
 
 const QUIET: i64 = 2_000;
 
@@ -220,4 +223,114 @@ async fn a_full_disk_is_said_before_the_first_byte() {
     let (spool, _) = Spool::open(dir.path(), Options { reserve_bytes: u64::MAX, ..Options::default() }, 0).unwrap();
     let refused = store(&spool, None, &data_set("1.2.3", "1.2.3.1", "Acme", ""), 0).await;
     assert!(matches!(refused, Err(Error::Full { .. })));
+}
+
+#[tokio::test]
+async fn what_a_person_stops_stays_stopped_until_it_is_retried() {
+    let dir = tempfile::tempdir().unwrap();
+    let (spool, _) = open(dir.path(), 0);
+    store(&spool, None, &data_set("1.2.3", "1.2.3.1", "Acme", ""), 0).await.unwrap();
+    let study = spool.studies().unwrap()[0].id;
+    spool.hold(study, "wait".to_owned()).await.unwrap();
+    store(&spool, None, &data_set("1.2.3", "1.2.3.2", "Acme", ""), QUIET).await.unwrap();
+    assert_eq!(spool.settle(9 * QUIET).await.unwrap(), 0);
+    assert_eq!(state(&spool, "1.2.3"), "held");
+    spool.retry(study, 9 * QUIET).await.unwrap();
+    let claimed = claim(&spool).await;
+    assert_eq!(claimed.instances.len(), 2);
+
+    // While it is read: the report is not kept.
+    spool.drop_study(study, "not this one".to_owned()).await.unwrap();
+    let report = text_sr(&spool, "1.2.9").await;
+    assert!(!spool.written(&claimed, 1, "a".into(), "rule".into(), report, 0).await.unwrap());
+    assert_eq!(state(&spool, "1.2.3"), "skipped");
+    assert!(spool.due_deliveries(99 * QUIET, 8).unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn beyond_the_quota_instances_are_refused_until_retention_made_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let (spool, _) = open(dir.path(), 0);
+    let instance = |study: &str, number: usize| data_set(study, &format!("{study}.{number}"), "Acme", "");
+    store(&spool, None, &instance("1.2.3", 1), 0).await.unwrap();
+    store(&spool, None, &instance("1.2.3", 2), 0).await.unwrap();
+    let used = spool.room().unwrap().used_bytes;
+    drop(spool);
+    let quota_bytes = used + used / 4;
+    let options = Options { reserve_bytes: 0, journal_bytes: 1 << 20, quota_bytes, ..Options::default() };
+    // What counts is what is kept, also after a restart.
+    let (spool, _) = Spool::open(dir.path(), options, 0).unwrap();
+    assert_eq!(spool.room().unwrap().used_bytes, used);
+    let refused = store(&spool, None, &instance("1.2.4", 1), 0).await;
+    assert!(matches!(refused, Err(Error::Quota { .. })), "{refused:?}");
+    assert_eq!(spool.room().unwrap().used_bytes, used, "what was refused takes no room");
+
+    let retention = Retention { skipped: Some(Duration::from_millis(10)), ..Retention::default() };
+    spool.settle(QUIET).await.unwrap();
+    assert_eq!(spool.retain(&retention, 9 * QUIET).await.unwrap().files, 0, "it is settled, not skipped");
+    let claimed = claim(&spool).await;
+    spool.end(&claimed, StudyState::Skipped, "no rule".to_owned(), None).await.unwrap();
+    let removed = spool.retain(&retention, 9 * QUIET).await.unwrap();
+    assert_eq!((removed.studies, removed.files, removed.bytes), (1, 2, used));
+    assert!(spool.study("1.2.3").unwrap().study.removed_at.is_some());
+    assert!(store(&spool, None, &instance("1.2.4", 1), 9 * QUIET).await.is_ok());
+}
+
+#[tokio::test]
+async fn retention_removes_nothing_that_is_not_delivered() {
+    let dir = tempfile::tempdir().unwrap();
+    let (spool, _) = open(dir.path(), 0);
+    let all = Some(Duration::ZERO);
+    let retention = Retention { delivered: all, skipped: all, held: all };
+    let removed = async |now| spool.retain(&retention, now).await.unwrap().files;
+    store(&spool, None, &data_set("1.2.3", "1.2.3.1", "Acme", ""), 0).await.unwrap();
+    assert_eq!(removed(QUIET).await, 0, "received");
+    spool.settle(QUIET).await.unwrap();
+    assert_eq!(removed(QUIET).await, 0, "settled");
+    let claimed = claim(&spool).await;
+    assert_eq!(removed(QUIET).await, 0, "reading");
+    spool.written(&claimed, 1, "a".into(), "chest".into(), text_sr(&spool, "1.2.9").await, QUIET).await.unwrap();
+    assert_eq!(removed(QUIET).await, 0, "written");
+    let due = spool.due_deliveries(QUIET, 8).unwrap();
+    spool.delivery_failed(&due[0], "refused".to_owned(), None).await.unwrap();
+    assert_eq!(state(&spool, "1.2.3"), "held");
+    assert_eq!(removed(9 * QUIET).await, 0, "held, and not delivered");
+    spool.retry(claimed.study, 9 * QUIET).await.unwrap();
+    spool.delivered(&spool.due_deliveries(9 * QUIET, 8).unwrap()[0], 10 * QUIET).await.unwrap();
+    let too_early = Retention { delivered: Some(Duration::from_millis(100)), ..Retention::default() };
+    assert_eq!(spool.retain(&too_early, 10 * QUIET + 99).await.unwrap().files, 0, "it counts from the delivery");
+    assert_eq!(removed(10 * QUIET).await, 1);
+    assert_eq!(spool.study("1.2.3").unwrap().reports.len(), 1, "the report stays");
+}
+
+#[tokio::test]
+async fn damage_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let (spool, _) = open(dir.path(), 0);
+    for number in 1..=4 {
+        store(&spool, None, &data_set("1.2.3", &format!("1.2.3.{number}"), "Acme", ""), 0).await.unwrap();
+    }
+    let instances = spool.study("1.2.3").unwrap().instances;
+    let damage = |number: usize, work: &dyn Fn(&mut Vec<u8>)| {
+        let mut bytes = fs::read(&instances[number].path).unwrap();
+        work(&mut bytes);
+        fs::write(&instances[number].path, bytes).unwrap();
+    };
+    damage(1, &|bytes| *bytes.last_mut().unwrap() ^= 1);
+    damage(2, &|bytes| {
+        let at = bytes.windows(17).position(|window| window == b"1.2.840.10008.1.2").expect("the transfer syntax");
+        bytes[at] = b'9';
+    });
+    fs::remove_file(&instances[3].path).unwrap();
+
+    const CLASS: &str = "1.2.840.10008.5.1.4.1.1.1";
+    let found = async |class: &str, uid: &str| spool.verify_instance(class, uid).await.unwrap();
+    assert_eq!(found(CLASS, "1.2.3.1").await, Verification::Intact);
+    assert_eq!(found(CLASS, "1.2.3.2").await, Verification::Damaged, "a byte of the data set");
+    assert_eq!(found(CLASS, "1.2.3.4").await, Verification::Damaged, "gone");
+    assert_eq!(found("1.2.840.10008.5.1.4.1.1.2", "1.2.3.1").await, Verification::OtherClass);
+    assert_eq!(found(CLASS, "1.2.3.5").await, Verification::Absent);
+    let mut scrubbed = Vec::new();
+    spool.scrub(|one| scrubbed.push(one.found == Verification::Intact)).unwrap();
+    assert_eq!(scrubbed, [true, false, false, false], "a byte of the file meta information counts too");
 }

@@ -111,7 +111,7 @@ async fn what_is_no_dicom_costs_one_log_line_and_the_connection() {
     }
     // A health check that connects and closes is no event.
     drop(TcpStream::connect(running.address).await.unwrap());
-    drop(connect(running.address, 1).await.unwrap());
+    drop(connect(running.address, 1).await);
     echo(&running.destination()).await.unwrap();
     let said = lines.take();
     assert!(said.len() == 1 && said[0].contains("association released"), "{said:?}");
@@ -120,10 +120,15 @@ async fn what_is_no_dicom_costs_one_log_line_and_the_connection() {
 
 /// A connection from one of the addresses of this machine, which is reset when it is dropped, so that it leaves no port
 /// in TIME-WAIT.
-pub(crate) async fn connect(to: SocketAddr, from: u8) -> std::io::Result<TcpStream> {
+pub(crate) async fn connect(to: SocketAddr, from: u8) -> TcpStream {
+    connect_from(to, SocketAddr::from(([127, 0, 0, from], 0))).await.unwrap()
+}
+
+async fn connect_from(to: SocketAddr, from: SocketAddr) -> std::io::Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
     socket.set_zero_linger()?;
-    socket.bind(SocketAddr::from(([127, 0, 0, from], 0)))?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(from)?;
     socket.connect(to).await
 }
 
@@ -152,6 +157,9 @@ async fn twenty_thousand_connections_leave_nothing_behind() {
         &[1, 0, 0xff, 0xff, 0xff, 0xff],
         &abort,
     ];
+    // Not from ports that the system gives away: other tests ask it for one that is free.
+    let mut from =
+        (15_000..20_000).flat_map(|port| (2..=6).map(move |host| SocketAddr::from(([127, 0, 0, host], port))));
     // Those that stay open for a while.
     let mut held = VecDeque::new();
     let mut before = 0;
@@ -159,8 +167,13 @@ async fn twenty_thousand_connections_leave_nothing_behind() {
         if at == CONNECTIONS / 10 {
             before = resident();
         }
-        let from = u8::try_from(1 + at % 5).unwrap();
-        let mut stream = connect(ports[at % 2], from).await.unwrap();
+        let mut stream = loop {
+            match connect_from(ports[at % 2], from.next().unwrap()).await {
+                Ok(stream) => break stream,
+                // Somebody else has that port.
+                Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse),
+            }
+        };
         // It may be turned away before it has said anything.
         let _ = stream.write_all(knocks[at % knocks.len()]).await;
         held.push_back(stream);
@@ -185,13 +198,13 @@ async fn who_connects_and_says_nothing_keeps_nobody_out() {
     let running = Running::start(config, Memory::default()).await;
     let mut silent = Vec::new();
     for _ in 0..15 {
-        silent.push(connect(running.address, 1).await.unwrap());
+        silent.push(connect(running.address, 1).await);
     }
     echo(&running.destination()).await.unwrap();
-    silent.push(connect(running.address, 1).await.unwrap());
+    silent.push(connect(running.address, 1).await);
     // One address may not wait more often, and others are not kept out by it: rejected, transient, temporary congestion.
     assert_eq!(knock(&running, &request()).await, [3, 0, 0, 0, 0, 4, 0, 2, 3, 1]);
-    let mut other = connect(running.address, 2).await.unwrap();
+    let mut other = connect(running.address, 2).await;
     other.write_all(&request()).await.unwrap();
     assert_eq!(other.read_u8().await.unwrap(), 2);
 }
@@ -202,7 +215,7 @@ async fn a_peer_has_a_bound_of_its_own() {
     let bounded = Peer { max_associations: 1, ..peer("127.0.0.0/8", "TEST") };
     config.peers = vec![bounded, Peer { name: "another".to_owned(), ..peer("127.0.0.0/8", "*") }];
     let running = Running::start(config, Memory::default()).await;
-    let mut held = connect(running.address, 1).await.unwrap();
+    let mut held = connect(running.address, 1).await;
     held.write_all(&request()).await.unwrap();
     assert_eq!(held.read_u8().await.unwrap(), 2);
     // Local limit exceeded, and only for this peer.
@@ -210,7 +223,7 @@ async fn a_peer_has_a_bound_of_its_own() {
     echo(&running.destination()).await.unwrap();
     drop(held);
     running.all_closed(2).await;
-    let mut again = connect(running.address, 1).await.unwrap();
+    let mut again = connect(running.address, 1).await;
     again.write_all(&request()).await.unwrap();
     assert_eq!(again.read_u8().await.unwrap(), 2);
 }

@@ -66,6 +66,9 @@ pub(crate) struct House {
     /// Connections without an association, by where they come from. They take no place of an association, so that whoever
     /// connects and says nothing keeps nobody out.
     waiting: Arc<Places<IpAddr>>,
+    /// Those who may be a peer that is known by its certificate and calls from anywhere. Apart from the others, because
+    /// everybody may.
+    unproven: Arc<Places<IpAddr>>,
     strangers: Arc<Places<IpAddr>>,
     farewells: Arc<Places<()>>,
 }
@@ -91,12 +94,15 @@ impl<S: Sink> Drop for Opened<'_, S> {
 impl House {
     pub(crate) fn new(config: ServerConfig) -> Self {
         let associations = config.max_associations;
+        let unproven = config.peers.iter().filter(|peer| peer.addresses.is_empty()).map(|peer| peer.max_associations);
+        let unproven = unproven.max().unwrap_or(0);
         Self {
             config,
             abort: CancellationToken::new(),
             next_id: AtomicU64::new(1),
             associations: Places::new(associations),
             waiting: Places::new(associations.saturating_mul(2).saturating_add(4 * WAITING_OF_ADDRESS)),
+            unproven: Places::new(unproven.saturating_mul(4)),
             strangers: Places::new(STRANGERS),
             farewells: Places::new(FAREWELLS),
         }
@@ -105,11 +111,14 @@ impl House {
     /// A place to wait in until the association request is there, or which bound was met.
     pub(crate) fn waiting_place(&self, visitor: &Visitor) -> Result<Place<IpAddr>, Full> {
         let address = visitor.address.ip();
-        let known = |peer: &Peer| peer.has_address(address) && (visitor.secure || peer.certificates.is_empty());
-        if self.config.peers.iter().any(known) {
-            // A peer that opens all its associations at once must find room.
+        let peers = || self.config.peers.iter().filter(|peer| visitor.secure || peer.certificates.is_empty());
+        // A peer that opens all its associations at once must find room.
+        let unproven = peers().filter(|peer| peer.addresses.is_empty()).map(|peer| peer.max_associations).max();
+        if peers().any(|peer| !peer.addresses.is_empty() && peer.has_address(address)) {
             let most = self.config.max_associations.max(WAITING_OF_ADDRESS);
             self.waiting.take(neighbourhood(address), most)
+        } else if let Some(most) = unproven {
+            self.unproven.take(neighbourhood(address), most)
         } else {
             self.strangers.take(neighbourhood(address), STRANGERS_OF_ADDRESS)
         }

@@ -357,6 +357,26 @@ async fn one_server_listens_for_both_and_shares_the_places() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_known_address_is_not_kept_out_by_those_who_only_might_be_a_peer() {
+    let authority = Authority::new();
+    let (server, _) = authority.load("preread", USUAL);
+    let anywhere = Peer { max_associations: 2, ..known_by(&["CN=roaming".parse().unwrap()]) };
+    let here = Peer { addresses: vec!["127.0.0.1/32".parse().unwrap()], ..Peer::loopback() };
+    let running = Running::start(secure(&server, vec![anywhere, here]), Memory::default()).await;
+    let mut silent = Vec::new();
+    for host in [2, 2, 3, 3, 4, 4, 5, 5] {
+        silent.push(connect(running.address, host).await);
+    }
+    // There is no answer before a handshake.
+    for host in [2, 6] {
+        let mut turned_away = connect(running.address, host).await;
+        let read = tokio::time::timeout(Duration::from_secs(5), turned_away.read(&mut [0])).await;
+        assert_eq!(read.expect("turned away at once").unwrap_or(0), 0);
+    }
+    echo(&over_tls(&running, &server)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn new_certificates_are_for_new_connections_and_bad_ones_change_nothing() {
     let authority = Authority::new();
     let (files, _) = authority.issue_files("preread", USUAL);

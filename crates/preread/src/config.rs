@@ -609,6 +609,21 @@ mod tests {
     }
 
     #[test]
+    fn what_the_example_leaves_out_is_valid_too() {
+        let is_setting = |line: &str| {
+            let key = line.split(" = ").next().unwrap_or_default();
+            let named = key.len() < line.len() && key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+            named || line.starts_with('[') || line.starts_with(']') || line.starts_with("    \"")
+        };
+        let uncommented =
+            EXAMPLE.lines().map(|line| line.strip_prefix("# ").filter(|rest| is_setting(rest)).unwrap_or(line));
+        let text: Vec<_> = uncommented.collect();
+        let config = Config::parse(&text.join("\n")).unwrap();
+        assert!(config.tls.is_some() && config.listen.tls_address.is_some());
+        assert_eq!(config.peers.iter().map(|peer| peer.certificate.len()).sum::<usize>(), 2);
+    }
+
+    #[test]
     fn little_is_enough() {
         let config = Config::parse(LEAST).unwrap();
         assert_eq!(config.spool.reserve, 1 << 30);

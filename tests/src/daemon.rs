@@ -33,6 +33,8 @@ pub struct Setup {
     pub durability: String,
     /// More keys of the section `[listen]`.
     pub listen: String,
+    /// More keys of the section `[spool]`.
+    pub spool: String,
     /// Written at the end of the configuration.
     pub more: String,
 }
@@ -48,6 +50,8 @@ impl Default for Setup {
             when: r#"modality in ["CR", "DX"]"#.into(),
             durability: "instance".into(),
             listen: String::new(),
+            // Small, because it is written when a spool is made, and every test makes one.
+            spool: r#"journal = "8MiB""#.into(),
             more: String::new(),
         }
     }
@@ -61,8 +65,8 @@ impl Setup {
 
     /// The configuration file.
     fn to_toml(&self, dir: &Path, dicom: &Port, admin: &Port) -> String {
-        let Self { quiet_period, destination, objects, model, when, durability, listen, more } = self;
-        let (dicom, admin, spool) = (dicom.address(), admin.address(), dir.join("spool"));
+        let Self { quiet_period, destination, objects, model, when, durability, listen, spool, more } = self;
+        let (dicom, admin, folder) = (dicom.address(), admin.address(), dir.join("spool"));
         let mut toml = format!(
             r#"
 [listen]
@@ -71,8 +75,9 @@ address = "{dicom}"
 {listen}
 
 [spool]
-dir = "{spool}"
+dir = "{folder}"
 durability = "{durability}"
+{spool}
 
 [study]
 quiet_period = "{quiet_period}"
@@ -88,7 +93,7 @@ address = ["127.0.0.0/8"]
 name = "phantom-cxr"
 path = "{model}"
 "#,
-            spool = spool.display(),
+            folder = folder.display(),
             model = model.display(),
         );
         let mut destinations = "[]";
@@ -166,15 +171,42 @@ impl Daemon {
         Self::start_in(setup, Folder::Kept(dir.to_owned()))
     }
 
+    /// Starts it again as [`Self::start_again`] does, with a system call that goes wrong: `injection` is one of strace's,
+    /// such as `fdatasync:error=EIO:when=3`. It need not get as far as answering C-ECHO.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_injected(&mut self, injection: &str) -> Result<()> {
+        let (call, _) = injection.split_once(':').context("an injection names a system call first")?;
+        // The tracer is a child of the daemon's, so that the process we started is the daemon itself.
+        let mut strace = Command::new("strace");
+        strace.args(["-D", "-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={call}")]);
+        strace.args(["-e", &format!("inject={injection}")]).arg(program()?.get_program());
+        strace.current_dir(place::root());
+        self.child = serve(strace, &self.config, &self.log)?;
+        match self.await_echo() {
+            Err(error) if self.child.ended()?.is_none() => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     fn start_in(setup: &Setup, dir: Folder) -> Result<Self> {
         let (dicom, admin) = (Port::free()?, Port::free()?);
         let config = dir.path().join("preread.toml");
         fs::write(&config, setup.to_toml(dir.path(), &dicom, &admin))?;
         let log = dir.path().join("preread.log");
-        let child = serve(&config, &log)?;
+        let child = serve(program()?, &config, &log)?;
         let mut daemon = Self { child, dicom, admin, config, log, dir };
         daemon.await_echo()?;
         Ok(daemon)
+    }
+
+    /// Whether it has ended by itself.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        self.child.ended()
     }
 
     /// The process id; another after each start.
@@ -225,7 +257,7 @@ impl Daemon {
     /// # Errors
     /// As [`Self::start`].
     pub fn start_again(&mut self) -> Result<()> {
-        self.child = serve(&self.config, &self.log)?;
+        self.child = serve(program()?, &self.config, &self.log)?;
         self.await_echo()
     }
 
@@ -349,8 +381,8 @@ impl Drop for Daemon {
     }
 }
 
-fn serve(config: &Path, log: &Path) -> Result<Child> {
-    Child::start(program()?.args(["serve", "--config"]).arg(config), log)
+fn serve(mut program: Command, config: &Path, log: &Path) -> Result<Child> {
+    Child::start(program.args(["serve", "--config"]).arg(config), log)
 }
 
 /// Runs `preread` to its end.

@@ -2,10 +2,10 @@
 
 use std::{fs, path::Path};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use dicom_core::{DataElement, PrimitiveValue, VR};
 use dicom_dictionary_std::{tags, uids};
-use dicom_object::{FileMetaTable, FileMetaTableBuilder, InMemDicomObject, OpenFileOptions};
+use dicom_object::{FileMetaTableBuilder, InMemDicomObject, OpenFileOptions};
 
 use crate::random::Random;
 
@@ -52,20 +52,50 @@ impl Instance {
         })
     }
 
-    /// Reads a file without parsing its data set, for files that are malformed on purpose.
+    /// Reads a file without parsing its data set, for files that are malformed on purpose. The UIDs are those of its file
+    /// meta information.
     ///
     /// # Errors
     /// When even its file meta information cannot be read.
     pub fn read_unparsed(file: &Path) -> Result<Self> {
         let bytes = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
-        let meta = FileMetaTable::from_reader(bytes.get(128..).context("too short")?)?;
-        Ok(Self {
-            sop_class_uid: meta.media_storage_sop_class_uid().to_owned(),
-            sop_instance_uid: meta.media_storage_sop_instance_uid().to_owned(),
-            study_instance_uid: String::new(),
-            transfer_syntax_uid: meta.transfer_syntax().to_owned(),
-            data_set: data_set(&bytes)?.to_vec(),
-        })
+        let mut rest = bytes.get(132..).filter(|_| &bytes[128..132] == b"DICM").context("no preamble")?;
+        let [mut sop_class_uid, mut sop_instance_uid, mut transfer_syntax_uid] = [const { String::new() }; 3];
+        while rest.starts_with(&[2, 0]) {
+            let (element, value, after) =
+                meta_element(rest).context("the file ends within its file meta information")?;
+            let text = || String::from_utf8_lossy(value).trim_end_matches(['\0', ' ']).to_owned();
+            match element {
+                0x0002 => sop_class_uid = text(),
+                0x0003 => sop_instance_uid = text(),
+                0x0010 => transfer_syntax_uid = text(),
+                _ => {}
+            }
+            rest = after;
+        }
+        ensure!(!transfer_syntax_uid.is_empty(), "no transfer syntax");
+        let study_instance_uid = String::new();
+        Ok(Self { sop_class_uid, sop_instance_uid, study_instance_uid, transfer_syntax_uid, data_set: rest.to_vec() })
+    }
+
+    /// Reads a file that is a data set and nothing else, in Explicit or Implicit VR Little Endian.
+    ///
+    /// # Errors
+    /// When it is neither.
+    pub fn read_without_meta(file: &Path) -> Result<Self> {
+        let data_set = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+        let mut parsed = [uids::EXPLICIT_VR_LITTLE_ENDIAN, uids::IMPLICIT_VR_LITTLE_ENDIAN].into_iter().map(|syntax| {
+            let unnamed = Self {
+                sop_class_uid: uids::CT_IMAGE_STORAGE.to_owned(),
+                sop_instance_uid: "2.25.1".to_owned(),
+                study_instance_uid: String::new(),
+                transfer_syntax_uid: syntax.to_owned(),
+                data_set: data_set.clone(),
+            };
+            Self::from_part10(&unnamed.to_part10()?)
+        });
+        let found = parsed.find_map(|read| read.ok().filter(|instance| !instance.sop_instance_uid.is_empty()));
+        found.with_context(|| format!("{} is no data set", file.display()))
     }
 
     /// The same image under other UIDs.
@@ -106,6 +136,20 @@ impl Instance {
         let file = self.to_part10()?;
         Ok(OpenFileOptions::new().read_until(tags::PIXEL_DATA).from_reader(file.as_slice())?.into_inner())
     }
+}
+
+/// The first element of file meta information, which is always Explicit VR Little Endian (PS3.10 section 7.1): its number
+/// within the group, its value, and what follows.
+fn meta_element(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
+    let (head, rest) = bytes.split_first_chunk::<8>()?;
+    let (length, rest) = if matches!(&head[4..6], b"OB" | b"UN") {
+        let (length, rest) = rest.split_first_chunk::<4>()?;
+        (u32::from_le_bytes(*length) as usize, rest)
+    } else {
+        (usize::from(u16::from_le_bytes([head[6], head[7]])), rest)
+    };
+    let (value, rest) = rest.split_at_checked(length)?;
+    Some((u16::from_le_bytes([head[2], head[3]]), value, rest))
 }
 
 /// The data set of a Part 10 file, byte for byte.
@@ -149,12 +193,24 @@ impl Study {
     /// # Errors
     /// When it cannot be encoded.
     pub fn image(&mut self, number: u32) -> Result<Instance> {
-        let pixels: Vec<u8> = (0..64 * 64 / 8).flat_map(|_| self.random.bits().to_le_bytes()).collect();
+        self.image_of(number, 64)
+    }
+
+    /// As [`Self::image`], with more rows, so that it has at least `bytes` of pixels; at most 4 MiB.
+    ///
+    /// # Errors
+    /// When it is too long, or cannot be encoded.
+    pub fn long_image(&mut self, number: u32, bytes: usize) -> Result<Instance> {
+        self.image_of(number, u16::try_from(bytes.div_ceil(64))?)
+    }
+
+    fn image_of(&mut self, number: u32, rows: u16) -> Result<Instance> {
+        let pixels: Vec<u8> = (0..u32::from(rows) * 64 / 8).flat_map(|_| self.random.bits().to_le_bytes()).collect();
         let mut object = self.header(uids::COMPUTED_RADIOGRAPHY_IMAGE_STORAGE, "CR", number);
         text(&mut object, tags::PHOTOMETRIC_INTERPRETATION, VR::CS, "MONOCHROME2");
         for (tag, value) in [
             (tags::SAMPLES_PER_PIXEL, 1_u16),
-            (tags::ROWS, 64),
+            (tags::ROWS, rows),
             (tags::COLUMNS, 64),
             (tags::BITS_ALLOCATED, 8),
             (tags::BITS_STORED, 8),

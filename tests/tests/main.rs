@@ -3,6 +3,7 @@
 mod cli;
 mod conform;
 mod crash;
+mod faults;
 mod first_light;
 mod harness;
 mod hostile;

@@ -1,4 +1,4 @@
-//! Removes what is no longer to be kept, once an hour.
+//! Removes what is no longer to be kept, so that a full spool has room again by itself.
 
 use std::time::Duration;
 
@@ -7,9 +7,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock;
 
-const EVERY: Duration = Duration::from_secs(60 * 60);
+const EVERY: Duration = Duration::from_secs(60);
 
-/// Runs until told to stop. What fails is tried again in an hour.
+/// Runs until told to stop. What fails is tried again the next time.
 pub(crate) async fn run(spool: Spool, retention: Retention, stop: CancellationToken) {
     if retention == Retention::default() {
         return;

@@ -24,7 +24,7 @@ pub enum Error {
         /// Bytes that they may take.
         quota: u64,
     },
-    /// The state database found no room. Free space; peers are told 0xA700.
+    /// The state database or the journal found no room. Free space; peers are told 0xA700.
     #[error("the disk is full: the spool's state could not be written")]
     DatabaseFull,
     /// A file or folder could not be written or read.

@@ -355,7 +355,11 @@ impl State {
         let header = Header { epoch: segment.epoch, stream, kind, length: payload.len() };
         room.copy_from_slice(&header.to_bytes(payload));
         segment.unflushed = true;
-        segment.file.write_all_at(room_and_payload, segment.used).map_err(Error::io(&segment.path))?;
+        segment.file.write_all_at(room_and_payload, segment.used).map_err(|error| match error.kind() {
+            // Segments were written before, but some file systems need room for each write.
+            io::ErrorKind::StorageFull => Error::DatabaseFull,
+            _ => Error::io(&segment.path)(error),
+        })?;
         segment.used += room_and_payload.len() as u64;
         self.last_append = Instant::now();
         Ok(())

@@ -73,6 +73,7 @@ pub(crate) fn peers() -> Result<()> {
             package: "orthanc-dicomweb",
             present: || Path::new("/usr/share/orthanc/plugins/libOrthancDicomWeb.so").exists(),
         },
+        Need { what: "strace", package: "strace", present: || on_path("strace") },
         Need { what: "dicom3tools", package: "dicom3tools", present: || on_path("dciodvfy") && on_path("dcentvfy") },
         Need {
             what: "PixelMed",

@@ -22,16 +22,22 @@ use disk::{Fault, FaultyDisk, Plan, Random};
 const QUIET: Timestamp = 2_000;
 const CLASS: &str = "1.2.840.10008.5.1.4.1.1.1";
 
-/// The state database after each of its transactions, and whether it was flushed.
+/// The state database after each of its transactions.
 #[derive(Clone, Default)]
-struct Snapshots(Arc<Mutex<Vec<(bool, Vec<u8>)>>>);
+struct Snapshots(Arc<Mutex<Vec<Snapshot>>>);
+
+struct Snapshot {
+    /// Whether a power cut cannot take it back.
+    flushed: bool,
+    bytes: Vec<u8>,
+}
 
 impl Snapshots {
     fn observer(&self) -> Observer {
         let snapshots = self.clone();
         Box::new(move |connection, flushed| {
             let bytes = connection.serialize(rusqlite::MAIN_DB)?.to_vec();
-            snapshots.0.lock().unwrap_or_else(PoisonError::into_inner).push((flushed, bytes));
+            snapshots.0.lock().unwrap_or_else(PoisonError::into_inner).push(Snapshot { flushed, bytes });
             Ok(())
         })
     }
@@ -39,9 +45,9 @@ impl Snapshots {
     /// The database that a power cut leaves: of the last flush, or of any transaction after it.
     fn after_power_cut(&self, random: &mut Random) -> Option<Vec<u8>> {
         let snapshots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let flushed = snapshots.iter().rposition(|(flushed, _)| *flushed)?;
+        let flushed = snapshots.iter().rposition(|snapshot| snapshot.flushed)?;
         let later = usize::try_from(random.below((snapshots.len() - flushed) as u64)).unwrap_or(0);
-        Some(snapshots[flushed + later].1.clone())
+        Some(snapshots[flushed + later].bytes.clone())
     }
 }
 

@@ -1,0 +1,187 @@
+//! The daemon ends, or a system call of it fails, at every step of receiving: what was acknowledged is there afterwards.
+//!
+//! strace counts the calls of each thread and ends the process at the one that a case names, or makes it fail.
+
+use std::{collections::BTreeMap, fs, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+use e2e::{
+    daemon::{AE_TITLE, Daemon, Setup},
+    instance::{self, Instance, Study},
+    scu::Scu,
+    wait,
+};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn setup() -> Setup {
+    Setup { when: "false".into(), quiet_period: "300ms".into(), ..Setup::default() }
+}
+
+/// A daemon with a spool, in which `injection` goes wrong from now on. strace counts the calls of each thread by itself;
+/// those that make a spool are over.
+fn injected(injection: &str) -> Result<Daemon> {
+    let mut daemon = Daemon::start(&setup())?;
+    daemon.terminate()?;
+    daemon.start_injected(injection)?;
+    Ok(daemon)
+}
+
+/// Two studies, and the last instance too long for the journal.
+fn work() -> Result<Vec<Instance>> {
+    let (mut one, mut two) = (Study::seeded(41), Study::seeded(42));
+    let mut work = vec![one.image(1)?, one.image(2)?, two.image(1)?, one.image(3)?, two.image(2)?];
+    work.push(two.long_image(3, 1_200 << 10)?);
+    Ok(work)
+}
+
+/// Sends what can be sent; answers what was acknowledged, and the statuses of the rest.
+fn send(daemon: &Daemon, work: &[Instance]) -> (Vec<Instance>, Vec<u16>) {
+    let (mut acknowledged, mut refused) = (Vec::new(), Vec::new());
+    let Ok(mut scu) = Scu::for_instances(&daemon.address(), "MODALITY", AE_TITLE, work) else {
+        return (acknowledged, refused);
+    };
+    for instance in work {
+        match scu.store(instance) {
+            Ok(0) => acknowledged.push(instance.clone()),
+            Ok(status) => refused.push(status),
+            Err(_) => return (acknowledged, refused),
+        }
+    }
+    let _ = scu.release();
+    (acknowledged, refused)
+}
+
+/// Every instance of `sent` is kept as it was sent.
+fn check_kept(daemon: &Daemon, sent: &[Instance]) -> Result<()> {
+    let mut kept = BTreeMap::new();
+    for study in daemon.queue()? {
+        let shown = daemon.show(study["study_instance_uid"].as_str().context("no UID")?)?;
+        for entry in shown["instances"].as_array().context("no instances")? {
+            let uid = entry["sop_instance_uid"].as_str().context("no UID")?.to_owned();
+            kept.insert(uid, fs::read(entry["path"].as_str().context("no path")?)?);
+        }
+    }
+    for one in sent {
+        let file = kept.get(&one.sop_instance_uid).context("an acknowledged instance is lost")?;
+        ensure!(instance::data_set(file)? == one.data_set, "an acknowledged instance is kept otherwise than it came");
+    }
+    let files = files_below(&daemon.dir().join("spool/instances"))?;
+    ensure!(files == kept.len(), "{files} files for {} instances", kept.len());
+    Ok(())
+}
+
+fn files_below(folder: &std::path::Path) -> Result<usize> {
+    let mut count = 0;
+    for day in fs::read_dir(folder)? {
+        count += fs::read_dir(day?.path())?.count();
+    }
+    Ok(count)
+}
+
+/// Starts, sends, and after the fault starts again, looks, sends the rest, and waits for every study's end. Answers
+/// whether the daemon ended by the fault.
+fn survives(injection: &str, work: &[Instance]) -> Result<bool> {
+    let mut daemon = injected(injection)?;
+    let (acknowledged, _) = send(&daemon, work);
+    // Settling is a step too.
+    let ended = wait::until("the fault", Duration::from_millis(1_200), || daemon.ended()).is_ok();
+    if !ended {
+        daemon.terminate()?;
+    }
+    daemon.start_again()?;
+    check_kept(&daemon, &acknowledged)?;
+    let (again, refused) = send(&daemon, work);
+    ensure!(again.len() == work.len(), "after the fault {refused:04x?}");
+    for study in daemon.queue()? {
+        daemon.await_state(study["study_instance_uid"].as_str().context("no UID")?, "skipped", PATIENCE)?;
+    }
+    check_kept(&daemon, work)?;
+    ensure!(daemon.queue()?.len() == 2, "two studies were sent");
+    Ok(ended)
+}
+
+/// Ends the daemon at the calls of `steps`; at least `least` of them must end it.
+fn check(call: &str, steps: impl Iterator<Item = u32>, least: usize) -> Result<()> {
+    let work = work()?;
+    let mut ended = 0;
+    for step in steps {
+        let injection = format!("{call}:signal=SIGKILL:when={step}");
+        ended += usize::from(survives(&injection, &work).with_context(|| injection.clone())?);
+    }
+    ensure!(ended >= least, "{call} ended the daemon {ended} times only");
+    Ok(())
+}
+
+#[test]
+fn kill_9_at_every_flush() -> Result<()> {
+    check("fdatasync", 1..=8, 6)
+}
+
+#[test]
+fn kill_9_at_writes() -> Result<()> {
+    check("pwrite64", (1..=8).chain([11, 15, 20, 26, 33, 41]), 10)
+}
+
+#[test]
+fn kill_9_at_every_answer_and_new_file() -> Result<()> {
+    check("sendto", 2..=8, 5)?;
+    check("openat", (8..=24).step_by(4), 1)
+}
+
+/// Enough for every thread to make more calls than a start makes.
+fn much_work() -> Result<Vec<Instance>> {
+    let mut study = Study::seeded(44);
+    (1..=60).map(|number| study.image(number)).collect()
+}
+
+#[test]
+fn a_flush_that_fails_ends_the_daemon_and_nothing_it_covered_is_acknowledged() -> Result<()> {
+    let work = much_work()?;
+    for step in [20, 33] {
+        let mut daemon = injected(&format!("fdatasync:error=EIO:when={step}+"))?;
+        let (acknowledged, _) = send(&daemon, &work);
+        ensure!(!acknowledged.is_empty(), "it failed before anything was sent:\n{}", daemon.log());
+        ensure!(acknowledged.len() < work.len(), "everything was acknowledged by a disk that fails");
+        let status = wait::until("the daemon to stop by itself", PATIENCE, || daemon.ended())?;
+        ensure!(!status.success(), "it ended as if nothing were wrong");
+        let log = daemon.log();
+        ensure!(log.contains("could not be flushed to the disk"), "the log does not say why:\n{log}");
+        daemon.start_again()?;
+        check_kept(&daemon, &acknowledged)?;
+        let (again, refused) = send(&daemon, &work);
+        ensure!(again.len() == work.len(), "after the fault {refused:04x?}");
+        check_kept(&daemon, &work)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_full_disk_is_out_of_resources_and_the_association_goes_on() -> Result<()> {
+    let work = much_work()?;
+    let mut daemon = injected("pwrite64:error=ENOSPC:when=40..42")?;
+    let (acknowledged, refused) = send(&daemon, &work);
+    ensure!(!refused.is_empty() && !acknowledged.is_empty(), "{refused:04x?}\n{}", daemon.log());
+    ensure!(refused.iter().all(|status| *status == 0xA700), "{refused:04x?}");
+    ensure!(acknowledged.len() + refused.len() == work.len(), "the association did not go on: {refused:04x?}");
+    daemon.check_alive()?;
+    check_kept(&daemon, &acknowledged)?;
+    let (again, refused) = send(&daemon, &work);
+    ensure!(again.len() == work.len(), "with room again: {refused:04x?}");
+    check_kept(&daemon, &work)?;
+    Ok(())
+}
+
+#[test]
+fn beyond_the_quota_is_out_of_resources_and_the_association_goes_on() -> Result<()> {
+    let spool = r#"journal = "8MiB"
+quota = "1MiB""#;
+    let daemon = Daemon::start(&Setup { spool: spool.into(), ..setup() })?;
+    let mut study = Study::seeded(43);
+    let work = vec![study.image(1)?, study.long_image(2, 2 << 20)?, study.image(3)?];
+    let (acknowledged, refused) = send(&daemon, &work);
+    ensure!(refused == [0xA700] && acknowledged.len() == 2, "{refused:04x?}");
+    check_kept(&daemon, &acknowledged)?;
+    ensure!(daemon.log().contains("spool.quota"), "the log does not say what to do");
+    Ok(())
+}

@@ -35,6 +35,8 @@ pub struct Setup {
     pub listen: String,
     /// More keys of the section `[spool]`.
     pub spool: String,
+    /// More keys of the one `[[peer]]`.
+    pub peer: String,
     /// Written at the end of the configuration.
     pub more: String,
 }
@@ -52,6 +54,7 @@ impl Default for Setup {
             listen: String::new(),
             // Small, because it is written when a spool is made, and every test makes one.
             spool: r#"journal = "8MiB""#.into(),
+            peer: String::new(),
             more: String::new(),
         }
     }
@@ -65,7 +68,7 @@ impl Setup {
 
     /// The configuration file.
     fn to_toml(&self, dir: &Path, dicom: &Port, admin: &Port) -> String {
-        let Self { quiet_period, destination, objects, model, when, durability, listen, spool, more } = self;
+        let Self { quiet_period, destination, objects, model, when, durability, listen, spool, peer, more } = self;
         let (dicom, admin, folder) = (dicom.address(), admin.address(), dir.join("spool"));
         let mut toml = format!(
             r#"
@@ -88,6 +91,7 @@ address = "{admin}"
 [[peer]]
 name = "this machine"
 address = ["127.0.0.0/8"]
+{peer}
 
 [[model]]
 name = "phantom-cxr"

@@ -90,6 +90,24 @@ impl Orthanc {
         Ok(())
     }
 
+    /// Asks a modality to commit to instances, pairs of SOP Class and SOP Instance UID. Returns the transaction.
+    ///
+    /// # Errors
+    /// When the modality does not take the request.
+    pub fn request_commitment(&self, modality: &str, instances: &Value) -> Result<String> {
+        let path = format!("/modalities/{modality}/storage-commitment");
+        let answer = self.post(&path, &json!({"DicomInstances": instances}))?;
+        Ok(answer["ID"].as_str().context("no transaction")?.to_owned())
+    }
+
+    /// What came of a transaction: its `Status`, and once that is not `Pending` any more, `Success` and `Failures`.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn commitment(&self, transaction: &str) -> Result<Value> {
+        self.get(&format!("/storage-commitment/{transaction}"))
+    }
+
     /// The SOP Instance UIDs and Orthanc's own ids of the SR documents in a study, one list for each SR series.
     ///
     /// # Errors

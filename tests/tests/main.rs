@@ -1,6 +1,7 @@
 //! The shipped program against real peers: every test starts its own daemon on its own ports.
 
 mod cli;
+mod commitment;
 mod conform;
 mod crash;
 mod faults;

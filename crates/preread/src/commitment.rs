@@ -215,18 +215,23 @@ impl Commitments {
     /// Reads every instance of a request from the disk again.
     async fn verify(&self, commitment: &Commitment) -> Result<Vec<u16>, spool::Error> {
         let _turn = self.reading.acquire().await.map_err(|_| spool::Error::Stopped)?;
-        let mut outcomes = Vec::with_capacity(commitment.order.instances.len());
-        for (class, instance) in &commitment.order.instances {
-            let failure = self.failure(class, instance).await?;
-            if failure == Some(FailureReason::ProcessingFailure) {
-                tracing::error!(
-                    transaction = commitment.order.transaction_uid,
-                    "not committed: an instance is damaged on the disk, or two versions of it came; see `preread doctor \
-                     --scrub` and `preread queue`"
-                );
+        let instances = &commitment.order.instances;
+        // Each is read once, however often it is named.
+        let mut seen: HashMap<&(String, String), u16> = HashMap::new();
+        for reference @ (class, instance) in instances {
+            if !seen.contains_key(reference) {
+                let failure = self.failure(class, instance).await?;
+                seen.insert(reference, failure.map_or(0, FailureReason::code));
             }
-            outcomes.push(failure.map_or(0, FailureReason::code));
         }
+        if seen.values().any(|code| *code == FailureReason::ProcessingFailure.code()) {
+            tracing::error!(
+                transaction = commitment.order.transaction_uid,
+                "not committed: an instance is damaged on the disk, or two versions of it came; see `preread doctor \
+                 --scrub` and `preread queue`"
+            );
+        }
+        let outcomes: Vec<u16> = instances.iter().filter_map(|reference| seen.get(reference).copied()).collect();
         self.spool.commitment_verified(commitment.id, outcomes.clone()).await?;
         Ok(outcomes)
     }
@@ -259,36 +264,31 @@ impl Commitments {
         result: &CommitmentResult,
         ways: Ways,
     ) -> Result<&'static str, String> {
-        let mut why = None;
+        let mut why = ReportError::Closed.to_string();
         if let Some(reporter) = ways.own {
             match reporter.report(result.clone()).await {
                 Ok(()) => return Ok("the association of its request"),
-                Err(ReportError::Closed) => {}
-                Err(error) => why = Some(error.to_string()),
+                Err(error) => why = error.to_string(),
             }
         }
-        let title = order.ae_title.parse();
-        if let Some(destination) = self.destinations.get(&order.peer)
-            && let Ok(ae_title) = title
+        match self.destinations.get(&order.peer).cloned().zip(order.ae_title.parse().ok()) {
+            Some((destination, ae_title)) => {
+                match report_commitment(&Destination { ae_title, ..destination }, result).await {
+                    Ok(()) => return Ok("a new association"),
+                    Err(error) => why = error.to_string(),
+                }
+            }
+            None => {
+                let (peer, title) = (&order.peer, &order.ae_title);
+                why += &format!("; set commitment_address of [[peer]] \"{peer}\" to where {title} listens");
+            }
+        }
+        if let Some(reporter) = ways.other
+            && reporter.report(result.clone()).await.is_ok()
         {
-            let destination = Destination { ae_title, ..destination.clone() };
-            match report_commitment(&destination, result).await {
-                Ok(()) => return Ok("a new association"),
-                Err(error) => why = Some(error.to_string()),
-            }
+            return Ok("the association of a later request");
         }
-        if let Some(reporter) = ways.other {
-            match reporter.report(result.clone()).await {
-                Ok(()) => return Ok("the association of a later request"),
-                Err(error) => why = why.or(Some(error.to_string())),
-            }
-        }
-        Err(why.unwrap_or_else(|| {
-            format!(
-                "the association of the request is over: set commitment_address of [[peer]] \"{}\" to where {} listens",
-                order.peer, order.ae_title
-            )
-        }))
+        Err(why)
     }
 
     async fn failed(&self, commitment: &Commitment, error: &str, retry: Retry) -> Result<(), spool::Error> {

@@ -22,7 +22,9 @@ pub(crate) fn request(method: &str, address: &str, path: &str, body: &[u8]) -> R
     let head = String::from_utf8_lossy(&answer[..end]).into_owned();
     let status = head.split(' ').nth(1).unwrap_or_default();
     if status != "200" {
-        bail!("{method} {path}: {}", head.lines().next().unwrap_or_default());
+        let body = String::from_utf8_lossy(&answer[end + 4..]).into_owned();
+        let body: Vec<&str> = body.split_whitespace().collect();
+        bail!("{method} {path}: {}: {}", head.lines().next().unwrap_or_default(), body.join(" "));
     }
     answer.drain(..end + 4);
     Ok(answer)

@@ -80,13 +80,32 @@ impl Orthanc {
         log.lines().filter_map(after).collect()
     }
 
-    /// Puts a file into Orthanc as its web page would.
+    /// Puts a file into Orthanc as its web page would; returns Orthanc's own id of the instance.
     ///
     /// # Errors
     /// When Orthanc refuses it.
-    pub fn upload(&self, file: &Path) -> Result<()> {
+    pub fn upload(&self, file: &Path) -> Result<String> {
         let bytes = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
-        http::request("POST", &self.http.address(), "/instances", &bytes)?;
+        let answer: Value =
+            serde_json::from_slice(&http::request("POST", &self.http.address(), "/instances", &bytes)?)?;
+        Ok(answer["ID"].as_str().context("Orthanc names no id")?.to_owned())
+    }
+
+    /// Sends an instance to a modality and waits until that is done.
+    ///
+    /// # Errors
+    /// When Orthanc says that it failed.
+    pub fn store(&self, id: &str, modality: &str) -> Result<()> {
+        self.post(&format!("/modalities/{modality}/store"), &json!({"Resources": [id], "Synchronous": true}))?;
+        Ok(())
+    }
+
+    /// Removes an instance.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn delete(&self, id: &str) -> Result<()> {
+        http::request("DELETE", &self.http.address(), &format!("/instances/{id}"), &[])?;
         Ok(())
     }
 
@@ -182,10 +201,28 @@ impl Ready {
     /// # Errors
     /// When it does not answer within half a minute; what it printed is part of the message.
     pub fn route_to(self, port: u16) -> Result<Orthanc> {
+        self.start(&[("preread", port)], Some(ROUTING))
+    }
+
+    /// Starts it as a sender that is told what to send where: to the ports of `modalities`, by name.
+    ///
+    /// # Errors
+    /// As [`Self::route_to`].
+    pub fn send_to(self, modalities: &[(&str, u16)]) -> Result<Orthanc> {
+        self.start(modalities, None)
+    }
+
+    fn start(self, modalities: &[(&str, u16)], script: Option<&str>) -> Result<Orthanc> {
         let dir = tempfile::Builder::new().prefix("preread-e2e-orthanc-").tempdir()?;
-        let (storage, routing, config) =
-            (dir.path().join("storage"), dir.path().join("routing.lua"), dir.path().join("orthanc.json"));
-        fs::write(&routing, ROUTING)?;
+        let (storage, config) = (dir.path().join("storage"), dir.path().join("orthanc.json"));
+        let mut scripts = Vec::new();
+        if let Some(script) = script {
+            let file = dir.path().join("script.lua");
+            fs::write(&file, script)?;
+            scripts.push(file);
+        }
+        let modalities: serde_json::Map<String, Value> =
+            modalities.iter().map(|(name, port)| ((*name).to_owned(), json!([AE_TITLE, "127.0.0.1", port]))).collect();
         let settings = json!({
             "Name": "e2e",
             "StorageDirectory": storage,
@@ -197,14 +234,17 @@ impl Ready {
             "DicomAet": ORTHANC,
             "DicomAlwaysAllowStore": true,
             "UnknownSopClassAccepted": true,
-            "DicomModalities": {"preread": [AE_TITLE, "127.0.0.1", port]},
+            "DicomModalities": modalities,
             // It would hold the association open for five seconds after the last instance.
             "DicomAssociationCloseDelay": 1,
-            "LuaScripts": [routing],
+            "LuaScripts": scripts,
             "Plugins": [],
         });
         fs::write(&config, settings.to_string())?;
-        let child = Child::start(Command::new(self.program).arg(&config), &dir.path().join("orthanc.log"))?;
+        let mut command = Command::new(self.program);
+        // Its DICOM library would wait for the answer to each small write before the next.
+        command.arg(&config).env("TCP_NODELAY", "1");
+        let child = Child::start(&mut command, &dir.path().join("orthanc.log"))?;
         let mut orthanc = Orthanc { child, http: self.http, dicom: self.dicom, dir };
         let answer = wait::until("Orthanc's answer", Duration::from_secs(30), || {
             if let Some(status) = orthanc.child.ended()? {

@@ -1,7 +1,8 @@
 //! Programs by others that preread is tested against. One that is missing is a failure that says how to get it.
 
 use std::{
-    env,
+    collections::BTreeSet,
+    env, fs,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
 };
@@ -42,6 +43,78 @@ fn said(output: &Output) -> String {
 pub fn dcmtk(tool: &str, arguments: &[&str]) -> Result<(bool, String)> {
     let output = run(&program(tool, "dcmtk")?, arguments)?;
     Ok((output.status.success(), said(&output)))
+}
+
+/// What became of a file that another program was to send.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sending {
+    /// It was sent, and answered with this status.
+    Answered(u16),
+    /// The program did not send it, for this reason.
+    NotSent(String),
+}
+
+/// DCMTK's sender: all `files` over one association, each in the transfer syntax it has. `contexts` are the pairs of SOP
+/// class and transfer syntax that it proposes.
+///
+/// # Errors
+/// When it is not installed, or does not say what became of a file.
+pub fn storescu(
+    port: u16,
+    called: &str,
+    contexts: &BTreeSet<(String, String)>,
+    files: &[PathBuf],
+) -> Result<Vec<Sending>> {
+    let dir = tempfile::tempdir()?;
+    let profile = dir.path().join("profile.cfg");
+    fs::write(&profile, profile_of(contexts))?;
+    let mut command = Command::new(program("storescu", "dcmtk")?);
+    command.args(["--verbose", "--no-halt", "-aec", called, "-xf"]).arg(&profile).arg("Default");
+    command.args(["127.0.0.1", &port.to_string()]).args(files);
+    // Without it each small write waits for the answer to the one before.
+    command.env("TCP_NODELAY", "1").stdin(Stdio::null());
+    let said = said(&command.output().context("cannot start storescu")?);
+    files.iter().map(|file| sending(&said, file)).collect()
+}
+
+/// An association negotiation profile with a context of its own for each pair.
+fn profile_of(contexts: &BTreeSet<(String, String)>) -> String {
+    let name = |uid: &str| uid.replace('.', "_");
+    let mut text = String::from("[[TransferSyntaxes]]\n");
+    for transfer_syntax in contexts.iter().map(|(_, transfer_syntax)| transfer_syntax).collect::<BTreeSet<_>>() {
+        text += &format!("[T{}]\nTransferSyntax1 = {transfer_syntax}\n", name(transfer_syntax));
+    }
+    text += "[[PresentationContexts]]\n[All]\n";
+    for (number, (sop_class, transfer_syntax)) in contexts.iter().enumerate() {
+        text += &format!("PresentationContext{} = {sop_class}\\T{}\n", number + 1, name(transfer_syntax));
+    }
+    text + "[[Profiles]]\n[Default]\nPresentationContexts = All\n"
+}
+
+/// What storescu said about one of its files.
+fn sending(said: &str, file: &Path) -> Result<Sending> {
+    let path = file.to_string_lossy();
+    let mut about = said.lines().skip_while(|line| *line != format!("I: Sending file: {path}"));
+    if about.next().is_none() {
+        let refused = said.lines().find(|line| line.contains(&*path));
+        let refused = refused.with_context(|| format!("storescu says nothing of {path}: {said}"))?;
+        return Ok(Sending::NotSent(refused.replace(&*path, "")));
+    }
+    let about: Vec<&str> = about.take_while(|line| !line.starts_with("I: Sending file: ")).collect();
+    if let Some(status) = about.iter().find_map(|line| line.strip_prefix("I: Received Store Response (")) {
+        let number = status.rsplit_once("0x").and_then(|(_, digits)| digits.split(')').next());
+        let status = match number.and_then(|digits| u16::from_str_radix(digits.trim(), 16).ok()) {
+            Some(number) => number,
+            None if status.starts_with("Success") => 0x0000,
+            None if status.starts_with("Refused: OutOfResources") => 0xA700,
+            None if status.starts_with("Error: DataSetDoesNotMatchSOPClass") => 0xA900,
+            None if status.starts_with("Error: CannotUnderstand") => 0xC000,
+            None => bail!("storescu names an unknown status: {status}"),
+        };
+        return Ok(Sending::Answered(status));
+    }
+    let reasons: Vec<&str> = about.into_iter().filter(|line| line.starts_with("E: ")).collect();
+    Ok(Sending::NotSent(reasons.join(" ").replace(&*path, "")))
 }
 
 /// dicom3tools' check of one object against its IOD: the errors it found, a line each.

@@ -90,7 +90,7 @@ impl ServerConfig {
     }
 }
 
-/// A listening service class provider for verification and storage (PS3.4 annexes A and B).
+/// A listening service class provider for verification, storage and storage commitment (PS3.4 annexes A, B and J).
 #[derive(Debug)]
 pub struct Server {
     plain: Option<Listener>,

@@ -292,7 +292,9 @@ async fn requests_that_cannot_be_taken_are_answered_and_the_association_kept() {
     let mut association = associate(&running, EXPLICIT).await;
     let good = information(EXPLICIT, Some(TRANSACTION), Some(&[(CT, "1.2.5")]));
     let of = |transaction, instances| information(EXPLICIT, transaction, instances);
-    let cases: [(&str, &str, u16, Vec<u8>, u16); 11] = [
+    // Sequences in sequences: what goes to a recursive parser unseen takes the process with it.
+    let nested = [&[8, 0, 0x99, 0x11, b'S', b'Q', 0, 0], &[0xff; 4][..], &[0xfe, 0xff, 0, 0xe0], &[0xff; 4]].concat();
+    let cases: [(&str, &str, u16, Vec<u8>, u16); 12] = [
         (CT, INSTANCE, 1, good.clone(), 0x0118),
         (PUSH_MODEL, "1.2.3", 1, good.clone(), 0x0112),
         (PUSH_MODEL, "no uid", 1, good.clone(), 0x0117),
@@ -304,8 +306,10 @@ async fn requests_that_cannot_be_taken_are_answered_and_the_association_kept() {
         (PUSH_MODEL, INSTANCE, 1, of(Some(TRANSACTION), Some(&[(CT, "1.2.5"), (CT, "../etc")])), 0x0115),
         (PUSH_MODEL, INSTANCE, 1, good[..good.len() - 3].to_vec(), 0x0115),
         (PUSH_MODEL, INSTANCE, 1, vec![0xff; 100], 0x0115),
+        (PUSH_MODEL, INSTANCE, 1, nested.repeat(5_000), 0x0115),
     ];
     for (message_id, (class, instance, action_type, data, status)) in (1..).zip(cases) {
+        assert!(data.len() < 128 << 10, "one PDU takes it");
         message(&mut association, 1, &action(message_id, class, instance, action_type), Some(&data)).await;
         assert_eq!(response(&mut association).await, (0x8130, message_id, status), "{message_id}");
     }

@@ -355,6 +355,33 @@ async fn odd_values_and_padding_are_taken() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_private_class_that_is_not_configured_is_refused_by_context_and_by_command() {
+    const PRIVATE: &str = "1.2.840.113619.4.30";
+    for (configured, status) in [(vec![], 0x0122), (vec!["1.2.840.113619.*"], 0)] {
+        let mut config = config();
+        config.private_sop_classes = configured.iter().map(|pattern| pattern.parse().unwrap()).collect();
+        let running = Running::start(config, Memory::default()).await;
+        let mut association = ClientAssociationOptions::new()
+            .calling_ae_title("TEST")
+            .called_ae_title("PREREAD")
+            .with_presentation_context(PRIVATE, vec![EXPLICIT])
+            .with_presentation_context(CT, vec![EXPLICIT])
+            .establish_async(running.address)
+            .await
+            .unwrap();
+        let accepted = association.presentation_contexts().iter().any(|context| context.id == 1);
+        assert_eq!(accepted, status == 0);
+        // Also on the context of another class.
+        let sent = data_set("1.2.5", 10);
+        message(&mut association, 3, &store_command(1, PRIVATE, "1.2.5"), Some(&sent)).await;
+        assert_eq!(response(&mut association).await, (0x8001, 1, status));
+        message(&mut association, 3, &store_command(2, CT, "1.2.5"), Some(&sent)).await;
+        assert_eq!(response(&mut association).await, (0x8001, 2, 0));
+        association.release().await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_sink_that_cannot_let_go_has_the_association_aborted_in_place_of_its_release() {
     let running = Running::start(config(), Memory { holds_on: true, ..Memory::default() }).await;
     let mut association = associate(&running).await;

@@ -191,9 +191,14 @@ pub(crate) fn destination(ae_title: &str, port: u16) -> Destination {
     format!("{ae_title}@127.0.0.1:{port}").parse().unwrap()
 }
 
-/// A port that was free a moment ago, for programs that cannot take port 0.
+/// A port that was free a moment ago, for programs that cannot take port 0. None of those that the system gives to outgoing
+/// connections: after many of them a program that minds cannot listen there for a minute.
 pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let first = usize::try_from(std::process::id()).unwrap() * 7;
+    let mut ports = (0..10_000).map(|_| 20_000 + (first + NEXT.fetch_add(1, Ordering::SeqCst)) % 10_000);
+    let free = ports.find(|port| TcpListener::bind(("127.0.0.1", u16::try_from(*port).unwrap())).is_ok());
+    u16::try_from(free.expect("a port is free")).unwrap()
 }
 
 /// Makes a program of DCMTK ready to start; without DCMTK the test fails and says what to install.

@@ -21,6 +21,12 @@ use crate::{
 /// How long at the most until the spool is looked at again, for what another process changed (`preread queue retry`).
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
+/// Whether an instance of such a quiet period must wake the reader: otherwise it looks again before there is anything to
+/// settle or to read ahead, and a fast sender would wake it a thousand times a second.
+pub(crate) fn must_be_woken(quiet_period: Duration) -> bool {
+    quiet_period < 4 * LOOK_AGAIN
+}
+
 /// Readings kept that were made ahead; each holds its picture, some ten megabytes for a radiograph.
 const AHEAD: usize = 8;
 

@@ -7,7 +7,9 @@ use dimse::{AssociationInfo, CommitmentRequest, IncomingInstance, InstanceInfo, 
 use spool::{Arrival, Receiving, Spool, Stored};
 use tokio::sync::Notify;
 
-use crate::{clock, commitment::Commitments, config::Priority, pipeline::Pipeline, route::Facts};
+use crate::{
+    clock, commitment::Commitments, config::Priority, pipeline::Pipeline, reader::must_be_woken, route::Facts,
+};
 
 /// Takes instances for the spool.
 pub(crate) struct Receiver {
@@ -27,7 +29,7 @@ pub(crate) struct Incoming {
     received: usize,
     info: InstanceInfo,
     pipeline: Arc<Pipeline>,
-    arrived: Arc<Notify>,
+    arrived: Option<Arc<Notify>>,
 }
 
 /// Bytes of an instance whose header is read without leaving the thread: they are in the page cache, and the gate steps
@@ -67,8 +69,9 @@ impl Sink for Receiver {
             source: info.association.peer_name.clone(),
             quiet: own_quiet.map_or(self.quiet_period, |(_, quiet)| *quiet),
         };
+        let arrived = must_be_woken(arrival.quiet).then(|| Arc::clone(&self.arrived));
         let receiving = self.spool.begin(arrival, &meta, clock::now()).map_err(refusal)?;
-        let (pipeline, arrived) = (Arc::clone(&self.pipeline), Arc::clone(&self.arrived));
+        let pipeline = Arc::clone(&self.pipeline);
         Ok(Incoming { receiving, received: 0, info, pipeline, arrived })
     }
 }
@@ -106,7 +109,9 @@ impl IncomingInstance for Incoming {
             ),
             Stored::Later => {}
         }
-        self.arrived.notify_one();
+        if let Some(arrived) = &self.arrived {
+            arrived.notify_one();
+        }
         Ok(())
     }
 }

@@ -10,7 +10,7 @@ use std::{
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::{oneshot, watch};
 
-use crate::{Durability, Error, journal::Journal};
+use crate::{Durability, Error};
 
 /// Version 1 was never released: it kept other digests and had no journal.
 const SCHEMA_VERSION: i64 = 2;
@@ -117,8 +117,6 @@ struct Write {
 enum Lasting {
     /// The process. A power cut may undo it, and it is done again with the same outcome.
     Process,
-    /// A power cut, because the journal has what it needs to be done again.
-    Journal,
     /// A power cut, by itself.
     Database,
 }
@@ -150,17 +148,8 @@ impl Database {
         self.submit(Lasting::Database, work).await
     }
 
-    /// Runs `work` in the next transaction, after the journal was flushed, and answers when it is committed: for what the
-    /// journal holds a record of.
-    pub(crate) async fn write_journaled<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
-    ) -> Result<T, Error> {
-        self.submit(Lasting::Journal, work).await
-    }
-
     /// Runs `work` in the next transaction and answers when it is committed, without waiting for the disk: for steps that
-    /// a power cut may undo because they are taken again, with the same outcome.
+    /// a power cut may undo because they are taken again, with the same outcome, or because the journal has them.
     pub(crate) async fn step<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
@@ -253,12 +242,8 @@ impl Opened {
         Ok(result)
     }
 
-    /// Starts the writer thread. `journal` is flushed before what counts on it is committed.
-    pub(crate) fn start(
-        self,
-        journal: Option<Arc<Journal>>,
-        mut observer: Option<Observer>,
-    ) -> Result<Database, Error> {
+    /// Starts the writer thread.
+    pub(crate) fn start(self, mut observer: Option<Observer>) -> Result<Database, Error> {
         if let Some(observer) = &mut observer {
             observer(&self.writer, true)?;
         }
@@ -267,7 +252,6 @@ impl Opened {
         let writer = Writer {
             connection: self.writer,
             durability: self.durability,
-            journal,
             observer,
             failure: failure.clone(),
             synchronous: "",
@@ -337,7 +321,6 @@ fn migrate(connection: &mut Connection) -> Result<bool, Error> {
 struct Writer {
     connection: Connection,
     durability: Durability,
-    journal: Option<Arc<Journal>>,
     observer: Option<Observer>,
     failure: watch::Sender<Option<String>>,
     /// SQLite's setting of that name, as it was left.
@@ -386,11 +369,6 @@ impl Writer {
         if self.synchronous != synchronous {
             self.connection.pragma_update(None, "synchronous", synchronous)?;
             self.synchronous = synchronous;
-        }
-        if lasting >= Lasting::Journal
-            && let Some(journal) = &self.journal
-        {
-            journal.flush()?;
         }
         let mut transaction = begin(&self.connection)?;
         for write in batch {

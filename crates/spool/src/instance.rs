@@ -37,14 +37,14 @@ pub struct Receiving {
     digester: Digester,
 }
 
-/// A file that no row counts on yet, with the room it takes. Dropped like that, both are given back.
+/// A file that nothing speaks of yet, with the room it takes. Dropped like that, both are given back.
 struct Incoming {
     files: Arc<Files>,
     file: Arc<dyn DiskFile>,
     /// Relative to the spool.
     path: String,
     claimed: u64,
-    /// Whether a row counts on it by now.
+    /// Whether a row or a record of the journal speaks of it by now.
     kept: bool,
 }
 
@@ -211,21 +211,22 @@ impl Spool {
         association: Option<AssociationId>,
     ) -> Result<Stored, Error> {
         let insert = move |connection: &Connection| row.insert(connection);
-        let stored = match ticket {
-            Some(ticket) => {
-                let stored = self.database.write_journaled(insert).await;
-                drop(ticket);
-                stored
-            }
-            None => self.database.step(insert).await,
-        }?;
+        // From here on: a record that could not be flushed may be on the disk all the same, and a row is made even when
+        // nobody waits for it any more. A file that neither speaks of in the end is removed by the next start.
+        file.kept = true;
+        if let Some(journal) = self.journal.as_ref().filter(|_| ticket.is_some()) {
+            self.database.watching(journal.flush().await)?;
+        }
+        let stored = self.database.step(insert).await?;
+        // From here on the row stands in for the record.
+        drop(ticket);
         let study = match stored {
-            Stored::New(study) | Stored::Conflict(study) => {
-                file.kept = true;
+            Stored::New(study) | Stored::Conflict(study) => Some(study),
+            // Two associations brought the same instance at the same time; the other one's file is the one that counts.
+            Stored::Again(study) => {
+                file.kept = false;
                 Some(study)
             }
-            // Two associations brought the same instance at the same time; the other one's file is the one that counts.
-            Stored::Again(study) => Some(study),
             Stored::Later => None,
         };
         if let Some(study) = study {

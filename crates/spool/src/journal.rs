@@ -19,7 +19,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::{
     Error,
@@ -42,8 +42,15 @@ pub(crate) struct Journal {
     work: Condvar,
     /// Wakes who waits for a free segment.
     freed: Notify,
+    /// Who may flush now, and with which of a segment's handles.
+    turns: Semaphore,
+    free_turns: Mutex<Vec<usize>>,
     segment_bytes: u64,
 }
+
+/// Flushes at a time. One alone would let the disk wait for the next group of senders, and each of these for two flushes;
+/// with many, each would serve few.
+const FLUSHES: usize = 4;
 
 struct State {
     segments: Vec<Segment>,
@@ -51,6 +58,9 @@ struct State {
     /// The newest epoch given to a segment.
     epoch: u64,
     next_stream: u64,
+    /// Bytes appended in this life of the journal, and how many of them are known to be flushed.
+    appended: u64,
+    flushed: u64,
     last_append: Instant,
     closed: bool,
 }
@@ -58,12 +68,15 @@ struct State {
 struct Segment {
     path: PathBuf,
     file: Arc<dyn DiskFile>,
+    /// The same file once more for each turn: the system tells of a failed flush once to each handle, and must not tell
+    /// only the other one of two that flush at the same time.
+    for_flush: Vec<Arc<dyn DiskFile>>,
     phase: Phase,
     /// Which use of the segment this is; no two uses of any segments share one.
     epoch: u64,
     used: u64,
-    /// Whether it holds records that were not flushed yet.
-    unflushed: bool,
+    /// How much of it is known to be flushed.
+    flushed: u64,
     /// Instances whose record is here and whose row is not in the database yet.
     pending: usize,
     /// Files that must be flushed before the segment is free.
@@ -144,24 +157,28 @@ impl Journal {
                 chains.push((epoch, segments.len(), records));
             }
             let phase = Phase::Free;
-            segments.push(Segment {
-                path,
-                file,
-                phase,
-                epoch,
-                used: 0,
-                unflushed: false,
-                pending: 0,
-                files: Vec::new(),
-            });
+            let handles = (0..FLUSHES).map(|_| disk.open(&path)).collect::<io::Result<_>>();
+            let for_flush = handles.map_err(Error::io(&path))?;
+            let files = Vec::new();
+            segments.push(Segment { path, file, for_flush, phase, epoch, used: 0, flushed: 0, pending: 0, files });
         }
         disk.sync_folder(folder).map_err(Error::flush(folder))?;
         chains.sort_by_key(|(epoch, ..)| *epoch);
         let epoch = segments.iter().map(|segment| segment.epoch).max().unwrap_or(0).max(after);
         let found = assemble(chains);
-        let state = State { segments, active: None, epoch, next_stream: 0, last_append: Instant::now(), closed: false };
+        let state = State {
+            segments,
+            active: None,
+            epoch,
+            next_stream: 0,
+            appended: 0,
+            flushed: 0,
+            last_append: Instant::now(),
+            closed: false,
+        };
         let (work, freed) = (Condvar::new(), Notify::new());
-        Ok((Arc::new(Self { state: Mutex::new(state), work, freed, segment_bytes }), found))
+        let (turns, free_turns) = (Semaphore::new(FLUSHES), Mutex::new((0..FLUSHES).collect()));
+        Ok((Arc::new(Self { state: Mutex::new(state), work, freed, turns, free_turns, segment_bytes }), found))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -242,7 +259,7 @@ impl Journal {
         state.epoch += 1;
         let epoch = state.epoch;
         let segment = &mut state.segments[next];
-        (segment.phase, segment.epoch, segment.used) = (Phase::Active, epoch, 0);
+        (segment.phase, segment.epoch, segment.used, segment.flushed) = (Phase::Active, epoch, 0, 0);
         state.active = Some(next);
         Some(next)
     }
@@ -252,16 +269,44 @@ impl Journal {
         self.freed.notified()
     }
 
-    /// Makes every record that was appended before this call survive a power cut. Not to be called by two at a time.
-    pub(crate) fn flush(&self) -> Result<(), Error> {
-        let mut unflushed = Vec::new();
-        for segment in self.lock().segments.iter_mut().filter(|segment| segment.unflushed) {
-            segment.unflushed = false;
-            unflushed.push((Arc::clone(&segment.file), segment.path.clone()));
+    /// Everything that was appended before this call survives a power cut when it answers.
+    pub(crate) async fn flush(self: &Arc<Self>) -> Result<(), Error> {
+        let appended = self.lock().appended;
+        let _turn = self.turns.acquire().await.map_err(|_| Error::Stopped)?;
+        if self.lock().flushed >= appended {
+            return Ok(());
         }
-        for (file, path) in unflushed {
+        let journal = Arc::clone(self);
+        tokio::task::spawn_blocking(move || journal.flush_in_turn()).await.map_err(|_| Error::Stopped)?
+    }
+
+    fn flush_in_turn(&self) -> Result<(), Error> {
+        let free_turns = || self.free_turns.lock().unwrap_or_else(PoisonError::into_inner);
+        // There are as many as the semaphore lets in; a turn is not given back after an error, because nothing is flushed
+        // after one.
+        let turn = free_turns().pop().ok_or(Error::Stopped)?;
+        self.flush_with(turn)?;
+        free_turns().push(turn);
+        Ok(())
+    }
+
+    fn flush_with(&self, turn: usize) -> Result<(), Error> {
+        let (mut unflushed, appended) = (Vec::new(), self.lock().appended);
+        for (number, segment) in self.lock().segments.iter().enumerate() {
+            if segment.flushed < segment.used {
+                let file = Arc::clone(&segment.for_flush[turn]);
+                unflushed.push((number, segment.epoch, segment.used, file, segment.path.clone()));
+            }
+        }
+        for (number, epoch, used, file, path) in unflushed {
             file.sync().map_err(Error::flush(path))?;
+            let segment = &mut self.lock().segments[number];
+            if segment.epoch == epoch {
+                segment.flushed = segment.flushed.max(used);
+            }
         }
+        let mut state = self.lock();
+        state.flushed = state.flushed.max(appended);
         Ok(())
     }
 
@@ -354,13 +399,13 @@ impl State {
         let (room, payload) = room_and_payload.split_at_mut(HEADER);
         let header = Header { epoch: segment.epoch, stream, kind, length: payload.len() };
         room.copy_from_slice(&header.to_bytes(payload));
-        segment.unflushed = true;
         segment.file.write_all_at(room_and_payload, segment.used).map_err(|error| match error.kind() {
             // Segments were written before, but some file systems need room for each write.
             io::ErrorKind::StorageFull => Error::DatabaseFull,
             _ => Error::io(&segment.path)(error),
         })?;
         segment.used += room_and_payload.len() as u64;
+        self.appended += room_and_payload.len() as u64;
         self.last_append = Instant::now();
         Ok(())
     }

@@ -141,7 +141,7 @@ impl Spool {
         };
         let (journal, found) = journal.unzip();
         let recovery = recover::recover(&files, &mut database, journal.as_deref().zip(found), now)?;
-        let database = database.start(journal.clone(), observer)?;
+        let database = database.start(observer)?;
         let end = Arc::new(End(journal.clone()));
         let durability = options.durability;
         Ok((Self { files, database, journal, durability, associations: Arc::default(), _end: end }, recovery))
@@ -161,7 +161,7 @@ impl Spool {
     pub fn open_beside(dir: &Path) -> Result<Self, Error> {
         let options = Options::default();
         let files = Arc::new(Files::open_beside(Arc::new(MachineDisk), dir, &options)?);
-        let database = Database::open(&files.database_path(), options.durability)?.start(None, None)?;
+        let database = Database::open(&files.database_path(), options.durability)?.start(None)?;
         let (durability, end) = (options.durability, Arc::new(End(None)));
         Ok(Self { files, database, journal: None, durability, associations: Arc::default(), _end: end })
     }

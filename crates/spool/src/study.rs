@@ -203,22 +203,21 @@ impl Spool {
     /// when there is nothing to wait for.
     pub fn next_due(&self, now: Timestamp) -> Result<Option<Timestamp>, Error> {
         self.database.read(|connection| {
-            connection.query_row(
-                &format!(
-                    "SELECT min(at) FROM (SELECT min(due_at) AS at FROM study WHERE state = 'received'
-                     UNION ALL SELECT min({READ_AHEAD_AT}) FROM study WHERE state = 'received' AND {READ_AHEAD_AT} > ?1
-                     UNION ALL SELECT min(next_at) FROM delivery WHERE state = 'pending')"
-                ),
-                [now],
-                |row| row.get(0),
-            )
+            let sql = format!(
+                "SELECT min(at) FROM (SELECT min(due_at) AS at FROM study WHERE state = 'received'
+                 UNION ALL SELECT min({READ_AHEAD_AT}) FROM study WHERE state = 'received' AND {READ_AHEAD_AT} > ?1
+                 UNION ALL SELECT min(next_at) FROM delivery WHERE state = 'pending')"
+            );
+            connection.prepare_cached(&sql)?.query_row([now], |row| row.get(0))
         })
     }
 
     /// Claims the next settled study to read: higher priority first, then the one that waits longest.
     pub async fn claim(&self) -> Result<Option<Claim>, Error> {
         let waiting: bool = self.database.read(|connection| {
-            connection.query_row("SELECT EXISTS (SELECT 1 FROM study WHERE state = 'settled')", [], |row| row.get(0))
+            let mut waiting =
+                connection.prepare_cached("SELECT EXISTS (SELECT 1 FROM study WHERE state = 'settled')")?;
+            waiting.query_row([], |row| row.get(0))
         })?;
         if !waiting {
             return Ok(None);

@@ -17,11 +17,11 @@ fn order(transaction: &str, instances: &[&str]) -> CommitmentOrder {
 }
 
 async fn take(spool: &Spool, order: CommitmentOrder, now: i64) -> CommitmentId {
-    spool.take_commitment(order, DUPLICATE, now).await.unwrap().expect("there is room")
+    spool.take_commitment(order, DUPLICATE, now).await.expect("it is taken").expect("there is room")
 }
 
 fn due(spool: &Spool, now: i64) -> Vec<Commitment> {
-    spool.due_commitments(&[], now, 100).unwrap()
+    spool.due_commitments(&[], now, 100).expect("they are read")
 }
 
 #[tokio::test]

@@ -1,4 +1,11 @@
-//! Bad input: each a clear error, or a held study with its reason; the daemon serves on.
+//! Bad input: each a clear error, or a held study with its reason; the daemon serves on. What those try who mean harm is
+//! in the modules, by what they have to get past; docs/THREATS.md has the list.
+
+mod keeping;
+mod network;
+mod raw;
+mod reading;
+mod watched;
 
 use std::{
     fs,

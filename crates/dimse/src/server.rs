@@ -1,7 +1,7 @@
 use std::{future, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     task::JoinSet,
     time::{sleep, timeout},
 };
@@ -12,6 +12,10 @@ use crate::{
     AeTitle, Error, Peer, Sink, SopClassPattern, Tls,
     doorway::{House, Visitor},
 };
+
+/// Connections that the system holds until they are accepted. With the usual 128, a port scan makes a peer try again, a
+/// second later.
+const BACKLOG: u32 = 1024;
 
 /// How long each step of a peer may take.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,11 +109,19 @@ struct Listener {
 }
 
 impl Listener {
-    async fn bind(address: SocketAddr) -> Result<Self, Error> {
+    fn bind(address: SocketAddr) -> Result<Self, Error> {
         let failed = |source| Error::Listen { address, source };
-        let socket = TcpListener::bind(address).await.map_err(failed)?;
+        let socket = Self::listen(address).map_err(failed)?;
         let address = socket.local_addr().map_err(failed)?;
         Ok(Self { socket, address })
+    }
+
+    fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        // A restart must not wait for connections of before.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
     }
 
     /// The next connection; none ever where nobody listens.
@@ -139,11 +151,11 @@ impl Server {
             ));
         }
         let plain = match config.address {
-            Some(address) => Some(Listener::bind(address).await?),
+            Some(address) => Some(Listener::bind(address)?),
             None => None,
         };
         let tls = match &config.tls {
-            Some(tls) => Some(Listener::bind(tls.address).await?),
+            Some(tls) => Some(Listener::bind(tls.address)?),
             None => None,
         };
         Ok(Self { plain, tls, house: House::new(config) })

@@ -6,6 +6,7 @@
 mod commitment;
 mod hostile;
 mod provider;
+mod slow;
 mod support;
 mod tls;
 mod user;

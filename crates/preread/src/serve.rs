@@ -103,6 +103,7 @@ fn open_spool(config: &Config) -> Result<Spool> {
     tracing::info!(
         orphans = recovery.orphans,
         restored = recovery.restored,
+        unfinished = recovery.unfinished,
         readings = recovery.readings,
         "spool open and recovered"
     );

@@ -2,7 +2,12 @@
 
 use std::{collections::BTreeSet, io, path::Path, sync::Weak, time::Duration};
 
-use crate::{Error, database::Database, files::Files, journal::Journal};
+use crate::{
+    Error,
+    database::Database,
+    files::Files,
+    journal::{Journal, Work},
+};
 
 /// How long nothing has come before what is in the journal is checkpointed.
 const IDLE: Duration = Duration::from_secs(2);
@@ -11,17 +16,18 @@ const IDLE: Duration = Duration::from_secs(2);
 ///
 /// The files are held weakly: they hold the spool's lock, which a closed spool must give up.
 pub(crate) fn run(journal: &Journal, files: &Weak<Files>, database: &Database) {
-    while journal.wait_for_work(IDLE) {
-        let Some(files) = files.upgrade() else { return };
-        if run_once(journal, &files, database).is_err() {
+    loop {
+        let work = journal.wait_for_work(IDLE);
+        let Some(files) = files.upgrade().filter(|_| work != Work::End) else { return };
+        if run_once(journal, &files, database, work == Work::All).is_err() {
             return;
         }
     }
 }
 
 /// Checkpoints every segment that can be.
-pub(crate) fn run_once(journal: &Journal, files: &Files, database: &Database) -> Result<(), Error> {
-    while let Some(checkpoint) = journal.to_checkpoint() {
+pub(crate) fn run_once(journal: &Journal, files: &Files, database: &Database, all: bool) -> Result<(), Error> {
+    while let Some(checkpoint) = journal.to_checkpoint(all) {
         flush(files, &checkpoint.files)?;
         let epoch = checkpoint.epoch;
         database.write_blocking(move |connection| {

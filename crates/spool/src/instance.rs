@@ -10,7 +10,7 @@ use crate::{
     AssociationId, Durability, Error, Spool, StudyId, Timestamp,
     disk::{self, DiskFile},
     files::{Files, Home},
-    journal::{self, Commit, HEADER, Journal, Ticket},
+    journal::{Journal, Ticket},
 };
 
 /// What is known of an instance before its first byte.
@@ -24,15 +24,16 @@ pub struct Arrival {
     pub quiet: Duration,
 }
 
-/// An instance that is coming in: a file that grows, and chunks in the journal. Dropped without [`Receiving::commit`], it leaves nothing behind.
+/// An instance that is coming in. Dropped without [`Receiving::commit`], it leaves nothing behind.
 pub struct Receiving {
     spool: Spool,
     arrival: Arrival,
     file: Incoming,
-    stream: Option<journal::Stream>,
-    /// Room for a header of the journal, then what was not written to the file yet.
+    /// What was not written to the file yet or, once that is everything, the whole of a short instance.
     buffer: Vec<u8>,
     written: u64,
+    /// Whether the last of it was written.
+    finished: bool,
     data_set_at: u64,
     digester: Digester,
 }
@@ -57,7 +58,8 @@ impl Drop for Incoming {
     }
 }
 
-/// Bytes that are collected before they are written, the header of the journal included.
+/// Bytes that are collected before they are written. An instance that fits, which most MR slices and compressed images do,
+/// goes through the journal.
 const BUFFER: usize = 256 << 10;
 
 /// What became of a received instance. Every one of these may be acknowledged.
@@ -82,16 +84,15 @@ impl Spool {
         self.files.claim(0)?;
         let (file, path) = self.files.create(Home::Instances, now)?;
         let mut buffer = Vec::with_capacity(BUFFER);
-        buffer.resize(HEADER, 0);
         buffer.extend_from_slice(&meta.to_bytes());
         Ok(Receiving {
-            data_set_at: (buffer.len() - HEADER) as u64,
+            data_set_at: buffer.len() as u64,
             spool: self.clone(),
             arrival,
             file: Incoming { files: Arc::clone(&self.files), file, path, claimed: 0, kept: false },
-            stream: self.journal.as_ref().map(|journal| journal.stream()),
             buffer,
             written: 0,
+            finished: false,
             digester: Digester::default(),
         })
     }
@@ -102,41 +103,41 @@ impl Receiving {
     pub fn write(&mut self, mut piece: &[u8]) -> Result<(), Error> {
         self.digester.update(piece);
         while !piece.is_empty() {
+            if self.buffer.len() == BUFFER {
+                self.flush()?;
+                self.buffer.clear();
+            }
             let (now, later) = piece.split_at(piece.len().min(BUFFER - self.buffer.len()));
             self.buffer.extend_from_slice(now);
             piece = later;
-            if self.buffer.len() == BUFFER {
-                self.flush()?;
-            }
         }
         Ok(())
     }
 
-    /// Hands what is collected to the file and to the journal.
+    /// Hands what is collected to the file.
     fn flush(&mut self) -> Result<(), Error> {
-        let Self { spool, file, stream, buffer, written, .. } = self;
-        let chunk = &buffer[HEADER..];
-        let length = chunk.len() as u64;
-        if chunk.is_empty() {
-            return Ok(());
-        }
+        let Self { spool, file, buffer, written, .. } = self;
+        let length = buffer.len() as u64;
         spool.files.claim(length)?;
         file.claimed += length;
         let failed = |error| spool.files.failed(&spool.files.absolute(&file.path), error);
-        file.file.write_all_at(chunk, *written).map_err(failed)?;
+        file.file.write_all_at(buffer, *written).map_err(failed)?;
         *written += length;
-        if let (Some(journal), Some(open)) = (&spool.journal, stream.as_mut())
-            && !journal.append(open, buffer)?
-        {
-            *stream = None;
+        Ok(())
+    }
+
+    /// Hands the last of it to the file. A short instance stays in the buffer too.
+    fn finish(&mut self) -> Result<(), Error> {
+        if !self.finished {
+            self.flush()?;
+            self.finished = true;
         }
-        buffer.truncate(HEADER);
         Ok(())
     }
 
     /// Reads the header of what has come, which must be all, through the gate. Blocks on the disk.
     pub fn header(&mut self, limits: &Limits) -> Result<Result<Header, dataset::Error>, Error> {
-        self.flush()?;
+        self.finish()?;
         let failed = |error| Error::io(self.file.files.absolute(&self.file.path))(error);
         let mut stream = disk::Stream::new(&*self.file.file).map_err(failed)?;
         Ok(Header::read(&mut stream, limits))
@@ -146,8 +147,8 @@ impl Receiving {
     ///
     /// `header` is what the gate read of this very file; a study has the highest `priority` of its instances.
     pub async fn commit(mut self, header: Header, priority: i64, now: Timestamp) -> Result<Stored, Error> {
-        self.flush()?;
-        let Self { spool, arrival, file, stream, written, data_set_at, digester, .. } = self;
+        self.finish()?;
+        let Self { spool, arrival, file, buffer, written, data_set_at, digester, .. } = self;
         let row = Row {
             own: header.is_our_own(),
             sop_instance_uid: header.sop_instance_uid.to_string(),
@@ -169,44 +170,50 @@ impl Receiving {
             spool.association_brought(association, study);
             return Ok(Stored::Again(study));
         }
-        let journaled = spool.journal(&file, stream.as_ref(), &row).await;
-        let ticket = spool.database.watching(journaled)?;
+        let whole = (buffer.len() as u64 == written).then_some(buffer);
+        let journaled = spool.journal(whole, &row).await?;
         match association {
             Some(association) if spool.durability == Durability::Association => {
-                let index = spool.clone().index(file, ticket, row, Some(association));
+                let index = spool.clone().index(file, journaled, row, Some(association));
                 spool.keep_for_association(association, tokio::spawn(index)).await?;
                 Ok(Stored::Later)
             }
-            _ => spool.index(file, ticket, row, association).await,
+            _ => spool.index(file, journaled, row, association).await,
         }
     }
 }
 
 impl Spool {
-    /// Appends an instance's record to the journal. What the journal does not hold of it is flushed first.
-    async fn journal(
-        &self,
-        file: &Incoming,
-        stream: Option<&journal::Stream>,
-        row: &Row,
-    ) -> Result<Option<Ticket>, Error> {
+    /// Appends an instance's record to the journal, with its bytes if they are given; else its file is to be flushed.
+    async fn journal(&self, bytes: Option<Vec<u8>>, row: &Row) -> Result<Option<Journaled>, Error> {
         let Some(journal) = &self.journal else { return Ok(None) };
-        if stream.is_some()
-            && let Some(ticket) = append(journal, stream, row).await?
-        {
-            return Ok(Some(ticket));
+        let record = serde_json::to_vec(row).map_err(|error| Error::Record(error.to_string()))?;
+        loop {
+            let freed = journal.freed();
+            if let Some(ticket) = journal.append(&row.path, &record, bytes.as_deref())? {
+                return Ok(Some(Journaled { journal: Arc::clone(journal), _ticket: ticket, whole: bytes.is_some() }));
+            }
+            freed.await;
+        }
+    }
+
+    /// Makes an instance survive a power cut. A file that is not in the journal is flushed beside it and not before: a
+    /// record whose file the power took was not acknowledged, and the next start leaves it out.
+    async fn flush(&self, journaled: &Journaled, file: &Incoming) -> Result<(), Error> {
+        if journaled.whole {
+            return journaled.journal.flush().await;
         }
         let (files, open, path) = (Arc::clone(&self.files), Arc::clone(&file.file), file.path.clone());
-        let flushed = tokio::task::spawn_blocking(move || files.flush(&*open, &path)).await;
-        flushed.map_err(|_| Error::Stopped)??;
-        append(journal, None, row).await
+        let own = tokio::task::spawn_blocking(move || files.flush(&*open, &path));
+        let (journal, own) = tokio::join!(journaled.journal.flush(), own);
+        journal.and(own.map_err(|_| Error::Stopped)?)
     }
 
     /// Makes the row of an instance whose file is where it stays.
     async fn index(
         self,
         mut file: Incoming,
-        ticket: Option<Ticket>,
+        journaled: Option<Journaled>,
         row: Row,
         association: Option<AssociationId>,
     ) -> Result<Stored, Error> {
@@ -214,12 +221,12 @@ impl Spool {
         // From here on: a record that could not be flushed may be on the disk all the same, and a row is made even when
         // nobody waits for it any more. A file that neither speaks of in the end is removed by the next start.
         file.kept = true;
-        if let Some(journal) = self.journal.as_ref().filter(|_| ticket.is_some()) {
-            self.database.watching(journal.flush().await)?;
+        if let Some(journaled) = &journaled {
+            self.database.watching(self.flush(journaled, &file).await)?;
         }
         let stored = self.database.step(insert).await?;
         // From here on the row stands in for the record.
-        drop(ticket);
+        drop(journaled);
         let study = match stored {
             Stored::New(study) | Stored::Conflict(study) => Some(study),
             // Two associations brought the same instance at the same time; the other one's file is the one that counts.
@@ -236,17 +243,13 @@ impl Spool {
     }
 }
 
-/// Appends an instance's record, as soon as there is room for it. Nothing when the journal lost its chunks meanwhile.
-async fn append(journal: &Arc<Journal>, stream: Option<&journal::Stream>, row: &Row) -> Result<Option<Ticket>, Error> {
-    let record = serde_json::to_vec(row).map_err(|error| Error::Record(error.to_string()))?;
-    loop {
-        let freed = journal.freed();
-        match journal.commit(stream, &row.path, &record)? {
-            Commit::Appended(ticket) => return Ok(Some(ticket)),
-            Commit::Outlived => return Ok(None),
-            Commit::Full => freed.await,
-        }
-    }
+/// An instance whose record is in the journal.
+struct Journaled {
+    journal: Arc<Journal>,
+    /// Held until the record's row is in the database.
+    _ticket: Ticket,
+    /// Whether its bytes are in the journal too.
+    whole: bool,
 }
 
 /// What the database, and the journal before it, know of an instance.

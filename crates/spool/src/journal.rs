@@ -1,18 +1,17 @@
 //! The journal: what is acknowledged is here first.
 //!
-//! An instance is written twice while it comes: to the file where it stays, which nobody waits for, and to the journal, a
-//! ring of segments that were written before, so that one flush of bytes that change no length and no folder makes many
-//! instances of many associations survive a power cut. Later, when a segment is full or nothing comes, a checkpoint
-//! flushes the files themselves and the segment is free again. After a power cut the journal gives back what the files
-//! lost (see [`crate::recover`]).
+//! A short instance is written twice: to the file where it stays, which nobody waits for, and to the journal, a ring of
+//! segments that were written before, so that one flush of bytes that change no length and no folder makes many instances
+//! of many associations survive a power cut. Later, when too many segments are full or nothing comes, a checkpoint flushes
+//! the files themselves and the segments are free again. After a power cut the journal gives back what the files lost (see
+//! [`crate::recover`]).
 //!
-//! Instances that grow beyond [`LONGEST_STREAM`] are not journaled to their end: their own file is flushed instead, which
-//! for so many bytes costs little more, and writes them once.
+//! Of a long instance the journal has the record only, and its file is flushed by itself: writing it twice would cost the
+//! disk more than that.
 
 mod record;
 
 use std::{
-    collections::HashMap,
     io,
     path::{Path, PathBuf},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
@@ -25,15 +24,14 @@ use crate::{
     Error,
     disk::{Disk, DiskFile},
 };
-pub(crate) use record::HEADER;
-use record::{Header, Kind};
+use record::{HEADER, Header};
 
-/// Bytes of an instance that go through the journal; a CT or MR slice stays below.
-pub(crate) const LONGEST_STREAM: u64 = 1 << 20;
-/// The ring: one segment is written, one or two are checkpointed, one is free.
-const SEGMENTS: u64 = 4;
-/// A segment has to hold the record of an instance, and many chunks.
-pub(crate) const LEAST_SEGMENT: u64 = 256 << 10;
+/// The ring: one segment is written; those that are full wait until half of them are, or until nothing comes, because a
+/// checkpoint takes from the disk what senders are waiting for, and by then the system has written most of it anyway.
+const SEGMENTS: u64 = 8;
+const MOST_WAITING: usize = 4;
+/// A segment has to hold an instance and its record, and should hold a few.
+const LEAST_SEGMENT: u64 = 512 << 10;
 
 /// The segments and where the next record goes.
 pub(crate) struct Journal {
@@ -57,7 +55,6 @@ struct State {
     active: Option<usize>,
     /// The newest epoch given to a segment.
     epoch: u64,
-    next_stream: u64,
     /// Bytes appended in this life of the journal, and how many of them are known to be flushed.
     appended: u64,
     flushed: u64,
@@ -83,30 +80,12 @@ struct Segment {
     files: Vec<String>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Free,
     Active,
     Sealed,
     Checkpointing,
-}
-
-/// An instance on its way through the journal.
-pub(crate) struct Stream {
-    number: u64,
-    /// The epoch of its first chunk, once it has one.
-    since: Option<u64>,
-    bytes: u64,
-}
-
-/// What became of the wish to count an instance as kept.
-pub(crate) enum Commit {
-    /// Its record is in the journal; it is kept once that is flushed.
-    Appended(Ticket),
-    /// Its first chunks are gone by now: its file must be flushed by itself.
-    Outlived,
-    /// No segment is free; wait for [`Journal::freed`].
-    Full,
 }
 
 /// Keeps the segment of a record from being freed until the record's row is in the database.
@@ -118,10 +97,23 @@ pub(crate) struct Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         let mut state = self.journal.lock();
-        state.segments[self.segment].pending -= 1;
-        drop(state);
-        self.journal.work.notify_all();
+        let segment = &mut state.segments[self.segment];
+        segment.pending -= 1;
+        if segment.pending == 0 && segment.phase == Phase::Sealed {
+            self.journal.work.notify_all();
+        }
     }
+}
+
+/// What the checkpointer has to do.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Work {
+    /// Free what is needed.
+    WhatIsTooMuch,
+    /// Free everything.
+    All,
+    /// Nothing more, ever.
+    End,
 }
 
 /// A segment to be checkpointed: once its files are flushed and the database is, it is free.
@@ -134,7 +126,9 @@ pub(crate) struct Checkpoint {
 /// A record of an instance that was found at start, and where in the journal its bytes are.
 pub(crate) struct Found {
     pub(crate) record: Vec<u8>,
-    chunks: Vec<(usize, u64, usize)>,
+    segment: usize,
+    at: u64,
+    length: usize,
 }
 
 impl Journal {
@@ -152,9 +146,9 @@ impl Journal {
         for number in 0..SEGMENTS {
             let path = folder.join(number.to_string());
             let file = open_segment(disk, &path, segment_bytes).map_err(Error::io(&path))?;
-            let (epoch, records) = scan(&*file).map_err(Error::io(&path))?;
+            let (epoch, records) = scan(&*file, segments.len()).map_err(Error::io(&path))?;
             if epoch > after {
-                chains.push((epoch, segments.len(), records));
+                chains.push((epoch, records));
             }
             let phase = Phase::Free;
             let handles = (0..FLUSHES).map(|_| disk.open(&path)).collect::<io::Result<_>>();
@@ -163,14 +157,13 @@ impl Journal {
             segments.push(Segment { path, file, for_flush, phase, epoch, used: 0, flushed: 0, pending: 0, files });
         }
         disk.sync_folder(folder).map_err(Error::flush(folder))?;
-        chains.sort_by_key(|(epoch, ..)| *epoch);
+        chains.sort_by_key(|(epoch, _)| *epoch);
         let epoch = segments.iter().map(|segment| segment.epoch).max().unwrap_or(0).max(after);
-        let found = assemble(chains);
+        let found = chains.into_iter().flat_map(|(_, records)| records).collect();
         let state = State {
             segments,
             active: None,
             epoch,
-            next_stream: 0,
             appended: 0,
             flushed: 0,
             last_append: Instant::now(),
@@ -190,68 +183,32 @@ impl Journal {
         self.lock().epoch
     }
 
-    pub(crate) fn stream(&self) -> Stream {
-        let mut state = self.lock();
-        state.next_stream += 1;
-        Stream { number: state.next_stream, since: None, bytes: 0 }
-    }
-
-    /// Appends a chunk of an instance, which has [`HEADER`] bytes of room before it. False when it does not go through the journal any more: it grew too long, or the
-    /// last free segment is needed for records.
-    pub(crate) fn append(&self, stream: &mut Stream, room_and_chunk: &mut [u8]) -> Result<bool, Error> {
-        let length = room_and_chunk.len() - HEADER;
-        stream.bytes += length as u64;
-        if stream.bytes > LONGEST_STREAM.min(self.segment_bytes / 2) {
-            return Ok(false);
-        }
-        let mut state = self.lock();
-        let Some(at) = self.place(&mut state, length, 1) else { return Ok(false) };
-        state.write(at, Kind::Chunk, stream.number, room_and_chunk)?;
-        stream.since.get_or_insert(state.segments[at].epoch);
-        Ok(true)
-    }
-
-    /// Appends the record that makes an instance count, and notes the file to be flushed later. Without a stream the file
-    /// has been flushed already.
-    pub(crate) fn commit(
+    /// Appends the record that makes an instance count and, of a short one, its bytes; its file is noted to be flushed
+    /// later. Nothing when no segment is free: wait for [`Journal::freed`].
+    pub(crate) fn append(
         self: &Arc<Self>,
-        stream: Option<&Stream>,
         file: &str,
         record: &[u8],
-    ) -> Result<Commit, Error> {
+        bytes: Option<&[u8]>,
+    ) -> Result<Option<Ticket>, Error> {
         let mut state = self.lock();
-        if let Some(since) = stream.and_then(|stream| stream.since)
-            && !state.holds(since)
-        {
-            return Ok(Commit::Outlived);
-        }
-        let Some(at) = self.place(&mut state, record.len(), 0) else { return Ok(Commit::Full) };
-        let mut room_and_record = [&[0; HEADER], record].concat();
-        state.write(at, Kind::Record, stream.map_or(0, |stream| stream.number), &mut room_and_record)?;
+        let data = bytes.unwrap_or_default();
+        let Some(at) = self.place(&mut state, (HEADER + record.len() + data.len()) as u64) else { return Ok(None) };
+        state.write(at, record, data)?;
         let segment = &mut state.segments[at];
         segment.pending += 1;
-        if let Some(stream) = stream {
-            let since = stream.since.unwrap_or(segment.epoch);
-            let holder = state.segments.iter_mut().find(|segment| segment.epoch == since);
-            // `holds` said so, and making a place frees nothing.
-            holder.into_iter().for_each(|segment| segment.files.push(file.to_owned()));
-        }
-        Ok(Commit::Appended(Ticket { journal: Arc::clone(self), segment: at }))
+        segment.files.extend(bytes.map(|_| file.to_owned()));
+        Ok(Some(Ticket { journal: Arc::clone(self), segment: at }))
     }
 
-    /// The segment in which `length` bytes can be written now, if `spare` others stay free.
-    fn place(&self, state: &mut State, length: usize, spare: usize) -> Option<usize> {
-        let needed = (HEADER + length) as u64;
+    /// The segment in which so many bytes can be written now.
+    fn place(&self, state: &mut State, needed: u64) -> Option<usize> {
         if let Some(active) = state.active
             && state.segments[active].used + needed <= self.segment_bytes
         {
             return Some(active);
         }
-        let free = |segment: &Segment| segment.phase == Phase::Free;
-        if state.segments.iter().filter(|segment| free(segment)).count() <= spare {
-            return None;
-        }
-        let next = state.segments.iter().position(free)?;
+        let next = state.segments.iter().position(|segment| segment.phase == Phase::Free)?;
         if let Some(full) = state.active.take() {
             state.segments[full].phase = Phase::Sealed;
             self.work.notify_all();
@@ -320,9 +277,13 @@ impl Journal {
         state.epoch
     }
 
-    /// The oldest segment that can be checkpointed now. Nobody counts on its chunks from here on.
-    pub(crate) fn to_checkpoint(&self) -> Option<Checkpoint> {
+    /// The oldest segment that can be checkpointed now and has to be, because all have to or too many wait.
+    pub(crate) fn to_checkpoint(&self, all: bool) -> Option<Checkpoint> {
         let mut state = self.lock();
+        let waiting = state.segments.iter().filter(|segment| segment.phase == Phase::Sealed).count();
+        if !all && waiting <= MOST_WAITING {
+            return None;
+        }
         if state.segments.iter().any(|segment| segment.phase == Phase::Checkpointing) {
             return None;
         }
@@ -347,18 +308,21 @@ impl Journal {
         self.lock().segments.iter().all(|segment| segment.phase == Phase::Free || segment.epoch > epoch)
     }
 
-    /// Waits until there may be something to checkpoint. Seals the active segment when nothing came for `idle`. False
-    /// once the journal is closed.
-    pub(crate) fn wait_for_work(&self, idle: Duration) -> bool {
+    /// Waits until there may be something to checkpoint, and answers what. When nothing came for `idle`, the active segment
+    /// is sealed too.
+    pub(crate) fn wait_for_work(&self, idle: Duration) -> Work {
         let state = self.lock();
         let (state, waited) = self.work.wait_timeout(state, idle).unwrap_or_else(PoisonError::into_inner);
-        let quiet = waited.timed_out() && state.active.is_some() && state.last_append.elapsed() >= idle;
-        let open = !state.closed;
+        let (closed, quiet) = (state.closed, waited.timed_out() && state.last_append.elapsed() >= idle);
         drop(state);
+        if closed {
+            return Work::End;
+        }
         if quiet {
             self.seal();
+            return Work::All;
         }
-        open
+        Work::WhatIsTooMuch
     }
 
     /// Ends the checkpointer.
@@ -367,45 +331,35 @@ impl Journal {
         self.work.notify_all();
     }
 
-    /// The bytes of an instance that was found at start, or nothing when not all of them are here.
-    pub(crate) fn bytes_of(&self, found: &Found, length: u64) -> Result<Option<Vec<u8>>, Error> {
-        let here: usize = found.chunks.iter().map(|(.., length)| *length).sum();
-        if here as u64 != length {
+    /// The bytes of an instance that was found at start; nothing when only its record is here.
+    pub(crate) fn bytes_of(&self, found: &Found) -> Result<Option<Vec<u8>>, Error> {
+        if found.length == 0 {
             return Ok(None);
         }
         let state = self.lock();
-        let mut bytes = vec![0; here];
-        let mut rest = bytes.as_mut_slice();
-        for &(segment, at, length) in &found.chunks {
-            let (chunk, next) = rest.split_at_mut(length);
-            let segment = &state.segments[segment];
-            read_exact_at(&*segment.file, chunk, at).map_err(Error::io(&segment.path))?;
-            rest = next;
-        }
+        let segment = &state.segments[found.segment];
+        let mut bytes = vec![0; found.length];
+        read_exact_at(&*segment.file, &mut bytes, found.at).map_err(Error::io(&segment.path))?;
         Ok(Some(bytes))
     }
 }
 
 impl State {
-    /// Whether the chunks of an epoch can still be counted on.
-    fn holds(&self, epoch: u64) -> bool {
-        let live = |segment: &Segment| matches!(segment.phase, Phase::Active | Phase::Sealed);
-        self.segments.iter().any(|segment| segment.epoch == epoch && live(segment))
-    }
-
     /// Writes under the lock, so that records follow each other without a hole: what is flushed is a whole chain.
-    fn write(&mut self, at: usize, kind: Kind, stream: u64, room_and_payload: &mut [u8]) -> Result<(), Error> {
+    fn write(&mut self, at: usize, record: &[u8], data: &[u8]) -> Result<(), Error> {
         let segment = &mut self.segments[at];
-        let (room, payload) = room_and_payload.split_at_mut(HEADER);
-        let header = Header { epoch: segment.epoch, stream, kind, length: payload.len() };
-        room.copy_from_slice(&header.to_bytes(payload));
-        segment.file.write_all_at(room_and_payload, segment.used).map_err(|error| match error.kind() {
+        let header = Header { epoch: segment.epoch, record: record.len(), data: data.len() };
+        let head = [&header.to_bytes(record), record].concat();
+        let written = segment.file.write_all_at(&head, segment.used);
+        let written = written.and_then(|()| segment.file.write_all_at(data, segment.used + head.len() as u64));
+        written.map_err(|error| match error.kind() {
             // Segments were written before, but some file systems need room for each write.
             io::ErrorKind::StorageFull => Error::DatabaseFull,
             _ => Error::io(&segment.path)(error),
         })?;
-        segment.used += room_and_payload.len() as u64;
-        self.appended += room_and_payload.len() as u64;
+        let bytes = (head.len() + data.len()) as u64;
+        segment.used += bytes;
+        self.appended += bytes;
         self.last_append = Instant::now();
         Ok(())
     }
@@ -430,58 +384,29 @@ fn open_segment(disk: &dyn Disk, path: &Path, bytes: u64) -> io::Result<Arc<dyn 
     Ok(file)
 }
 
-/// A record met in a segment: its header, where its payload begins and, for what is no chunk, the payload.
-struct Met {
-    header: Header,
-    at: u64,
-    payload: Vec<u8>,
-}
-
 /// The unbroken chain of records at the beginning of a segment, and its epoch; 0 when there is none.
-fn scan(file: &dyn DiskFile) -> io::Result<(u64, Vec<Met>)> {
+fn scan(file: &dyn DiskFile, segment: usize) -> io::Result<(u64, Vec<Found>)> {
     let length = file.length()?;
-    let (mut at, mut epoch, mut met) = (0, 0, Vec::new());
+    let (mut at, mut epoch, mut found) = (0, 0, Vec::new());
     while at + HEADER as u64 <= length {
         let mut bytes = [0; HEADER];
         read_exact_at(file, &mut bytes, at)?;
-        let Some(header) = Header::parse(&bytes) else { break };
         at += HEADER as u64;
-        let fits = header.length as u64 <= length - at;
-        if !fits || (epoch != 0 && header.epoch != epoch) || header.length as u64 > LONGEST_STREAM {
+        let Some(header) = Header::parse(&bytes) else { break };
+        let follows = (header.record + header.data) as u64;
+        if follows > length - at || (epoch != 0 && header.epoch != epoch) {
             break;
         }
-        let mut payload = Vec::new();
-        if header.kind == Kind::Record {
-            payload.resize(header.length, 0);
-            read_exact_at(file, &mut payload, at)?;
-        }
-        if !header.is_intact(&bytes, &payload) {
+        let mut record = vec![0; header.record];
+        read_exact_at(file, &mut record, at)?;
+        if !header.is_intact(&bytes, &record) {
             break;
         }
         epoch = header.epoch;
-        let next = at + header.length as u64;
-        met.push(Met { header, at, payload });
-        at = next;
+        found.push(Found { record, segment, at: at + header.record as u64, length: header.data });
+        at += follows;
     }
-    Ok((epoch, met))
-}
-
-/// Brings the records and the chunks of each stream together. Chains come in the order of their epochs.
-fn assemble(chains: Vec<(u64, usize, Vec<Met>)>) -> Vec<Found> {
-    let mut streams: HashMap<u64, Vec<(usize, u64, usize)>> = HashMap::new();
-    let mut found = Vec::new();
-    for (_, segment, records) in chains {
-        for Met { header, at, payload } in records {
-            match header.kind {
-                Kind::Chunk => streams.entry(header.stream).or_default().push((segment, at, header.length)),
-                Kind::Record => {
-                    let chunks = streams.remove(&header.stream).unwrap_or_default();
-                    found.push(Found { record: payload, chunks });
-                }
-            }
-        }
-    }
-    found
+    Ok((epoch, found))
 }
 
 fn read_exact_at(file: &dyn DiskFile, mut buffer: &mut [u8], mut at: u64) -> io::Result<()> {

@@ -173,7 +173,8 @@ impl Spool {
         while !journal.is_free_of(before) {
             self.database.require_running()?;
             let (journal, files, database) = (Arc::clone(&journal), Arc::clone(&self.files), self.database.clone());
-            let run = tokio::task::spawn_blocking(move || checkpoint::run_once(&journal, &files, &database)).await;
+            let run =
+                tokio::task::spawn_blocking(move || checkpoint::run_once(&journal, &files, &database, true)).await;
             run.map_err(|_| Error::Stopped)??;
             // What is left waits for the row of an instance, or for another checkpoint that is being made.
             tokio::time::sleep(std::time::Duration::from_millis(1)).await;

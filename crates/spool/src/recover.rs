@@ -22,6 +22,8 @@ pub struct Recovery {
     pub orphans: usize,
     /// Acknowledged instances that the journal gave back: their file or their row was lost in a power cut.
     pub restored: usize,
+    /// Instances that the power cut took while they were being flushed; none was acknowledged.
+    pub unfinished: usize,
     /// Studies whose reading was cut off; they will be read again.
     pub readings: usize,
     /// Rows whose file is gone: somebody or something removed acknowledged data. Their studies are held.
@@ -43,9 +45,9 @@ pub(crate) fn recover(
         }
     }
     if let Some((journal, found)) = journal {
-        let (restored, touched) = replay(files, database, journal, found)?;
-        checkpoint::flush(files, &touched)?;
-        recovery.restored = restored;
+        let restored = replay(files, database, journal, found)?;
+        checkpoint::flush(files, &restored.touched)?;
+        (recovery.restored, recovery.unfinished) = (restored.instances, restored.unfinished);
         let epoch = i64::try_from(journal.epoch()).unwrap_or(i64::MAX);
         database.transaction(|transaction| {
             transaction.execute("UPDATE installation SET checkpointed_epoch = ?1", [epoch])?;
@@ -85,15 +87,18 @@ fn known_files(connection: &Connection) -> Result<HashSet<String>, Error> {
     Ok(statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?)
 }
 
-/// Gives back what the journal holds and the files or the database lost. Answers how many instances that were, and the
-/// files that must be flushed before the journal is forgotten.
-fn replay(
-    files: &Files,
-    database: &mut Opened,
-    journal: &Journal,
-    found: Vec<Found>,
-) -> Result<(usize, Vec<String>), Error> {
-    let (mut restored, mut touched) = (0, Vec::new());
+/// What came of the journal.
+#[derive(Default)]
+struct Restored {
+    instances: usize,
+    unfinished: usize,
+    /// Files that must be flushed before the journal is forgotten.
+    touched: Vec<String>,
+}
+
+/// Gives back what the journal holds and the files or the database lost.
+fn replay(files: &Files, database: &mut Opened, journal: &Journal, found: Vec<Found>) -> Result<Restored, Error> {
+    let mut restored = Restored::default();
     for found in found {
         let row: Row = serde_json::from_slice(&found.record).map_err(|error| Error::Record(error.to_string()))?;
         let known = row.known(&database.writer)?;
@@ -102,26 +107,30 @@ fn replay(
             continue;
         }
         let mut changed = false;
-        if !is_intact(files, &row)?
-            && let Some(bytes) = journal.bytes_of(&found, row.bytes)?
-        {
-            if Digest::of(&bytes[data_set_at(&row, &bytes)..]).to_string() != row.digest {
-                // The power went before this record and its chunks were flushed: it was not acknowledged.
-                continue;
+        if !is_intact(files, &row)? {
+            let bytes = journal.bytes_of(&found)?;
+            match bytes.filter(|bytes| Digest::of(&bytes[data_set_at(&row, bytes)..]).to_string() == row.digest) {
+                Some(bytes) => {
+                    rewrite(files, &row.path, &bytes)?;
+                    changed = true;
+                }
+                // The power went before all of it was flushed: it was not acknowledged.
+                None if known.is_none_or(|known| matches!(known, Stored::Conflict(_))) => {
+                    restored.unfinished += 1;
+                    continue;
+                }
+                // It was; what is wrong with its file now is for a scrub to find, and for a person to see.
+                None => {}
             }
-            rewrite(files, &row.path, &bytes)?;
-            changed = true;
         }
-        // What the journal does not hold had its file flushed before the record was written: what is wrong with that now
-        // is for a scrub to find, and for a person to see.
-        touched.push(row.path.clone());
+        restored.touched.push(row.path.clone());
         if !matches!(known, Some(Stored::Again(_))) {
             database.transaction(|transaction| row.insert(transaction))?;
             changed = true;
         }
-        restored += usize::from(changed);
+        restored.instances += usize::from(changed);
     }
-    Ok((restored, touched))
+    Ok(restored)
 }
 
 fn data_set_at(row: &Row, bytes: &[u8]) -> usize {

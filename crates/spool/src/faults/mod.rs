@@ -67,7 +67,7 @@ impl Machine {
 
     fn open(&self, now: Timestamp) -> Result<Spool, Error> {
         let options =
-            Options { reserve_bytes: 0, journal_bytes: 1 << 20, durability: self.durability, ..Options::default() };
+            Options { reserve_bytes: 0, journal_bytes: 2 << 20, durability: self.durability, ..Options::default() };
         let disk = Arc::new(self.disk.clone());
         let (spool, recovery) = Spool::open_on(disk, self.dir.path(), &options, Some(self.snapshots.observer()), now)?;
         if !recovery.missing.is_empty() {

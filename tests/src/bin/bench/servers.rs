@@ -140,6 +140,8 @@ impl Server {
                 when: "false".into(),
                 quiet_period: "1h".into(),
                 durability: durability.into(),
+                // The shipped journal, not the small one of the tests.
+                spool: String::new(),
                 ..Setup::default()
             };
             let daemon = Daemon::start_keeping(&setup, dir)?;

@@ -23,6 +23,12 @@ pub(crate) fn run(filters: &[String]) -> Result<()> {
     step::run("build", &mut cargo(&["build", "--workspace", "--all-targets"]))?;
     let mut clippy = cargo(&["clippy", "--workspace", "--all-targets"]);
     step::run("lints", clippy.args(["--", "-D", "warnings"]))?;
+    // They are no part of the workspace, because they are run with a compiler of their own.
+    for fuzzed in ["dataset", "dimse"] {
+        let manifest = format!("crates/{fuzzed}/fuzz/Cargo.toml");
+        let mut check = cargo(&["check", "--manifest-path", &manifest, "--target-dir", "target/fuzz"]);
+        step::run(&format!("fuzz targets of {fuzzed}"), &mut check)?;
+    }
     if step::output(&mut step::cargo(&["deny", "--version"])).is_ok() {
         step::run("licences and advisories", &mut step::cargo(&["deny", "check", "licenses", "bans", "sources"]))?;
     }

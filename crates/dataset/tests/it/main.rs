@@ -3,6 +3,7 @@
 
 #[path = "../../fuzz/bodies.rs"]
 mod bodies;
+mod corpus;
 mod encode;
 mod gate;
 mod header;

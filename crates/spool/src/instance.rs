@@ -188,9 +188,11 @@ impl Spool {
     async fn journal(&self, bytes: Option<Vec<u8>>, row: &Row) -> Result<Option<Journaled>, Error> {
         let Some(journal) = &self.journal else { return Ok(None) };
         let record = serde_json::to_vec(row).map_err(|error| Error::Record(error.to_string()))?;
+        let path = self.absolute(&row.path);
+        let folder = path.parent().unwrap_or(&path);
         loop {
             let freed = journal.freed();
-            if let Some(ticket) = journal.append(&row.path, &record, bytes.as_deref())? {
+            if let Some(ticket) = journal.append(&row.path, folder, &record, bytes.as_deref())? {
                 return Ok(Some(Journaled { journal: Arc::clone(journal), _ticket: ticket, whole: bytes.is_some() }));
             }
             freed.await;
@@ -203,8 +205,8 @@ impl Spool {
         if journaled.whole {
             return journaled.journal.flush().await;
         }
-        let (files, open, path) = (Arc::clone(&self.files), Arc::clone(&file.file), file.path.clone());
-        let own = tokio::task::spawn_blocking(move || files.flush(&*open, &path));
+        let (open, path) = (Arc::clone(&file.file), self.absolute(&file.path));
+        let own = tokio::task::spawn_blocking(move || open.sync().map_err(Error::flush(path)));
         let (journal, own) = tokio::join!(journaled.journal.flush(), own);
         journal.and(own.map_err(|_| Error::Stopped)?)
     }

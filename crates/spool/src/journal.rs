@@ -12,6 +12,7 @@
 mod record;
 
 use std::{
+    collections::BTreeSet,
     io,
     path::{Path, PathBuf},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
@@ -43,6 +44,7 @@ pub(crate) struct Journal {
     /// Who may flush now, and with which of a segment's handles.
     turns: Semaphore,
     free_turns: Mutex<Vec<usize>>,
+    disk: Arc<dyn Disk>,
     segment_bytes: u64,
 }
 
@@ -52,6 +54,8 @@ const FLUSHES: usize = 4;
 
 struct State {
     segments: Vec<Segment>,
+    /// Folders with entries that the next flush is to bring along.
+    folders: BTreeSet<PathBuf>,
     active: Option<usize>,
     /// The newest epoch given to a segment.
     epoch: u64,
@@ -134,7 +138,7 @@ pub(crate) struct Found {
 impl Journal {
     /// Opens the ring in `folder`, makes what is missing of it, and finds the records newer than epoch `after`, in order.
     pub(crate) fn open(
-        disk: &dyn Disk,
+        disk: Arc<dyn Disk>,
         folder: &Path,
         bytes: u64,
         after: u64,
@@ -145,7 +149,7 @@ impl Journal {
         let mut chains = Vec::new();
         for number in 0..SEGMENTS {
             let path = folder.join(number.to_string());
-            let file = open_segment(disk, &path, segment_bytes).map_err(Error::io(&path))?;
+            let file = open_segment(&*disk, &path, segment_bytes).map_err(Error::io(&path))?;
             let (epoch, records) = scan(&*file, segments.len()).map_err(Error::io(&path))?;
             if epoch > after {
                 chains.push((epoch, records));
@@ -162,6 +166,7 @@ impl Journal {
         let found = chains.into_iter().flat_map(|(_, records)| records).collect();
         let state = State {
             segments,
+            folders: BTreeSet::new(),
             active: None,
             epoch,
             appended: 0,
@@ -171,7 +176,7 @@ impl Journal {
         };
         let (work, freed) = (Condvar::new(), Notify::new());
         let (turns, free_turns) = (Semaphore::new(FLUSHES), Mutex::new((0..FLUSHES).collect()));
-        Ok((Arc::new(Self { state: Mutex::new(state), work, freed, turns, free_turns, segment_bytes }), found))
+        Ok((Arc::new(Self { state: Mutex::new(state), work, freed, turns, free_turns, disk, segment_bytes }), found))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -183,11 +188,12 @@ impl Journal {
         self.lock().epoch
     }
 
-    /// Appends the record that makes an instance count and, of a short one, its bytes; its file is noted to be flushed
-    /// later. Nothing when no segment is free: wait for [`Journal::freed`].
+    /// Appends the record that makes an instance count. Of a short one it takes the bytes, and notes the file to be flushed
+    /// later; of a long one it notes `folder`, for the next flush to bring along the file's entry. Nothing when no segment is free: wait for [`Journal::freed`].
     pub(crate) fn append(
         self: &Arc<Self>,
         file: &str,
+        folder: &Path,
         record: &[u8],
         bytes: Option<&[u8]>,
     ) -> Result<Option<Ticket>, Error> {
@@ -197,7 +203,10 @@ impl Journal {
         state.write(at, record, data)?;
         let segment = &mut state.segments[at];
         segment.pending += 1;
-        segment.files.extend(bytes.map(|_| file.to_owned()));
+        match bytes {
+            Some(_) => segment.files.push(file.to_owned()),
+            None => drop(state.folders.insert(folder.to_owned())),
+        }
         Ok(Some(Ticket { journal: Arc::clone(self), segment: at }))
     }
 
@@ -248,12 +257,18 @@ impl Journal {
     }
 
     fn flush_with(&self, turn: usize) -> Result<(), Error> {
-        let (mut unflushed, appended) = (Vec::new(), self.lock().appended);
-        for (number, segment) in self.lock().segments.iter().enumerate() {
+        let mut state = self.lock();
+        let (appended, folders) = (state.appended, std::mem::take(&mut state.folders));
+        let mut unflushed = Vec::new();
+        for (number, segment) in state.segments.iter().enumerate() {
             if segment.flushed < segment.used {
                 let file = Arc::clone(&segment.for_flush[turn]);
                 unflushed.push((number, segment.epoch, segment.used, file, segment.path.clone()));
             }
+        }
+        drop(state);
+        for folder in folders {
+            self.disk.sync_folder(&folder).map_err(Error::flush(&folder))?;
         }
         for (number, epoch, used, file, path) in unflushed {
             file.sync().map_err(Error::flush(path))?;

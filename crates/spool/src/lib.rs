@@ -137,7 +137,7 @@ impl Spool {
         let after = u64::try_from(checkpointed).unwrap_or(0);
         let journal = match options.durability {
             Durability::None => None,
-            _ => Some(Journal::open(&*files.disk, &files.journal_path(), options.journal_bytes, after)?),
+            _ => Some(Journal::open(Arc::clone(&files.disk), &files.journal_path(), options.journal_bytes, after)?),
         };
         let (journal, found) = journal.unzip();
         let recovery = recover::recover(&files, &mut database, journal.as_deref().zip(found), now)?;

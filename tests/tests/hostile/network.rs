@@ -2,7 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    io::{Read, Write},
+    io::{ErrorKind, Read, Write},
     net::TcpStream,
     thread,
     time::{Duration, Instant},
@@ -217,7 +217,7 @@ fn dribble(address: &str, bytes: &[u8]) -> Result<Duration> {
             break;
         }
         match stream.read(&mut [0; 64]) {
-            Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {}
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
             _ => break,
         }
     }
@@ -267,5 +267,30 @@ fn the_admin_port_takes_nothing_in() -> Result<()> {
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     assert!(answer.starts_with("HTTP/1.0 200") && answer.contains("\"status\":\"ok\""), "{answer}");
+    watched.check()
+}
+
+/// Who connects to the admin port and says nothing takes no file descriptor from the DICOM port.
+#[test]
+fn silence_on_the_admin_port_keeps_nobody_out() -> Result<()> {
+    let mut watched = Watched::receiving()?;
+    let files = watched.count("fd")?;
+    let mut silent = Vec::new();
+    for _ in 0..120 {
+        let stream = TcpStream::connect(watched.daemon.admin_address())?;
+        stream.set_read_timeout(Some(Duration::from_secs(25)))?;
+        silent.push(stream);
+    }
+    watched.daemon.check_alive()?;
+    thread::sleep(Duration::from_millis(200));
+    let taken = watched.count("fd")?.saturating_sub(files);
+    ensure!((20..=40).contains(&taken), "{taken} file descriptors are taken by who says nothing");
+    // Each has its end, and then the next its turn.
+    let first = silent.first_mut().context("a connection")?;
+    ensure!(
+        !matches!(first.read(&mut [0; 1]), Err(error) if error.kind() == ErrorKind::WouldBlock),
+        "still open after 25 s"
+    );
+    drop(silent);
     watched.check()
 }

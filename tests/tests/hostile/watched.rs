@@ -80,8 +80,8 @@ impl Watched {
         Ok(status)
     }
 
-    /// How many entries a folder of its process has.
-    fn count(&self, folder: &str) -> Result<usize> {
+    /// How many entries a folder of its process has: `fd` for file descriptors, `task` for threads.
+    pub(super) fn count(&self, folder: &str) -> Result<usize> {
         Ok(fs::read_dir(format!("/proc/{}/{folder}", self.daemon.id()))?.count())
     }
 

@@ -19,7 +19,7 @@ fn limits() -> Limits {
 }
 
 /// The first byte chooses the transfer syntax, the rest is a data set: however it is read, the walk ends the same way,
-/// within its limits, and what it lets pass does the recursive parser no harm.
+/// within its limits, and what it lets pass does the parser no harm.
 pub(crate) fn gate(input: &[u8]) {
     let Some((choice, data_set)) = input.split_first() else { return };
     let uid = match choice % 5 {

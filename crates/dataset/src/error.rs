@@ -37,7 +37,7 @@ pub enum Error {
         /// Bytes allowed.
         limit: u64,
     },
-    /// What passed the gate may be kept and sent on, but must not reach the recursive parser.
+    /// What passed the gate may be kept and sent on, but must not be parsed.
     #[error("the data set of {uid} {why}: it can be kept and sent on, not read")]
     Irregular {
         /// Its SOP Instance UID.
@@ -45,7 +45,8 @@ pub enum Error {
         /// What the parser would not understand.
         why: &'static str,
     },
-    /// The recursive parser refused what passed the gate. The parser's own message may quote values, so it is dropped.
+    /// What passed the gate cannot be parsed within its bounds. The parser's own message may quote values, so it is
+    /// dropped.
     #[error("the data set of {0} cannot be parsed")]
     Parse(Uid),
     /// A data set without a file around it passed the gate and cannot be parsed.

@@ -1,10 +1,10 @@
-//! The gate: one iterative pass over a data set, before any recursive parser sees it.
+//! The gate: one iterative pass over a data set, before any parser sees it.
 //!
 //! It reads from a stream, keeps nothing but the short values of top-level elements, and never allocates by a declared
 //! length. What it bounds is in [`Limits`]; why, in the measurements named there.
 //!
 //! A sender's mistake that leaves no doubt where each element ends lets the data set pass, so that it can be kept. Where
-//! the recursive parser would see other elements than the walk did, [`Scan::irregular`] says so and keeps it away.
+//! a parser would see other elements than the walk did, [`Scan::irregular`] says so and keeps it away.
 
 use std::{
     collections::BTreeMap,

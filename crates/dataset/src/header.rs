@@ -108,7 +108,7 @@ impl Header {
         self.scan.has_pixel_data
     }
 
-    /// Why the recursive parser must be kept away (see [`Scan::irregular`]).
+    /// Why no parser may see it (see [`Scan::irregular`]).
     pub(crate) fn irregular(&self) -> Option<&'static str> {
         self.scan.irregular
     }

@@ -61,7 +61,7 @@ impl Instance {
 
 impl Header {
     /// Reads the header of a Part 10 file through the gate alone: values that are not kept are stepped over, and no
-    /// recursive parser runs.
+    /// parser runs.
     pub fn open(path: &Path, limits: &Limits) -> Result<Self, Error> {
         Self::read(&mut File::open(path)?, limits)
     }

@@ -1,7 +1,7 @@
 //! A bounded, trusted view of DICOM bytes.
 //!
 //! Bytes from a peer or a file pass the [`gate`] first: an iterative scan that bounds nesting, element count, declared
-//! lengths and inflation. Only what passed reaches dicom-object's recursive parser. Nothing here knows the network, the
+//! lengths and inflation. Only what passed is parsed, within the same bounds again. Nothing here knows the network, the
 //! disk's layout or a model.
 
 mod charset;

@@ -26,11 +26,11 @@ fn name() -> Element {
 
 /// The data set, then whether the name behind the case was reached and nothing keeps the parser away.
 enum Due {
-    /// It passes, and the recursive parser reads it as well.
+    /// It passes, and the parser reads it as well.
     Passes,
-    /// It passes and is kept from the recursive parser for this reason.
+    /// It passes and is kept from the parser for this reason.
     Kept(&'static str),
-    /// It passes; the recursive parser finds it malformed.
+    /// It passes; the parser finds it malformed.
     KeptNotParsed,
     /// It is refused with these words.
     Refused(&'static str),

@@ -15,13 +15,14 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import AE, build_context, evt
+from pynetdicom.dimse_messages import N_EVENT_REPORT_RSP
 from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance
 
 from commitment_event import described
 
 host, port, called, calling, transaction, references, seconds, *files = sys.argv[1:]
 sets = [dcmread(file) for file in files]
-events = queue.Queue()
+events, answered = queue.Queue(), queue.Queue()
 
 
 def reported(event):
@@ -29,6 +30,11 @@ def reported(event):
         return 0x0110, None
     events.put(described(event))
     return 0x0000, None
+
+
+def sent(event):
+    if isinstance(event.message, N_EVENT_REPORT_RSP):
+        answered.put(True)
 
 
 information = Dataset()
@@ -45,7 +51,7 @@ ae.network_timeout = 120
 pairs = {(s.SOPClassUID, s.file_meta.TransferSyntaxUID) for s in sets}
 contexts = [build_context(StorageCommitmentPushModel, ExplicitVRLittleEndian)]
 contexts += [build_context(*pair) for pair in sorted(pairs)]
-handlers = [(evt.EVT_N_EVENT_REPORT, reported)]
+handlers = [(evt.EVT_N_EVENT_REPORT, reported), (evt.EVT_DIMSE_SENT, sent)]
 association = ae.associate(host, int(port), ae_title=called, contexts=contexts, evt_handlers=handlers)
 if not association.is_established:
     sys.exit("the association was not accepted")
@@ -58,6 +64,8 @@ try:
     for wait in map(float, seconds.split(",")):
         if wait > 0 and status.get("Status") == 0:
             came.append(events.get(timeout=wait))
+            # A release that overtakes our answer would have the result brought once more.
+            answered.get(timeout=wait)
 except queue.Empty:
     pass
 association.release()

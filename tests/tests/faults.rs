@@ -52,6 +52,18 @@ fn send(daemon: &Daemon, work: &[Instance]) -> (Vec<Instance>, Vec<u16>) {
     (acknowledged, refused)
 }
 
+/// Every instance of `sent` is kept as it was sent, and nothing else takes room. What was refused while the disk was full is
+/// removed by the next start.
+fn check_only_kept(daemon: &mut Daemon, sent: &[Instance]) -> Result<()> {
+    check_kept(daemon, sent)?;
+    daemon.terminate()?;
+    daemon.start_again()?;
+    check_kept(daemon, sent)?;
+    let files = files_below(&daemon.dir().join("spool/instances"))?;
+    ensure!(files == sent.len(), "{files} files for {} instances", sent.len());
+    Ok(())
+}
+
 /// Every instance of `sent` is kept as it was sent.
 fn check_kept(daemon: &Daemon, sent: &[Instance]) -> Result<()> {
     let mut kept = BTreeMap::new();
@@ -66,8 +78,6 @@ fn check_kept(daemon: &Daemon, sent: &[Instance]) -> Result<()> {
         let file = kept.get(&one.sop_instance_uid).context("an acknowledged instance is lost")?;
         ensure!(instance::data_set(file)? == one.data_set, "an acknowledged instance is kept otherwise than it came");
     }
-    let files = files_below(&daemon.dir().join("spool/instances"))?;
-    ensure!(files == kept.len(), "{files} files for {} instances", kept.len());
     Ok(())
 }
 
@@ -96,7 +106,7 @@ fn survives(durability: &str, injection: &str, work: &[Instance]) -> Result<bool
     for study in daemon.queue()? {
         daemon.await_state(study["study_instance_uid"].as_str().context("no UID")?, "skipped", PATIENCE)?;
     }
-    check_kept(&daemon, work)?;
+    check_only_kept(&mut daemon, work)?;
     ensure!(daemon.queue()?.len() == 2, "two studies were sent");
     Ok(ended)
 }
@@ -176,7 +186,7 @@ fn a_full_disk_is_out_of_resources_and_the_association_goes_on() -> Result<()> {
     wait::until("everything to be acknowledged", PATIENCE, || {
         Ok((send(&daemon, &work).0.len() == work.len()).then_some(()))
     })?;
-    check_kept(&daemon, &work)
+    check_only_kept(&mut daemon, &work)
 }
 
 #[test]
@@ -191,4 +201,33 @@ quota = "1MiB""#;
     check_kept(&daemon, &acknowledged)?;
     ensure!(daemon.log().contains("spool.quota"), "the log does not say what to do");
     Ok(())
+}
+
+#[test]
+fn doctor_finds_what_the_disk_has_damaged() -> Result<()> {
+    let mut daemon = Daemon::start(&setup("instance"))?;
+    let work = work()?;
+    ensure!(send(&daemon, &work).0.len() == work.len(), "not everything was acknowledged");
+    let scrub = |daemon: &Daemon| -> Result<(Option<i32>, Vec<String>)> {
+        let output = daemon.command(&["doctor", "--scrub", "--json"])?;
+        let findings: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+        let found =
+            |finding: &serde_json::Value| format!("{}: {}: {}", finding["found"], finding["what"], finding["message"]);
+        Ok((output.status.code(), findings.as_array().context("no list")?.iter().map(found).collect()))
+    };
+    let (code, findings) = scrub(&daemon)?;
+    ensure!(code == Some(0), "{findings:#?}");
+    ensure!(findings.iter().any(|line| line.contains("6 instances hold what was received")), "{findings:#?}");
+
+    let shown = daemon.show(&work[0].study_instance_uid)?;
+    let path = shown["instances"][0]["path"].as_str().context("no path")?;
+    let mut bytes = fs::read(path)?;
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(path, bytes)?;
+    let (code, findings) = scrub(&daemon)?;
+    ensure!(code == Some(1), "{findings:#?}");
+    let problems: Vec<_> = findings.iter().filter(|line| line.contains("problem")).collect();
+    ensure!(problems.len() == 1 && problems[0].contains(path), "{findings:#?}");
+    daemon.check_alive()
 }

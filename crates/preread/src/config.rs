@@ -1,5 +1,9 @@
 //! The configuration: parsed once, strictly, into typed structs. Everyone gets the part they need.
 
+#[cfg(test)]
+mod tests;
+mod values;
+
 use std::{
     collections::HashSet,
     fs,
@@ -13,9 +17,13 @@ use dimse::{
     AeTitle, CertificatePattern, Destination, DestinationTls, Peer, SopClassPattern, Tls, TlsFiles, TlsProfile,
 };
 use ipnet::IpNet;
-use serde::{Deserialize, Deserializer, de::Error as _};
+use serde::Deserialize;
 
 use crate::{clock, route::Rule};
+use values::{
+    ae_title, bytes, certificates, durability, duration, networks, optional_duration, optional_uid, sop_classes,
+    tls_profile,
+};
 
 /// The shipped example, documented key by key.
 pub(crate) const EXAMPLE: &str = include_str!("../../../deploy/preread.toml");
@@ -504,209 +512,4 @@ fn always() -> String {
 
 fn default_objects() -> Vec<ObjectName> {
     vec![ObjectName::TextSr]
-}
-
-fn ae_title<'de, D: Deserializer<'de>>(deserializer: D) -> Result<AeTitle, D::Error> {
-    String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
-}
-
-fn sop_classes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<SopClassPattern>, D::Error> {
-    let texts = Vec::<String>::deserialize(deserializer)?;
-    texts.iter().map(|text| text.parse().map_err(|error| D::Error::custom(format!("{text:?}: {error}")))).collect()
-}
-
-fn optional_uid<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<dataset::Uid>, D::Error> {
-    let text = Option::<String>::deserialize(deserializer)?;
-    text.map(|text| text.parse().map_err(D::Error::custom)).transpose()
-}
-
-fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    humantime::parse_duration(&text)
-        .map_err(|error| D::Error::custom(format!("{text:?}: {error}; write \"30s\" or \"5m\"")))
-}
-
-fn optional_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
-    duration(deserializer).map(Some)
-}
-
-/// Addresses and networks; a bare address stands for itself.
-fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
-    let parse = |text: String| {
-        text.parse::<IpNet>().or_else(|_| text.parse().map(|address: std::net::IpAddr| address.into())).map_err(|_| {
-            D::Error::custom(format!("{text:?} is neither an address nor a network such as \"10.1.2.0/24\""))
-        })
-    };
-    Vec::<String>::deserialize(deserializer)?.into_iter().map(parse).collect()
-}
-
-fn certificates<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<CertificatePattern>, D::Error> {
-    let texts = Vec::<String>::deserialize(deserializer)?;
-    texts.into_iter().map(|text| text.parse().map_err(D::Error::custom)).collect()
-}
-
-fn tls_profile<'de, D: Deserializer<'de>>(deserializer: D) -> Result<TlsProfile, D::Error> {
-    match String::deserialize(deserializer)?.as_str() {
-        "bcp195" => Ok(TlsProfile::Bcp195),
-        "bcp195-restricted" => Ok(TlsProfile::Bcp195Restricted),
-        other => Err(D::Error::custom(format!(
-            "the profile {other:?} is not known; use \"bcp195\" or \"bcp195-restricted\""
-        ))),
-    }
-}
-
-fn durability<'de, D: Deserializer<'de>>(deserializer: D) -> Result<spool::Durability, D::Error> {
-    match String::deserialize(deserializer)?.as_str() {
-        "instance" => Ok(spool::Durability::Instance),
-        "association" => Ok(spool::Durability::Association),
-        "none" => Ok(spool::Durability::None),
-        other => Err(D::Error::custom(format!(
-            "durability {other:?} is not known; use \"instance\", \"association\" or \"none\""
-        ))),
-    }
-}
-
-/// A number of bytes, or one with a unit: `"1GiB"`.
-fn bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Written {
-        Number(u64),
-        Text(String),
-    }
-    let text = match Written::deserialize(deserializer)? {
-        Written::Number(number) => return Ok(number),
-        Written::Text(text) => text,
-    };
-    let digits = text.trim_end_matches(|letter: char| !letter.is_ascii_digit());
-    let unit = match text[digits.len()..].trim() {
-        "" | "B" => Some(1),
-        "KiB" => Some(1 << 10),
-        "MiB" => Some(1 << 20),
-        "GiB" => Some(1 << 30),
-        "TiB" => Some(1 << 40),
-        _ => None,
-    };
-    let number = digits.trim().parse::<u64>().ok().zip(unit).and_then(|(number, unit)| number.checked_mul(unit));
-    number.ok_or_else(|| D::Error::custom(format!("{text:?} is no size; write bytes, or \"512MiB\", \"1GiB\"")))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn refusal(text: &str) -> String {
-        format!("{:#}", Config::parse(text).err().expect("it is refused"))
-    }
-
-    const LEAST: &str = "[listen]\nae_title = \"PREREAD\"\naddress = \"127.0.0.1:11112\"\n[spool]\ndir = \"spool\"\n";
-
-    #[test]
-    fn the_shipped_example_is_valid() {
-        let config = Config::parse(EXAMPLE).unwrap();
-        assert_eq!(config.rules.len(), 1);
-        assert_eq!(config.study.quiet_period, Duration::from_secs(30));
-    }
-
-    #[test]
-    fn what_the_example_leaves_out_is_valid_too() {
-        let is_setting = |line: &str| {
-            let key = line.split(" = ").next().unwrap_or_default();
-            let named = key.len() < line.len() && key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
-            named || line.starts_with('[') || line.starts_with(']') || line.starts_with("    \"")
-        };
-        let uncommented =
-            EXAMPLE.lines().map(|line| line.strip_prefix("# ").filter(|rest| is_setting(rest)).unwrap_or(line));
-        let text: Vec<_> = uncommented.collect();
-        let config = Config::parse(&text.join("\n")).unwrap();
-        assert!(config.tls.is_some() && config.listen.tls_address.is_some());
-        assert_eq!(config.peers.iter().map(|peer| peer.certificate.len()).sum::<usize>(), 2);
-    }
-
-    #[test]
-    fn little_is_enough() {
-        let config = Config::parse(LEAST).unwrap();
-        assert_eq!(config.spool.reserve, 1 << 30);
-        assert!(config.peers.is_empty());
-    }
-
-    #[test]
-    fn a_mistake_is_named_with_its_line_or_its_name() {
-        let check = |addition: &str, expected: &[&str]| {
-            let refusal = refusal(&format!("{LEAST}{addition}"));
-            for part in expected {
-                assert!(refusal.contains(part), "{refusal}\ndoes not say {part:?}");
-            }
-        };
-        check("durabilty = \"none\"\n", &["line 6", "durabilty"]);
-        check("durability = \"maybe\"\n", &["line 6", "maybe"]);
-        check("reserve = \"1 parsec\"\n", &["parsec"]);
-        check("[study]\nquiet_period = \"soon\"\n", &["line 7", "soon"]);
-        check("[[rule]]\nname = \"a\"\nmodel = \"m\"\n", &["rule \"a\"", "model \"m\""]);
-        check(
-            "[[model]]\nname = \"m\"\npath = \"x\"\n[[rule]]\nname = \"a\"\nwhen = \"modality = \"\nmodel = \"m\"\n",
-            &["rule \"a\"", "when"],
-        );
-        check(
-            "[[model]]\nname = \"m\"\npath = \"x\"\n[[rule]]\nname = \"a\"\nwhen = \"modallity == 'CR'\"\nmodel = \"m\"\n",
-            &["rule \"a\"", "modallity"],
-        );
-        check("[admin]\naddress = \"0.0.0.0:8042\"\n", &["loopback"]);
-        let peer = "[[peer]]\nname = \"ct\"\n";
-        check(peer, &["peer \"ct\"", "neither certificate nor address"]);
-        check(&format!("{peer}certificate = [\"CN=ct\"]\n"), &["peer \"ct\"", "listen.tls_address"]);
-        check(&format!("{peer}certificate = [\"ct\"]\n"), &["line 8", "CN=pacs,O=Hospital"]);
-        check(&format!("{peer}address = [\"10.1.2.3\"]\nmax_associations = 0\n"), &["peer \"ct\"", "max_associations"]);
-        check(
-            &format!("{peer}address = [\"10.1.2.3\"]\ncommitment_address = \"10.1.2.3\"\n"),
-            &["peer \"ct\"", "commitment_address", "10.1.2.4:104"],
-        );
-        let destination = "[[destination]]\nname = \"pacs\"\nae_title = \"PACS\"\naddress = \"pacs:104\"\n";
-        check(&format!("{destination}tls = true\n"), &["destination \"pacs\"", "[tls]"]);
-        check(&format!("{destination}tls_server_name = \"a\"\n"), &["destination \"pacs\"", "tls = true"]);
-        check("[tls]\ncertificate = \"a\"\nkey = \"b\"\n", &["line 6", "client_ca"]);
-        check(
-            "[tls]\ncertificate = \"a\"\nkey = \"b\"\nclient_ca = \"c\"\nprofile = \"ssl3\"\n",
-            &["line 10", "ssl3", "bcp195-restricted"],
-        );
-    }
-
-    #[test]
-    fn private_sop_classes_are_all_some_or_none() {
-        let of = |line: &str| {
-            let text = LEAST.replace("[spool]", &format!("{line}\n[spool]"));
-            Config::parse(&text).map(|config| config.listen.private_sop_classes)
-        };
-        assert_eq!(of("").unwrap(), [SopClassPattern::any()]);
-        assert!(of("private_sop_classes = []").unwrap().is_empty());
-        assert_eq!(of("private_sop_classes = [\"1.2.840.113619.*\", \"1.3.12\"]").unwrap().len(), 2);
-        let refusal = format!("{:#}", of("private_sop_classes = [\"GE\"]").unwrap_err());
-        assert!(refusal.contains("GE") && refusal.contains("1.2.840.113619.*"), "{refusal}");
-    }
-
-    #[test]
-    fn what_is_listened_on_is_named() {
-        let check = |listen: &str, expected: &str| {
-            let text = format!("[listen]\nae_title = \"PREREAD\"\n{listen}[spool]\ndir = \"spool\"\n");
-            let refusal = refusal(&text);
-            assert!(refusal.contains(expected), "{refusal}\ndoes not say {expected:?}");
-        };
-        check("", "neither address nor tls_address");
-        check("tls_address = \"127.0.0.1:2762\"\n", "[tls] section");
-        check("address = \"127.0.0.1\"\n", "address");
-    }
-
-    #[test]
-    fn a_peer_is_known_by_its_certificate_and_a_destination_reached_over_tls() {
-        let text = LEAST.replace("address =", "tls_address =")
-            + "[tls]\ncertificate = \"a\"\nkey = \"b\"\nclient_ca = \"c\"\n"
-            + "[[peer]]\nname = \"ct\"\ncertificate = [\"CN=ct,O=Hospital\"]\nmax_associations = 2\n"
-            + "[[destination]]\nname = \"pacs\"\nae_title = \"PACS\"\naddress = \"pacs:2762\"\ntls = true\n";
-        let config = Config::parse(&text).unwrap();
-        assert_eq!((config.listen.address, config.listen.tls_address.unwrap().port()), (None, 11112));
-        let peer = config.peers[0].peer();
-        assert_eq!(peer.certificates, ["CN=ct,O=Hospital".parse().unwrap()]);
-        assert_eq!((peer.max_associations, peer.ae_title.as_str()), (2, "*"));
-        assert!(config.destinations[0].tls && config.tls.unwrap().profile == TlsProfile::Bcp195);
-    }
 }

@@ -1,0 +1,116 @@
+use super::*;
+
+fn refusal(text: &str) -> String {
+    format!("{:#}", Config::parse(text).err().expect("it is refused"))
+}
+
+const LEAST: &str = "[listen]\nae_title = \"PREREAD\"\naddress = \"127.0.0.1:11112\"\n[spool]\ndir = \"spool\"\n";
+
+#[test]
+fn the_shipped_example_is_valid() {
+    let config = Config::parse(EXAMPLE).unwrap();
+    assert_eq!(config.rules.len(), 1);
+    assert_eq!(config.study.quiet_period, Duration::from_secs(30));
+}
+
+#[test]
+fn what_the_example_leaves_out_is_valid_too() {
+    let is_setting = |line: &str| {
+        let key = line.split(" = ").next().unwrap_or_default();
+        let named = key.len() < line.len() && key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+        named || line.starts_with('[') || line.starts_with(']') || line.starts_with("    \"")
+    };
+    let uncommented =
+        EXAMPLE.lines().map(|line| line.strip_prefix("# ").filter(|rest| is_setting(rest)).unwrap_or(line));
+    let text: Vec<_> = uncommented.collect();
+    let config = Config::parse(&text.join("\n")).unwrap();
+    assert!(config.tls.is_some() && config.listen.tls_address.is_some());
+    assert_eq!(config.peers.iter().map(|peer| peer.certificate.len()).sum::<usize>(), 2);
+}
+
+#[test]
+fn little_is_enough() {
+    let config = Config::parse(LEAST).unwrap();
+    assert_eq!(config.spool.reserve, 1 << 30);
+    assert!(config.peers.is_empty());
+}
+
+#[test]
+fn a_mistake_is_named_with_its_line_or_its_name() {
+    let check = |addition: &str, expected: &[&str]| {
+        let refusal = refusal(&format!("{LEAST}{addition}"));
+        for part in expected {
+            assert!(refusal.contains(part), "{refusal}\ndoes not say {part:?}");
+        }
+    };
+    check("durabilty = \"none\"\n", &["line 6", "durabilty"]);
+    check("durability = \"maybe\"\n", &["line 6", "maybe"]);
+    check("reserve = \"1 parsec\"\n", &["parsec"]);
+    check("[study]\nquiet_period = \"soon\"\n", &["line 7", "soon"]);
+    check("[[rule]]\nname = \"a\"\nmodel = \"m\"\n", &["rule \"a\"", "model \"m\""]);
+    check(
+        "[[model]]\nname = \"m\"\npath = \"x\"\n[[rule]]\nname = \"a\"\nwhen = \"modality = \"\nmodel = \"m\"\n",
+        &["rule \"a\"", "when"],
+    );
+    check(
+        "[[model]]\nname = \"m\"\npath = \"x\"\n[[rule]]\nname = \"a\"\nwhen = \"modallity == 'CR'\"\nmodel = \"m\"\n",
+        &["rule \"a\"", "modallity"],
+    );
+    check("[admin]\naddress = \"0.0.0.0:8042\"\n", &["loopback"]);
+    let peer = "[[peer]]\nname = \"ct\"\n";
+    check(peer, &["peer \"ct\"", "neither certificate nor address"]);
+    check(&format!("{peer}certificate = [\"CN=ct\"]\n"), &["peer \"ct\"", "listen.tls_address"]);
+    check(&format!("{peer}certificate = [\"ct\"]\n"), &["line 8", "CN=pacs,O=Hospital"]);
+    check(&format!("{peer}address = [\"10.1.2.3\"]\nmax_associations = 0\n"), &["peer \"ct\"", "max_associations"]);
+    check(
+        &format!("{peer}address = [\"10.1.2.3\"]\ncommitment_address = \"10.1.2.3\"\n"),
+        &["peer \"ct\"", "commitment_address", "10.1.2.4:104"],
+    );
+    let destination = "[[destination]]\nname = \"pacs\"\nae_title = \"PACS\"\naddress = \"pacs:104\"\n";
+    check(&format!("{destination}tls = true\n"), &["destination \"pacs\"", "[tls]"]);
+    check(&format!("{destination}tls_server_name = \"a\"\n"), &["destination \"pacs\"", "tls = true"]);
+    check("[tls]\ncertificate = \"a\"\nkey = \"b\"\n", &["line 6", "client_ca"]);
+    check(
+        "[tls]\ncertificate = \"a\"\nkey = \"b\"\nclient_ca = \"c\"\nprofile = \"ssl3\"\n",
+        &["line 10", "ssl3", "bcp195-restricted"],
+    );
+}
+
+#[test]
+fn private_sop_classes_are_all_some_or_none() {
+    let of = |line: &str| {
+        let text = LEAST.replace("[spool]", &format!("{line}\n[spool]"));
+        Config::parse(&text).map(|config| config.listen.private_sop_classes)
+    };
+    assert_eq!(of("").unwrap(), [SopClassPattern::any()]);
+    assert!(of("private_sop_classes = []").unwrap().is_empty());
+    assert_eq!(of("private_sop_classes = [\"1.2.840.113619.*\", \"1.3.12\"]").unwrap().len(), 2);
+    let refusal = format!("{:#}", of("private_sop_classes = [\"GE\"]").unwrap_err());
+    assert!(refusal.contains("GE") && refusal.contains("1.2.840.113619.*"), "{refusal}");
+}
+
+#[test]
+fn what_is_listened_on_is_named() {
+    let check = |listen: &str, expected: &str| {
+        let text = format!("[listen]\nae_title = \"PREREAD\"\n{listen}[spool]\ndir = \"spool\"\n");
+        let refusal = refusal(&text);
+        assert!(refusal.contains(expected), "{refusal}\ndoes not say {expected:?}");
+    };
+    check("", "neither address nor tls_address");
+    check("tls_address = \"127.0.0.1:2762\"\n", "[tls] section");
+    check("address = \"127.0.0.1\"\n", "address");
+}
+
+#[test]
+fn a_peer_is_known_by_its_certificate_and_a_destination_reached_over_tls() {
+    let text = LEAST.replace("address =", "tls_address =")
+        + "[tls]\ncertificate = \"a\"\nkey = \"b\"\nclient_ca = \"c\"\n"
+        + "[[peer]]\nname = \"ct\"\ncertificate = [\"CN=ct,O=Hospital\"]\nmax_associations = 2\n"
+        + "[[destination]]\nname = \"pacs\"\nae_title = \"PACS\"\naddress = \"pacs:2762\"\ntls = true\n";
+    let config = Config::parse(&text).unwrap();
+    assert_eq!((config.listen.address, config.listen.tls_address.unwrap().port()), (None, 11112));
+    let peer = config.peers[0].peer();
+    assert_eq!(peer.certificates, ["CN=ct,O=Hospital".parse().unwrap()]);
+    assert_eq!((peer.max_associations, peer.ae_title.as_str()), (2, "*"));
+    assert!(config.destinations[0].tls && config.tls.unwrap().profile == TlsProfile::Bcp195);
+}

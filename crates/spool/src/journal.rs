@@ -12,7 +12,7 @@
 mod record;
 
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     io,
     path::{Path, PathBuf},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
@@ -42,7 +42,7 @@ pub(crate) struct Journal {
     /// Wakes who waits for a free segment.
     freed: Notify,
     /// Who may flush now, and with which of a segment's handles.
-    turns: Semaphore,
+    turns: Arc<Semaphore>,
     free_turns: Mutex<Vec<usize>>,
     disk: Arc<dyn Disk>,
     segment_bytes: u64,
@@ -54,8 +54,8 @@ const FLUSHES: usize = 4;
 
 struct State {
     segments: Vec<Segment>,
-    /// Folders with entries that the next flush is to bring along.
-    folders: BTreeSet<PathBuf>,
+    /// Folders with entries that a flush is to bring along, and what was appended when the newest of them was made.
+    folders: BTreeMap<PathBuf, u64>,
     active: Option<usize>,
     /// The newest epoch given to a segment.
     epoch: u64,
@@ -166,7 +166,7 @@ impl Journal {
         let found = chains.into_iter().flat_map(|(_, records)| records).collect();
         let state = State {
             segments,
-            folders: BTreeSet::new(),
+            folders: BTreeMap::new(),
             active: None,
             epoch,
             appended: 0,
@@ -175,7 +175,7 @@ impl Journal {
             closed: false,
         };
         let (work, freed) = (Condvar::new(), Notify::new());
-        let (turns, free_turns) = (Semaphore::new(FLUSHES), Mutex::new((0..FLUSHES).collect()));
+        let (turns, free_turns) = (Arc::new(Semaphore::new(FLUSHES)), Mutex::new((0..FLUSHES).collect()));
         Ok((Arc::new(Self { state: Mutex::new(state), work, freed, turns, free_turns, disk, segment_bytes }), found))
     }
 
@@ -189,7 +189,8 @@ impl Journal {
     }
 
     /// Appends the record that makes an instance count. Of a short one it takes the bytes, and notes the file to be flushed
-    /// later; of a long one it notes `folder`, for the next flush to bring along the file's entry. Nothing when no segment is free: wait for [`Journal::freed`].
+    /// later; of a long one it notes `folder`, for the next flush to bring along the file's entry. Nothing when no segment
+    /// is free: wait for [`Journal::freed`].
     pub(crate) fn append(
         self: &Arc<Self>,
         file: &str,
@@ -201,11 +202,13 @@ impl Journal {
         let data = bytes.unwrap_or_default();
         let Some(at) = self.place(&mut state, (HEADER + record.len() + data.len()) as u64) else { return Ok(None) };
         state.write(at, record, data)?;
+        let appended = state.appended;
         let segment = &mut state.segments[at];
         segment.pending += 1;
-        match bytes {
-            Some(_) => segment.files.push(file.to_owned()),
-            None => drop(state.folders.insert(folder.to_owned())),
+        if bytes.is_some() {
+            segment.files.push(file.to_owned());
+        } else {
+            state.folders.insert(folder.to_owned(), appended);
         }
         Ok(Some(Ticket { journal: Arc::clone(self), segment: at }))
     }
@@ -238,12 +241,17 @@ impl Journal {
     /// Everything that was appended before this call survives a power cut when it answers.
     pub(crate) async fn flush(self: &Arc<Self>) -> Result<(), Error> {
         let appended = self.lock().appended;
-        let _turn = self.turns.acquire().await.map_err(|_| Error::Stopped)?;
+        let permit = Arc::clone(&self.turns).acquire_owned().await.map_err(|_| Error::Stopped)?;
         if self.lock().flushed >= appended {
             return Ok(());
         }
         let journal = Arc::clone(self);
-        tokio::task::spawn_blocking(move || journal.flush_in_turn()).await.map_err(|_| Error::Stopped)?
+        let flush = move || {
+            // Held to the end, also when nobody waits for it any more.
+            let _permit = permit;
+            journal.flush_in_turn()
+        };
+        tokio::task::spawn_blocking(flush).await.map_err(|_| Error::Stopped)?
     }
 
     fn flush_in_turn(&self) -> Result<(), Error> {
@@ -257,8 +265,9 @@ impl Journal {
     }
 
     fn flush_with(&self, turn: usize) -> Result<(), Error> {
-        let mut state = self.lock();
-        let (appended, folders) = (state.appended, std::mem::take(&mut state.folders));
+        let state = self.lock();
+        // What another turn is flushing is flushed again: it may not be done when this one is.
+        let (appended, folders): (_, Vec<PathBuf>) = (state.appended, state.folders.keys().cloned().collect());
         let mut unflushed = Vec::new();
         for (number, segment) in state.segments.iter().enumerate() {
             if segment.flushed < segment.used {
@@ -279,6 +288,7 @@ impl Journal {
         }
         let mut state = self.lock();
         state.flushed = state.flushed.max(appended);
+        state.folders.retain(|_, needed| *needed > appended);
         Ok(())
     }
 

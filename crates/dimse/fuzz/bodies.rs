@@ -1,6 +1,7 @@
 //! What is fuzzed, as functions of the input: the fuzz targets run them on what libFuzzer makes up, a test runs them on
 //! the corpus that is kept. Each is a conversation with a server, over a connection as every other, so that nothing of
-//! the way of the bytes is left out. A property that does not hold panics.
+//! the way of the bytes is left out. A property that does not hold panics. What is answered are the types of the PDUs
+//! that came back, none where the connection was reset.
 
 use std::{
     cell::RefCell,
@@ -28,22 +29,22 @@ const MAX_PDU_LENGTH: u32 = 8 << 10;
 const MAX_INSTANCE_BYTES: u64 = 16 << 10;
 
 /// The first byte says whether an association is open before the rest comes, which is sent as it is.
-pub(crate) fn pdu(input: &[u8]) {
-    let Some((choice, rest)) = input.split_first() else { return };
+pub(crate) fn pdu(input: &[u8]) -> Vec<u8> {
+    let Some((choice, rest)) = input.split_first() else { return Vec::new() };
     if choice % 2 == 0 { converse(rest) } else { converse(&[&association_request(), rest].concat()) }
 }
 
 /// An A-ASSOCIATE-RQ behind its header (PS3.8 section 9.3.2), and then an echo and a release on what it asked for.
-pub(crate) fn association(input: &[u8]) {
+pub(crate) fn association(input: &[u8]) -> Vec<u8> {
     let mut bytes = pdu_of(1, input);
     bytes.extend(value_of(1, 3, &command_set(0x0030, false, &[])));
     bytes.extend(pdu_of(5, &[0; 4]));
-    converse(&bytes);
+    converse(&bytes)
 }
 
 /// How the fragments come, how long the command is, a command set (PS3.7 section 6.3), and the data set that follows.
-pub(crate) fn command(input: &[u8]) {
-    let Some((&[choice, low, high], rest)) = input.split_first_chunk::<3>() else { return };
+pub(crate) fn command(input: &[u8]) -> Vec<u8> {
+    let Some((&[choice, low, high], rest)) = input.split_first_chunk::<3>() else { return Vec::new() };
     let length = usize::from(u16::from_le_bytes([low, high])).min(rest.len());
     let (command, data_set) = rest.split_at(length);
     let context = [1, 3, 5, 7][usize::from(choice & 3)];
@@ -62,7 +63,7 @@ pub(crate) fn command(input: &[u8]) {
         bytes.extend(value_of(context, 2, &[]));
     }
     bytes.extend(pdu_of(5, &[0; 4]));
-    converse(&bytes);
+    converse(&bytes)
 }
 
 fn pdu_of(kind: u8, body: &[u8]) -> Vec<u8> {
@@ -204,7 +205,7 @@ impl Playground {
     }
 
     /// Says everything, and then what is no PDU: the server must end the conversation, with whole PDUs.
-    fn converse(&self, bytes: &[u8]) {
+    fn converse(&self, bytes: &[u8]) -> Vec<u8> {
         // Ends what waits for the rest of a PDU, by filling it, and everything else, because no PDU begins like this. Who
         // would close the connection in place of it leaves a port in TIME-WAIT, and soon there is none left.
         const FILLER: [u8; 16 << 10] = [0; 16 << 10];
@@ -229,36 +230,36 @@ impl Playground {
         };
         let patience = Duration::from_secs(8);
         let heard = self.runtime.block_on(async { timeout(patience, conversation).await });
-        if let Some(answer) = heard.expect("the server ends the conversation") {
-            check_answer(&answer);
-        }
+        let kinds = heard.expect("the server ends the conversation").map(|answer| check_answer(&answer));
         let settled = async {
             while self.counting.opened.load(Ordering::SeqCst) != self.counting.closed.load(Ordering::SeqCst) {
                 tokio::task::yield_now().await;
             }
         };
         self.runtime.block_on(async { timeout(patience, settled).await }).expect("the association is closed");
+        kinds.unwrap_or_default()
     }
 }
 
 /// One answer to the request, then data and the end; every length right, and nothing longer than we said we take.
-fn check_answer(mut answer: &[u8]) {
-    let mut first = true;
+fn check_answer(mut answer: &[u8]) -> Vec<u8> {
+    let mut kinds = Vec::new();
     while let Some((&[kind, _, a, b, c, d], rest)) = answer.split_first_chunk::<6>() {
         let length = u32::from_be_bytes([a, b, c, d]) as usize;
         assert!(rest.len() >= length, "a PDU is cut short");
-        let expected: &[u8] = if first { &[2, 3, 7] } else { &[4, 5, 6, 7] };
+        let expected: &[u8] = if kinds.is_empty() { &[2, 3, 7] } else { &[4, 5, 6, 7] };
         assert!(expected.contains(&kind), "PDU type {kind}");
         assert!(kind != 4 || length <= 16384, "a P-DATA-TF of {length} bytes");
-        first = false;
+        kinds.push(kind);
         answer = &rest[length..];
     }
     assert!(answer.is_empty(), "a PDU header is cut short");
+    kinds
 }
 
-fn converse(bytes: &[u8]) {
+fn converse(bytes: &[u8]) -> Vec<u8> {
     thread_local! {
         static PLAYGROUND: RefCell<Option<Playground>> = const { RefCell::new(None) };
     }
-    PLAYGROUND.with_borrow_mut(|playground| playground.get_or_insert_with(Playground::new).converse(bytes));
+    PLAYGROUND.with_borrow_mut(|playground| playground.get_or_insert_with(Playground::new).converse(bytes))
 }

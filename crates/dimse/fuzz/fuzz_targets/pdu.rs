@@ -4,4 +4,6 @@
 #[allow(dead_code)]
 mod bodies;
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| bodies::pdu(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| {
+    bodies::pdu(input);
+});

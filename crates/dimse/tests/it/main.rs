@@ -3,7 +3,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic in a test is the failure message, in its helpers too")]
 
+#[path = "../../fuzz/bodies.rs"]
+mod bodies;
 mod commitment;
+mod corpus;
 mod hostile;
 mod provider;
 mod slow;

@@ -21,12 +21,6 @@ use crate::{
 /// How long at the most until the spool is looked at again, for what another process changed (`preread queue retry`).
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// Whether an instance of such a quiet period must wake the reader: otherwise it looks again before there is anything to
-/// settle or to read ahead, and a fast sender would wake it a thousand times a second.
-pub(crate) fn must_be_woken(quiet_period: Duration) -> bool {
-    quiet_period < 4 * LOOK_AGAIN
-}
-
 /// Readings kept that were made ahead; each holds its picture, some ten megabytes for a radiograph.
 const AHEAD: usize = 8;
 
@@ -35,7 +29,6 @@ pub(crate) struct Reader {
     spool: Spool,
     pipeline: Arc<Pipeline>,
     sends: Arc<Sends>,
-    arrived: Arc<Notify>,
     written: Arc<Notify>,
     ahead: VecDeque<(Claim, Outcome)>,
 }
@@ -58,12 +51,11 @@ struct Kept {
 }
 
 impl Reader {
-    /// Reads what settles in `spool`; `arrived` wakes it, and it wakes `written`.
+    /// Reads what settles in `spool`, which wakes it, and wakes `written`.
     pub(crate) fn new(
         spool: Spool,
         pipeline: Arc<Pipeline>,
         config: &Config,
-        arrived: Arc<Notify>,
         written: Arc<Notify>,
     ) -> Self {
         let takers = |object| {
@@ -71,7 +63,7 @@ impl Reader {
             takers.map(|section| section.name.clone()).collect()
         };
         let sends = Arc::new(Sends { text_sr: takers(ObjectName::TextSr) });
-        Self { spool, pipeline, sends, arrived, written, ahead: VecDeque::new() }
+        Self { spool, pipeline, sends, written, ahead: VecDeque::new() }
     }
 
     /// Reads until told to stop. Errors when the spool does.
@@ -98,7 +90,7 @@ impl Reader {
         };
         tokio::select! {
             () = stop.cancelled() => {}
-            () = self.arrived.notified() => {}
+            () = self.spool.filed().notified() => {}
             () = tokio::time::sleep(wait) => {}
         }
         Ok(())

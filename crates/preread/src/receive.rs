@@ -4,12 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use dataset::{Header, part10::Meta};
 use dimse::{AssociationInfo, CommitmentRequest, IncomingInstance, InstanceInfo, Refusal, Sink};
-use spool::{Arrival, Receiving, Spool, Stored};
-use tokio::sync::Notify;
+use spool::{Arrival, Receiving, Spool};
 
-use crate::{
-    clock, commitment::Commitments, config::Priority, pipeline::Pipeline, reader::must_be_woken, route::Facts,
-};
+use crate::{clock, commitment::Commitments, config::Priority, pipeline::Pipeline, route::Facts};
 
 /// Takes instances for the spool.
 pub(crate) struct Receiver {
@@ -19,8 +16,6 @@ pub(crate) struct Receiver {
     /// Quiet period by peer name, where a peer has its own.
     pub(crate) quiet_of_peer: Vec<(String, Duration)>,
     pub(crate) quiet_period: Duration,
-    /// Woken when something may have settled earlier than anybody waits for.
-    pub(crate) arrived: Arc<Notify>,
 }
 
 /// An instance on its way into the spool.
@@ -29,12 +24,11 @@ pub(crate) struct Incoming {
     received: usize,
     info: InstanceInfo,
     pipeline: Arc<Pipeline>,
-    arrived: Option<Arc<Notify>>,
 }
 
-/// Bytes of an instance whose header is read without leaving the thread: they are in the page cache, and the gate steps
-/// over pixels.
-const READ_AT_ONCE: usize = 4 << 20;
+/// Bytes of an instance whose header is read without leaving the thread: they are in memory, and the gate steps over
+/// pixels.
+const READ_AT_ONCE: usize = 1 << 20;
 
 impl Sink for Receiver {
     type Instance = Incoming;
@@ -45,7 +39,7 @@ impl Sink for Receiver {
 
     fn association_closed(&self, association: &Arc<AssociationInfo>) {
         self.spool.association_closed(association.id.0);
-        self.arrived.notify_one();
+        self.spool.filed().notify_one();
     }
 
     async fn releasing(&self, association: &Arc<AssociationInfo>) -> Result<(), Refusal> {
@@ -69,16 +63,19 @@ impl Sink for Receiver {
             source: info.association.peer_name.clone(),
             quiet: own_quiet.map_or(self.quiet_period, |(_, quiet)| *quiet),
         };
-        let arrived = must_be_woken(arrival.quiet).then(|| Arc::clone(&self.arrived));
         let receiving = self.spool.begin(arrival, &meta, clock::now()).map_err(refusal)?;
         let pipeline = Arc::clone(&self.pipeline);
-        Ok(Incoming { receiving, received: 0, info, pipeline, arrived })
+        Ok(Incoming { receiving, received: 0, info, pipeline })
     }
 }
 
 impl IncomingInstance for Incoming {
     async fn write(&mut self, data: &[u8]) -> Result<(), Refusal> {
         self.received += data.len();
+        if self.receiving.must_wait_for(data.len()) {
+            // Others go on meanwhile.
+            return tokio::task::block_in_place(|| self.receiving.write(data)).map_err(refusal);
+        }
         self.receiving.write(data).map_err(refusal)
     }
 
@@ -99,19 +96,7 @@ impl IncomingInstance for Incoming {
             return Err(Refusal::DataSetMismatch);
         }
         let priority = self.pipeline.priority(&header, &self.info.association.peer_name);
-        let stored = self.receiving.commit(header, priority, clock::now()).await.map_err(refusal)?;
-        match stored {
-            Stored::New(study) => tracing::debug!(study, "instance stored"),
-            Stored::Again(study) => tracing::debug!(study, "instance is here already"),
-            Stored::Conflict(study) => tracing::warn!(
-                study,
-                "another instance under a SOP Instance UID that is taken: the first one stays, this one is quarantined"
-            ),
-            Stored::Later => {}
-        }
-        if let Some(arrived) = &self.arrived {
-            arrived.notify_one();
-        }
+        self.receiving.commit(header, priority, clock::now()).await.map_err(refusal)?;
         Ok(())
     }
 }

@@ -44,7 +44,7 @@ async fn serve(mut config: Config) -> Result<()> {
     let server = Server::bind(server_config(&config, tls.as_ref())).await?;
     let admin = admin::bind(config.admin.as_ref()).await?;
     let stop = CancellationToken::new();
-    let (arrived, written) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let written = Arc::new(Notify::new());
     let commitments = Arc::new(Commitments::new(spool.clone(), &config, tls.as_ref()));
     let receiver = Arc::new(Receiver {
         spool: spool.clone(),
@@ -52,12 +52,11 @@ async fn serve(mut config: Config) -> Result<()> {
         commitments: Arc::clone(&commitments),
         quiet_of_peer: config.peers.iter().filter_map(|peer| Some((peer.name.clone(), peer.quiet_period?))).collect(),
         quiet_period: config.study.quiet_period,
-        arrived: Arc::clone(&arrived),
     });
     let destination = |section: &DestinationSection| section.destination(&config.listen, tls.as_ref());
     let destinations: HashMap<_, _> =
         config.destinations.iter().map(|section| (section.name.clone(), destination(section))).collect();
-    let reader = Reader::new(spool.clone(), pipeline, &config, arrived, Arc::clone(&written));
+    let reader = Reader::new(spool.clone(), pipeline, &config, Arc::clone(&written));
 
     let mut receiving = tokio::spawn(server.serve(receiver, stop.clone()));
     let mut reading = tokio::spawn(reader.run(stop.clone()));

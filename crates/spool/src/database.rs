@@ -157,13 +157,29 @@ impl Database {
         self.submit(Lasting::Process, work).await
     }
 
-    /// [`Self::write`] for a thread of its own.
-    pub(crate) fn write_blocking(
+    /// [`Self::write`] for a thread that may block.
+    pub(crate) fn write_blocking<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Connection) -> Result<(), Error> + Send + 'static,
-    ) -> Result<(), Error> {
+        work: impl FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.submit_blocking(Lasting::Database, work)
+    }
+
+    /// [`Self::step`] for a thread that may block.
+    pub(crate) fn step_blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.submit_blocking(Lasting::Process, work)
+    }
+
+    fn submit_blocking<T: Send + 'static>(
+        &self,
+        lasting: Lasting,
+        work: impl FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
         self.require_running()?;
-        let (write, answered) = queued(Lasting::Database, work);
+        let (write, answered) = queued(lasting, work);
         self.writes.send(write).map_err(|_| Error::Stopped)?;
         answered.blocking_recv().unwrap_or(Err(Error::Stopped))
     }

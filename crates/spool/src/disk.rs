@@ -4,9 +4,9 @@
 use std::{
     fs::{self, OpenOptions},
     io,
-    os::unix::fs::FileExt,
+    os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 /// A disk. There are two: the machine's, and one for tests that fails, cuts the power and forgets.
@@ -15,6 +15,8 @@ pub(crate) trait Disk: Send + Sync {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
     /// Opens an existing file to read and to overwrite.
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
+    /// Whether there is a file or a folder of that name.
+    fn exists(&self, path: &Path) -> io::Result<bool>;
     /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Makes a folder and those above it; an existing one is no error.
@@ -33,6 +35,11 @@ pub(crate) trait DiskFile: Send + Sync {
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
     /// Reads at an offset; 0 at the end.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+    /// [`Self::write_all_at`] past the page cache, where the system can: for what is not read again soon. Address, length
+    /// and offset are multiples of [`crate::buffer::BLOCK`].
+    fn write_blocks_at(&self, blocks: &[u8], offset: u64) -> io::Result<()>;
+    /// [`Self::read_at`] past the page cache, under the same conditions.
+    fn read_blocks_at(&self, blocks: &mut [u8], offset: u64) -> io::Result<usize>;
     /// Makes the file's bytes and length survive a power cut.
     fn sync(&self) -> io::Result<()>;
     /// Bytes in the file.
@@ -79,11 +86,15 @@ pub(crate) struct MachineDisk;
 
 impl Disk for MachineDisk {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(Arc::new(OpenOptions::new().create_new(true).read(true).write(true).open(path)?))
+        Ok(MachineFile::opened(path, OpenOptions::new().create_new(true).read(true).write(true).open(path)?))
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(Arc::new(OpenOptions::new().read(true).write(true).open(path)?))
+        Ok(MachineFile::opened(path, OpenOptions::new().read(true).write(true).open(path)?))
+    }
+
+    fn exists(&self, path: &Path) -> io::Result<bool> {
+        path.try_exists()
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
@@ -116,25 +127,65 @@ impl Disk for MachineDisk {
     }
 }
 
-impl DiskFile for fs::File {
+/// A file, and the same file once more for what goes past the page cache.
+///
+/// A new page of the cache costs more than the copy into it, and both cost more than handing the disk the memory that is
+/// there already; what was received is not read before its study is complete.
+struct MachineFile {
+    path: PathBuf,
+    file: fs::File,
+    /// Opened when first needed; nothing where the file system has no such thing.
+    direct: OnceLock<Option<fs::File>>,
+}
+
+impl MachineFile {
+    fn opened(path: &Path, file: fs::File) -> Arc<dyn DiskFile> {
+        Arc::new(Self { path: path.to_owned(), file, direct: OnceLock::new() })
+    }
+
+    fn direct(&self) -> Option<&fs::File> {
+        const FLAG: i32 = rustix::fs::OFlags::DIRECT.bits().cast_signed();
+        let open = || OpenOptions::new().read(true).write(true).custom_flags(FLAG).open(&self.path).ok();
+        self.direct.get_or_init(open).as_ref()
+    }
+}
+
+impl DiskFile for MachineFile {
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        FileExt::write_all_at(self, bytes, offset)
+        self.file.write_all_at(bytes, offset)
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        FileExt::read_at(self, buffer, offset)
+        self.file.read_at(buffer, offset)
+    }
+
+    fn write_blocks_at(&self, blocks: &[u8], offset: u64) -> io::Result<()> {
+        match self.direct().map(|direct| direct.write_all_at(blocks, offset)) {
+            // Some file systems say only now that they cannot.
+            Some(Err(error)) if error.kind() == io::ErrorKind::InvalidInput => self.write_all_at(blocks, offset),
+            Some(written) => written,
+            None => self.write_all_at(blocks, offset),
+        }
+    }
+
+    fn read_blocks_at(&self, blocks: &mut [u8], offset: u64) -> io::Result<usize> {
+        match self.direct().map(|direct| direct.read_at(blocks, offset)) {
+            Some(Err(error)) if error.kind() == io::ErrorKind::InvalidInput => self.read_at(blocks, offset),
+            Some(read) => read,
+            None => self.read_at(blocks, offset),
+        }
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.sync_data()
+        self.file.sync_data()
     }
 
     fn length(&self) -> io::Result<u64> {
-        Ok(self.metadata()?.len())
+        Ok(self.file.metadata()?.len())
     }
 
     fn forget_cached(&self) {
         // Only a hint: what cannot be forgotten is read from the cache, which holds what the disk was given.
-        let _ = rustix::fs::fadvise(self, 0, None, rustix::fs::Advice::DontNeed);
+        let _ = rustix::fs::fadvise(&self.file, 0, None, rustix::fs::Advice::DontNeed);
     }
 }

@@ -12,6 +12,7 @@ use std::{
 
 use crate::{
     Durability, Error, Options, Timestamp,
+    buffer::BLOCK,
     disk::{Disk, DiskFile},
 };
 
@@ -34,6 +35,8 @@ pub(crate) struct Files {
     quota_bytes: u64,
     /// Bytes of received instances, those still coming included.
     used_bytes: AtomicU64,
+    /// Those of them that are in the journal and will need room for a file.
+    unfiled_bytes: AtomicU64,
     next_id: AtomicU64,
     /// The folder under `instances/` whose own entry is known to be on the disk.
     folder_made: Mutex<String>,
@@ -74,6 +77,7 @@ impl Files {
             reserve_bytes: options.reserve_bytes,
             quota_bytes: options.quota_bytes,
             used_bytes: AtomicU64::new(0),
+            unfiled_bytes: AtomicU64::new(0),
             next_id: AtomicU64::new(0),
             folder_made: Mutex::default(),
             _lock: lock,
@@ -108,6 +112,16 @@ impl Files {
         self.used_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
+    /// Notes bytes that will need room for a file.
+    pub(crate) fn unfiled(&self, bytes: u64) {
+        self.unfiled_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Notes that bytes have got their room.
+    pub(crate) fn filed(&self, bytes: u64) {
+        self.unfiled_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
     /// Bytes of received instances, those still coming included.
     pub(crate) fn used_bytes(&self) -> u64 {
         self.used_bytes.load(Ordering::Relaxed)
@@ -124,31 +138,47 @@ impl Files {
     }
 
     fn require_reserve(&self) -> Result<(), Error> {
-        let free = self.free_bytes()?;
+        let free = self.free_bytes()?.saturating_sub(self.unfiled_bytes.load(Ordering::Relaxed));
         if free < self.reserve_bytes {
             return Err(Error::Full { dir: self.root.clone(), free, reserve: self.reserve_bytes });
         }
         Ok(())
     }
 
-    /// A new file where it stays, named by the time and a counter: unique across restarts, and nobody else's choice.
-    /// Answers its path relative to the spool, too.
-    pub(crate) fn create(&self, home: Home, now: Timestamp) -> Result<(Arc<dyn DiskFile>, String), Error> {
+    /// A path, relative to the spool, that no file has: named by the time and a counter, and by nobody else's choice. No two
+    /// are the same while this runs.
+    pub(crate) fn name(&self, home: Home, now: Timestamp) -> Result<String, Error> {
         let (folder, extension) = match home {
             Home::Instances => (format!("{INSTANCES}/{:06}", now.div_euclid(MILLISECONDS_PER_DAY)), "dcm"),
             Home::Reports(extension) => (REPORTS.to_owned(), extension),
         };
-        self.make_folder(&folder)?;
         loop {
             let id = self.next_id.fetch_add(1, Ordering::Relaxed);
             let relative = format!("{folder}/{now:012x}-{id:06x}.{extension}");
             let path = self.root.join(&relative);
-            match self.disk.create(&path) {
-                Ok(file) => return Ok((file, relative)),
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(self.failed(&path, error)),
+            if !self.disk.exists(&path).map_err(Error::io(&path))? {
+                return Ok(relative);
             }
         }
+    }
+
+    /// Makes a file, and the folder that it is in.
+    pub(crate) fn create(&self, relative: &str) -> Result<Arc<dyn DiskFile>, Error> {
+        if let Some((folder, _)) = relative.rsplit_once('/') {
+            self.make_folder(folder)?;
+        }
+        let path = self.absolute(relative);
+        self.disk.create(&path).map_err(|error| self.failed(&path, error))
+    }
+
+    /// Makes a file of these bytes, instead of one that is there. It is not flushed.
+    pub(crate) fn write_whole(&self, relative: &str, bytes: &[u8]) -> Result<(), Error> {
+        let path = self.absolute(relative);
+        if self.disk.exists(&path).map_err(Error::io(&path))? {
+            self.remove(&path);
+        }
+        let file = self.create(relative)?;
+        write(&*file, bytes, 0).map_err(|error| self.failed(&path, error)).inspect_err(|_| self.remove(&path))
     }
 
     /// What a failed write means: a full disk is the sender's to try again, everything else is a defect of the disk.
@@ -213,4 +243,18 @@ pub(crate) enum Home {
     Instances,
     /// With the extension that says what it is.
     Reports(&'static str),
+}
+
+/// What is shorter goes through the page cache, which gathers it.
+const PAST_THE_CACHE: usize = 64 << 10;
+
+/// Writes to a file that is not read again soon; as much as can be past the page cache.
+pub(crate) fn write(file: &dyn DiskFile, bytes: &[u8], offset: u64) -> io::Result<()> {
+    let in_blocks = bytes.as_ptr().align_offset(BLOCK) == 0 && offset.is_multiple_of(BLOCK as u64);
+    let whole = if in_blocks && bytes.len() >= PAST_THE_CACHE { bytes.len() / BLOCK * BLOCK } else { 0 };
+    let (blocks, rest) = bytes.split_at(whole);
+    if !blocks.is_empty() {
+        file.write_blocks_at(blocks, offset)?;
+    }
+    if rest.is_empty() { Ok(()) } else { file.write_all_at(rest, offset + whole as u64) }
 }

@@ -1,6 +1,6 @@
-//! Receiving one instance: a file under `incoming/` that grows, and then is kept or vanishes.
+//! Receiving one instance: bytes that are collected, and then are kept or vanish.
 
-use std::{sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use dataset::{Digester, Header, Limits, part10::Meta};
 use rusqlite::{Connection, OptionalExtension, params};
@@ -8,9 +8,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     AssociationId, Durability, Error, Spool, StudyId, Timestamp,
+    buffer::Buffer,
     disk::{self, DiskFile},
-    files::{Files, Home},
-    journal::{Journal, Ticket},
+    files::{self, Home},
+    filing::Filing,
+    journal::RECORD_ROOM,
 };
 
 /// What is known of an instance before its first byte.
@@ -28,39 +30,32 @@ pub struct Arrival {
 pub struct Receiving {
     spool: Spool,
     arrival: Arrival,
-    file: Incoming,
-    /// What was not written to the file yet or, once that is everything, the whole of a short instance.
-    buffer: Vec<u8>,
+    /// What was not written to the file yet, after room for the record; the whole instance while there is no file.
+    buffer: Buffer,
+    file: Option<Arc<dyn DiskFile>>,
+    /// Where its file is, or will be: relative to the spool.
+    path: String,
+    /// Bytes in the file.
     written: u64,
-    /// Whether the last of it was written.
-    finished: bool,
     data_set_at: u64,
     digester: Digester,
-}
-
-/// A file that nothing speaks of yet, with the room it takes. Dropped like that, both are given back.
-struct Incoming {
-    files: Arc<Files>,
-    file: Arc<dyn DiskFile>,
-    /// Relative to the spool.
-    path: String,
+    /// Bytes of the quota that it has.
     claimed: u64,
     /// Whether a row or a record of the journal speaks of it by now.
-    kept: bool,
+    is_kept: bool,
 }
 
-impl Drop for Incoming {
+impl Drop for Receiving {
     fn drop(&mut self) {
-        if !self.kept {
-            self.files.remove(&self.files.absolute(&self.path));
-            self.files.give_back(self.claimed);
+        if !self.is_kept {
+            if self.file.is_some() {
+                self.spool.files.remove(&self.spool.absolute(&self.path));
+            }
+            self.spool.files.give_back(self.claimed);
         }
+        self.spool.buffers.give_back(std::mem::replace(&mut self.buffer, Buffer::new(0)));
     }
 }
-
-/// Bytes that are collected before they are written. An instance that fits, which most MR slices and compressed images do,
-/// goes through the journal.
-const BUFFER: usize = 256 << 10;
 
 /// What became of a received instance. Every one of these may be acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,187 +66,193 @@ pub enum Stored {
     Again(StudyId),
     /// The same SOP Instance UID with another data set: the first one stays, this one is quarantined and visible.
     Conflict(StudyId),
-    /// Kept, or refused as one of the above, when its association is flushed ([`Spool::flush_association`]).
-    Later,
 }
 
 impl Spool {
-    /// Begins to receive an instance. The file meta information is written now, the data set follows in pieces.
+    /// Begins to receive an instance. The data set follows in pieces.
     ///
     /// Errors with [`Error::Full`] or [`Error::Quota`] when there is no room.
     pub fn begin(&self, arrival: Arrival, meta: &Meta, now: Timestamp) -> Result<Receiving, Error> {
         self.database.require_running()?;
         self.files.claim(0)?;
-        let (file, path) = self.files.create(Home::Instances, now)?;
-        let mut buffer = Vec::with_capacity(BUFFER);
-        buffer.extend_from_slice(&meta.to_bytes());
+        let path = self.files.name(Home::Instances, now)?;
+        let mut buffer = self.buffers.take();
+        buffer.set_len(RECORD_ROOM);
+        let meta = meta.to_bytes();
+        buffer.fill(&meta);
         Ok(Receiving {
-            data_set_at: buffer.len() as u64,
             spool: self.clone(),
             arrival,
-            file: Incoming { files: Arc::clone(&self.files), file, path, claimed: 0, kept: false },
             buffer,
+            file: None,
+            path,
             written: 0,
-            finished: false,
+            data_set_at: meta.len() as u64,
             digester: Digester::default(),
+            claimed: 0,
+            is_kept: false,
         })
     }
 }
 
 impl Receiving {
-    /// Appends a piece of the data set, as it came.
-    pub fn write(&mut self, mut piece: &[u8]) -> Result<(), Error> {
+    /// Whether a piece of so many bytes makes [`Receiving::write`] wait for the disk.
+    pub fn must_wait_for(&self, bytes: usize) -> bool {
+        bytes > self.buffer.room()
+    }
+
+    /// Appends a piece of the data set, as it came. Blocks on the disk when there are many bytes by now.
+    pub fn write(&mut self, piece: &[u8]) -> Result<(), Error> {
         self.digester.update(piece);
-        while !piece.is_empty() {
-            if self.buffer.len() == BUFFER {
-                self.flush()?;
-                self.buffer.clear();
-            }
-            let (now, later) = piece.split_at(piece.len().min(BUFFER - self.buffer.len()));
-            self.buffer.extend_from_slice(now);
-            piece = later;
+        let mut rest = self.buffer.fill(piece);
+        while !rest.is_empty() {
+            self.write_collected()?;
+            rest = self.buffer.fill(rest);
         }
         Ok(())
+    }
+
+    fn collected(&self) -> &[u8] {
+        &self.buffer.bytes()[RECORD_ROOM..]
+    }
+
+    fn claim(&mut self) -> Result<u64, Error> {
+        let bytes = self.collected().len() as u64;
+        self.spool.files.claim(bytes)?;
+        self.claimed += bytes;
+        Ok(bytes)
     }
 
     /// Hands what is collected to the file.
-    fn flush(&mut self) -> Result<(), Error> {
-        let Self { spool, file, buffer, written, .. } = self;
-        let length = buffer.len() as u64;
-        spool.files.claim(length)?;
-        file.claimed += length;
-        let failed = |error| spool.files.failed(&spool.files.absolute(&file.path), error);
-        file.file.write_all_at(buffer, *written).map_err(failed)?;
-        *written += length;
+    fn write_collected(&mut self) -> Result<(), Error> {
+        let bytes = self.claim()?;
+        let spool = &self.spool;
+        let file = match &self.file {
+            Some(file) => file,
+            None => self.file.insert(spool.files.create(&self.path)?),
+        };
+        let collected = &self.buffer.bytes()[RECORD_ROOM..];
+        let written = match &spool.filing {
+            Some(_) => files::write(&**file, collected, self.written),
+            // The system may take its time with it.
+            None => file.write_all_at(collected, self.written),
+        };
+        written.map_err(|error| spool.files.failed(&spool.absolute(&self.path), error))?;
+        self.written += bytes;
+        self.buffer.set_len(RECORD_ROOM);
         Ok(())
     }
 
-    /// Hands the last of it to the file. A short instance stays in the buffer too.
-    fn finish(&mut self) -> Result<(), Error> {
-        if !self.finished {
-            self.flush()?;
-            self.finished = true;
-        }
-        Ok(())
-    }
-
-    /// Reads the header of what has come, which must be all, through the gate. Blocks on the disk.
+    /// Reads the header of what has come, which must be all, through the gate. Blocks on the disk when that was much.
     pub fn header(&mut self, limits: &Limits) -> Result<Result<Header, dataset::Error>, Error> {
-        self.finish()?;
-        let failed = |error| Error::io(self.file.files.absolute(&self.file.path))(error);
-        let mut stream = disk::Stream::new(&*self.file.file).map_err(failed)?;
+        if self.file.is_none() {
+            return Ok(Header::read(&mut io::Cursor::new(self.collected()), limits));
+        }
+        self.write_collected()?;
+        let Some(file) = &self.file else { return Err(Error::Stopped) };
+        let mut stream = disk::Stream::new(&**file).map_err(Error::io(self.spool.absolute(&self.path)))?;
         Ok(Header::read(&mut stream, limits))
     }
 
     /// Keeps the instance. With [`Durability::Instance`] it survives a power cut when this answers.
     ///
-    /// `header` is what the gate read of this very file; a study has the highest `priority` of its instances.
-    pub async fn commit(mut self, header: Header, priority: i64, now: Timestamp) -> Result<Stored, Error> {
-        self.finish()?;
-        let Self { spool, arrival, file, buffer, written, data_set_at, digester, .. } = self;
-        let row = Row {
+    /// `header` is what the gate read of this very instance; a study has the highest `priority` of its instances. Answers
+    /// what became of it; nothing yet where that is found out when its association is flushed
+    /// ([`Spool::flush_association`]), or soon. Whatever it will be, it may be acknowledged.
+    pub async fn commit(self, header: Header, priority: i64, now: Timestamp) -> Result<Option<Stored>, Error> {
+        let row = self.row(&header, priority, now);
+        let (spool, association) = (self.spool.clone(), self.arrival.association);
+        let known = spool.database.read(|connection| row.known(connection))?;
+        if let Some(Stored::Again(study)) = known {
+            spool.associations.brought(association, study);
+            return Ok(known);
+        }
+        let Some(filing) = spool.filing.clone() else { return self.keep_at_once(row).await.map(Some) };
+        let appended = tokio::task::spawn_blocking(move || {
+            let number = self.append(&row, &filing)?;
+            if association.is_none() {
+                filing.file_up_to(number)?;
+            }
+            Ok((number, row))
+        });
+        let (number, row) = spool.database.watching(appended.await.map_err(|_| Error::Stopped)?)?;
+        if let Some(association) = association {
+            spool.associations.appended(association, number);
+            return Ok(None);
+        }
+        Ok(match (known, spool.database.read(|connection| row.known(connection))?) {
+            (None, Some(Stored::Again(study))) => Some(Stored::New(study)),
+            (known, now) => known.or(now),
+        })
+    }
+
+    fn row(&self, header: &Header, priority: i64, now: Timestamp) -> Row {
+        Row {
             own: header.is_our_own(),
             sop_instance_uid: header.sop_instance_uid.to_string(),
             sop_class_uid: header.sop_class_uid.to_string(),
             study_instance_uid: header.study_instance_uid.to_string(),
             series_instance_uid: header.series_instance_uid.to_string(),
             transfer_syntax_uid: header.transfer_syntax.uid().to_owned(),
-            path: file.path.clone(),
-            digest: digester.digest().to_string(),
-            data_set_at,
-            bytes: written,
-            source: arrival.source,
-            quiet_ms: i64::try_from(arrival.quiet.as_millis()).unwrap_or(i64::MAX),
+            path: self.path.clone(),
+            digest: self.digester.digest().to_string(),
+            data_set_at: self.data_set_at,
+            bytes: self.written + self.collected().len() as u64,
+            source: self.arrival.source.clone(),
+            quiet_ms: i64::try_from(self.arrival.quiet.as_millis()).unwrap_or(i64::MAX),
             priority,
             received_at: now,
-        };
-        let association = arrival.association;
-        if let Some(Stored::Again(study)) = spool.database.read(|connection| row.known(connection))? {
-            spool.association_brought(association, study);
-            return Ok(Stored::Again(study));
-        }
-        let whole = (buffer.len() as u64 == written).then_some(buffer);
-        let journaled = spool.journal(whole, &row).await?;
-        match association {
-            Some(association) if spool.durability == Durability::Association => {
-                let index = spool.clone().index(file, journaled, row, Some(association));
-                spool.keep_for_association(association, tokio::spawn(index)).await?;
-                Ok(Stored::Later)
-            }
-            _ => spool.index(file, journaled, row, association).await,
         }
     }
-}
 
-impl Spool {
-    /// Appends an instance's record to the journal, with its bytes if they are given; else its file is to be flushed.
-    async fn journal(&self, bytes: Option<Vec<u8>>, row: &Row) -> Result<Option<Journaled>, Error> {
-        let Some(journal) = &self.journal else { return Ok(None) };
+    /// Appends its record to the journal, with its bytes, or once its file is flushed. Blocks. Answers the record's number.
+    ///
+    /// Done to the end also when nobody waits for it any more.
+    fn append(mut self, row: &Row, filing: &Filing) -> Result<u64, Error> {
         let record = serde_json::to_vec(row).map_err(|error| Error::Record(error.to_string()))?;
-        let path = self.absolute(&row.path);
-        let folder = path.parent().unwrap_or(&path);
-        loop {
-            let freed = journal.freed();
-            if let Some(ticket) = journal.append(&row.path, folder, &record, bytes.as_deref())? {
-                return Ok(Some(Journaled { journal: Arc::clone(journal), _ticket: ticket, whole: bytes.is_some() }));
+        let is_whole = self.file.is_none() && filing.journal.should_take(self.collected().len());
+        let unfiled = if is_whole { self.claim()? } else { 0 };
+        if !is_whole {
+            if !self.collected().is_empty() {
+                self.write_collected()?;
             }
-            freed.await;
+            if let Some(file) = &self.file {
+                self.spool.files.flush(&**file, &self.path)?;
+            }
+            self.buffer.set_len(RECORD_ROOM);
         }
+        self.spool.files.unfiled(unfiled);
+        let association = self.arrival.association;
+        let appended = filing.journal.append(&record, &mut self.buffer, association);
+        let number = appended.inspect_err(|_| self.spool.files.filed(unfiled))?;
+        // From here on: a record that could not be flushed may be on the disk all the same.
+        self.is_kept = true;
+        if self.spool.durability == Durability::Instance {
+            filing.journal.flush(number)?;
+        }
+        Ok(number)
     }
 
-    /// Makes an instance survive a power cut. A file that is not in the journal is flushed beside it and not before: a
-    /// record whose file the power took was not acknowledged, and the next start leaves it out.
-    async fn flush(&self, journaled: &Journaled, file: &Incoming) -> Result<(), Error> {
-        if journaled.whole {
-            return journaled.journal.flush().await;
-        }
-        let (open, path) = (Arc::clone(&file.file), self.absolute(&file.path));
-        let own = tokio::task::spawn_blocking(move || open.sync().map_err(Error::flush(path)));
-        let (journal, own) = tokio::join!(journaled.journal.flush(), own);
-        journal.and(own.map_err(|_| Error::Stopped)?)
-    }
-
-    /// Makes the row of an instance whose file is where it stays.
-    async fn index(
-        self,
-        mut file: Incoming,
-        journaled: Option<Journaled>,
-        row: Row,
-        association: Option<AssociationId>,
-    ) -> Result<Stored, Error> {
-        let insert = move |connection: &Connection| row.insert(connection);
-        // From here on: a record that could not be flushed may be on the disk all the same, and a row is made even when
-        // nobody waits for it any more. A file that neither speaks of in the end is removed by the next start.
-        file.kept = true;
-        if let Some(journaled) = &journaled {
-            self.database.watching(self.flush(journaled, &file).await)?;
-        }
-        let stored = self.database.step(insert).await?;
-        // From here on the row stands in for the record.
-        drop(journaled);
-        let study = match stored {
-            Stored::New(study) | Stored::Conflict(study) => Some(study),
+    /// Makes its file and its row at once, for a spool that need not survive a power cut.
+    async fn keep_at_once(mut self, row: Row) -> Result<Stored, Error> {
+        self.write_collected()?;
+        let path = self.path.clone();
+        let (spool, association, claimed) = (self.spool.clone(), self.arrival.association, self.claimed);
+        // A row is made even when nobody waits for it any more; a file without one is removed by the next start.
+        self.is_kept = true;
+        let stored = spool.database.step(move |connection| row.insert(connection)).await?;
+        match stored {
+            Stored::New(study) | Stored::Conflict(study) => spool.associations.brought(association, study),
             // Two associations brought the same instance at the same time; the other one's file is the one that counts.
             Stored::Again(study) => {
-                file.kept = false;
-                Some(study)
+                spool.files.remove(&spool.absolute(&path));
+                spool.files.give_back(claimed);
+                spool.associations.brought(association, study);
             }
-            Stored::Later => None,
-        };
-        if let Some(study) = study {
-            self.association_brought(association, study);
         }
+        spool.filed.notify_one();
         Ok(stored)
     }
-}
-
-/// An instance whose record is in the journal.
-struct Journaled {
-    journal: Arc<Journal>,
-    /// Held until the record's row is in the database.
-    _ticket: Ticket,
-    /// Whether its bytes are in the journal too.
-    whole: bool,
 }
 
 /// What the database, and the journal before it, know of an instance.

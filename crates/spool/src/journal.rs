@@ -1,50 +1,58 @@
-//! The journal: what is acknowledged is here first.
+//! The journal: what is acknowledged is here first, and its file and its row follow.
 //!
-//! A short instance is written twice: to the file where it stays, which nobody waits for, and to the journal, a ring of
-//! segments that were written before, so that one flush of bytes that change no length and no folder makes many instances
-//! of many associations survive a power cut. Later, when too many segments are full or nothing comes, a checkpoint flushes
-//! the files themselves and the segments are free again. After a power cut the journal gives back what the files lost (see
-//! [`crate::recover`]).
-//!
-//! Of a long instance the journal has the record only, and its file is flushed by itself: writing it twice would cost the
-//! disk more than that.
+//! A ring of segments that were written before, so that one flush of bytes that change no length and no folder makes many
+//! instances of many associations survive a power cut. An instance that is not too long is here with all its bytes, and
+//! [`crate::filing`] makes its file of them when its association ends, or soon; of a long one the journal has the record
+//! only, and its file was flushed before. A checkpoint flushes the files and frees a segment when too many are full or
+//! nothing comes. A start takes up what was not filed (see [`crate::recover`]).
 
 mod record;
 
 use std::{
-    collections::BTreeMap,
+    collections::VecDeque,
     io,
     path::{Path, PathBuf},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
-use tokio::sync::{Notify, Semaphore};
-
 use crate::{
-    Error,
+    AssociationId, Error,
+    buffer::{BLOCK, Buffer},
     disk::{Disk, DiskFile},
 };
 use record::{HEADER, Header};
 
 /// The ring: one segment is written; those that are full wait until half of them are, or until nothing comes, because a
-/// checkpoint takes from the disk what senders are waiting for, and by then the system has written most of it anyway.
+/// checkpoint takes from the disk what senders are waiting for.
 const SEGMENTS: u64 = 8;
 const MOST_WAITING: usize = 4;
-/// A segment has to hold an instance and its record, and should hold a few.
 const LEAST_SEGMENT: u64 = 512 << 10;
+/// The longest instance that is here with its bytes: for longer ones a file of their own costs less than writing twice.
+const LONGEST: u64 = 1 << 20;
+/// A longer one is written once while segments are short.
+const LONGEST_UNDER_PRESSURE: usize = 256 << 10;
+/// Room before an instance's bytes for the record, so that both are one write.
+pub(crate) const RECORD_ROOM: usize = BLOCK;
+
+/// How long an instance is here at the most before it is filed.
+const FILED_AFTER: Duration = Duration::from_millis(500);
+/// How long nothing has come before what is here is checkpointed.
+const IDLE: Duration = Duration::from_secs(2);
+/// How long a full disk is left alone.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
 
 /// The segments and where the next record goes.
 pub(crate) struct Journal {
     state: Mutex<State>,
-    /// Wakes the checkpointer.
+    /// Held while a record is written: they follow each other without a hole, so that what is flushed is a whole chain.
+    order: Mutex<()>,
+    /// Wakes who files and checkpoints.
     work: Condvar,
     /// Wakes who waits for a free segment.
-    freed: Notify,
-    /// Who may flush now, and with which of a segment's handles.
-    turns: Arc<Semaphore>,
-    free_turns: Mutex<Vec<usize>>,
-    disk: Arc<dyn Disk>,
+    freed: Condvar,
+    /// Wakes who waits for a flush, or for a turn to flush.
+    flushed: Condvar,
     segment_bytes: u64,
 }
 
@@ -54,16 +62,23 @@ const FLUSHES: usize = 4;
 
 struct State {
     segments: Vec<Segment>,
-    /// Folders with entries that a flush is to bring along, and what was appended when the newest of them was made.
-    folders: BTreeMap<PathBuf, u64>,
     active: Option<usize>,
     /// The newest epoch given to a segment.
     epoch: u64,
-    /// Bytes appended in this life of the journal, and how many of them are known to be flushed.
+    /// Numbers the records of this life of the journal: the newest that is written, and the newest of which it is known that
+    /// it and all before it are flushed.
     appended: u64,
     flushed: u64,
+    /// What has neither a file nor a row of its own yet, in order.
+    unfiled: VecDeque<Entry>,
+    /// Who may flush now: which of a segment's handles.
+    free_turns: Vec<usize>,
     last_append: Instant,
-    closed: bool,
+    /// The disk has no room to file in: nobody waits for a segment to become free.
+    is_disk_full: bool,
+    /// A flush failed.
+    has_failed: bool,
+    is_closed: bool,
 }
 
 struct Segment {
@@ -78,8 +93,10 @@ struct Segment {
     used: u64,
     /// How much of it is known to be flushed.
     flushed: u64,
-    /// Instances whose record is here and whose row is not in the database yet.
-    pending: usize,
+    /// Records that are being written or are not filed.
+    unfiled: usize,
+    /// The newest of its records.
+    newest: u64,
     /// Files that must be flushed before the segment is free.
     files: Vec<String>,
 }
@@ -89,42 +106,45 @@ enum Phase {
     Free,
     Active,
     Sealed,
-    Checkpointing,
 }
 
-/// Keeps the segment of a record from being freed until the record's row is in the database.
-pub(crate) struct Ticket {
-    journal: Arc<Journal>,
+/// An instance in the journal that is not filed yet.
+#[derive(Clone, Copy)]
+pub(crate) struct Entry {
+    pub(crate) number: u64,
+    pub(crate) association: Option<AssociationId>,
+    header: Header,
     segment: usize,
+    at: u64,
+    appended: Instant,
 }
 
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        let mut state = self.journal.lock();
-        let segment = &mut state.segments[self.segment];
-        segment.pending -= 1;
-        if segment.pending == 0 && segment.phase == Phase::Sealed {
-            self.journal.work.notify_all();
-        }
+impl Entry {
+    /// Bytes of the instance that are in the journal; 0 when it has a file already.
+    pub(crate) fn data_bytes(&self) -> usize {
+        self.header.data
     }
 }
 
-/// What the checkpointer has to do.
+/// What is to be done with what is in the journal.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Work {
+    /// File what has waited for long enough.
+    File,
     /// Free what is needed.
-    WhatIsTooMuch,
+    FreeSome,
     /// Free everything.
-    All,
+    FreeAll,
     /// Nothing more, ever.
     End,
 }
 
-/// A segment to be checkpointed: once its files are flushed and the database is, it is free.
-pub(crate) struct Checkpoint {
+/// A segment to be freed.
+pub(crate) struct Full {
     segment: usize,
     pub(crate) epoch: u64,
-    pub(crate) files: Vec<String>,
+    /// The newest of its records: all up to it are to be filed first.
+    pub(crate) newest: u64,
 }
 
 /// A record of an instance that was found at start, and where in the journal its bytes are.
@@ -137,28 +157,32 @@ pub(crate) struct Found {
 
 impl Journal {
     /// Opens the ring in `folder`, makes what is missing of it, and finds the records newer than epoch `after`, in order.
-    pub(crate) fn open(
-        disk: Arc<dyn Disk>,
-        folder: &Path,
-        bytes: u64,
-        after: u64,
-    ) -> Result<(Arc<Self>, Vec<Found>), Error> {
+    pub(crate) fn open(disk: &dyn Disk, folder: &Path, bytes: u64, after: u64) -> Result<(Self, Vec<Found>), Error> {
         disk.create_folder(folder).map_err(Error::io(folder))?;
-        let segment_bytes = (bytes / SEGMENTS).max(LEAST_SEGMENT);
+        let segment_bytes = (bytes / SEGMENTS).max(LEAST_SEGMENT).next_multiple_of(BLOCK as u64);
         let mut segments = Vec::new();
         let mut chains = Vec::new();
         for number in 0..SEGMENTS {
             let path = folder.join(number.to_string());
-            let file = open_segment(&*disk, &path, segment_bytes).map_err(Error::io(&path))?;
+            let file = open_segment(disk, &path, segment_bytes).map_err(Error::io(&path))?;
             let (epoch, records) = scan(&*file, segments.len()).map_err(Error::io(&path))?;
             if epoch > after {
                 chains.push((epoch, records));
             }
-            let phase = Phase::Free;
             let handles = (0..FLUSHES).map(|_| disk.open(&path)).collect::<io::Result<_>>();
             let for_flush = handles.map_err(Error::io(&path))?;
-            let files = Vec::new();
-            segments.push(Segment { path, file, for_flush, phase, epoch, used: 0, flushed: 0, pending: 0, files });
+            segments.push(Segment {
+                path,
+                file,
+                for_flush,
+                phase: Phase::Free,
+                epoch,
+                used: 0,
+                flushed: 0,
+                unfiled: 0,
+                newest: 0,
+                files: Vec::new(),
+            });
         }
         disk.sync_folder(folder).map_err(Error::flush(folder))?;
         chains.sort_by_key(|(epoch, _)| *epoch);
@@ -166,17 +190,19 @@ impl Journal {
         let found = chains.into_iter().flat_map(|(_, records)| records).collect();
         let state = State {
             segments,
-            folders: BTreeMap::new(),
             active: None,
             epoch,
             appended: 0,
             flushed: 0,
+            unfiled: VecDeque::new(),
+            free_turns: (0..FLUSHES).collect(),
             last_append: Instant::now(),
-            closed: false,
+            is_disk_full: false,
+            has_failed: false,
+            is_closed: false,
         };
-        let (work, freed) = (Condvar::new(), Notify::new());
-        let (turns, free_turns) = (Arc::new(Semaphore::new(FLUSHES)), Mutex::new((0..FLUSHES).collect()));
-        Ok((Arc::new(Self { state: Mutex::new(state), work, freed, turns, free_turns, disk, segment_bytes }), found))
+        let (work, freed, flushed) = (Condvar::new(), Condvar::new(), Condvar::new());
+        Ok((Self { state: Mutex::new(state), order: Mutex::default(), work, freed, flushed, segment_bytes }, found))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -188,29 +214,73 @@ impl Journal {
         self.lock().epoch
     }
 
-    /// Appends the record that makes an instance count. Of a short one it takes the bytes, and notes the file to be flushed
-    /// later; of a long one it notes `folder`, for the next flush to bring along the file's entry. Nothing when no segment
-    /// is free: wait for [`Journal::freed`].
-    pub(crate) fn append(
-        self: &Arc<Self>,
-        file: &str,
-        folder: &Path,
-        record: &[u8],
-        bytes: Option<&[u8]>,
-    ) -> Result<Option<Ticket>, Error> {
-        let mut state = self.lock();
-        let data = bytes.unwrap_or_default();
-        let Some(at) = self.place(&mut state, (HEADER + record.len() + data.len()) as u64) else { return Ok(None) };
-        state.write(at, record, data)?;
-        let appended = state.appended;
-        let segment = &mut state.segments[at];
-        segment.pending += 1;
-        if bytes.is_some() {
-            segment.files.push(file.to_owned());
-        } else {
-            state.folders.insert(folder.to_owned(), appended);
+    /// Bytes of the longest instance that the journal takes whole, a multiple of [`BLOCK`].
+    pub(crate) fn longest(&self) -> usize {
+        let longest = usize::try_from(LONGEST.min(self.segment_bytes / 4)).unwrap_or(0);
+        longest - longest % BLOCK
+    }
+
+    /// Whether an instance of so many bytes should be here whole, rather than in a file that is flushed at once.
+    pub(crate) fn should_take(&self, bytes: usize) -> bool {
+        bytes <= LONGEST_UNDER_PRESSURE.min(self.longest()) || {
+            let state = self.lock();
+            bytes <= self.longest() && state.segments.iter().filter(|it| it.phase == Phase::Free).count() > 1
         }
-        Ok(Some(Ticket { journal: Arc::clone(self), segment: at }))
+    }
+
+    /// Appends the record that makes an instance count, with the instance's bytes if it has no file: those of `buffer` from
+    /// [`RECORD_ROOM`] on. Waits for a free segment; blocks. Answers the record's number.
+    pub(crate) fn append(
+        &self,
+        record: &[u8],
+        buffer: &mut Buffer,
+        association: Option<AssociationId>,
+    ) -> Result<u64, Error> {
+        let data = buffer.len().saturating_sub(RECORD_ROOM);
+        let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut header = Header { epoch: 0, record: record.len(), data };
+        let (number, file, path, at);
+        {
+            let mut state = self.lock();
+            number = loop {
+                if state.has_failed || state.is_closed {
+                    return Err(Error::Stopped);
+                }
+                if let Some(place) = self.place(&mut state, header.total() as u64) {
+                    break place;
+                }
+                if state.is_disk_full {
+                    return Err(Error::DatabaseFull);
+                }
+                state = self.freed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            };
+            let segment = &mut state.segments[number];
+            // From here on it is not freed.
+            segment.unfiled += 1;
+            header.epoch = segment.epoch;
+            (file, path, at) = (Arc::clone(&segment.file), segment.path.clone(), segment.used);
+        }
+        let written = write(&*file, at, header, record, buffer);
+        let mut state = self.lock();
+        if let Err(error) = written {
+            state.segments[number].unfiled -= 1;
+            return Err(match error.kind() {
+                // Segments were written before, but some file systems need room for each write.
+                io::ErrorKind::StorageFull => Error::DatabaseFull,
+                _ => Error::io(path)(error),
+            });
+        }
+        state.appended += 1;
+        let (newest, now) = (state.appended, Instant::now());
+        state.last_append = now;
+        let segment = &mut state.segments[number];
+        segment.used += header.total() as u64;
+        segment.newest = newest;
+        if state.unfiled.is_empty() {
+            self.work.notify_all();
+        }
+        state.unfiled.push_back(Entry { number: newest, association, header, segment: number, at, appended: now });
+        Ok(newest)
     }
 
     /// The segment in which so many bytes can be written now.
@@ -233,41 +303,28 @@ impl Journal {
         Some(next)
     }
 
-    /// Resolves when a segment may have become free since this was called.
-    pub(crate) fn freed(&self) -> tokio::sync::futures::Notified<'_> {
-        self.freed.notified()
+    /// The number of the newest record.
+    pub(crate) fn newest(&self) -> u64 {
+        self.lock().appended
     }
 
-    /// Everything that was appended before this call survives a power cut when it answers.
-    pub(crate) async fn flush(self: &Arc<Self>) -> Result<(), Error> {
-        let appended = self.lock().appended;
-        let permit = Arc::clone(&self.turns).acquire_owned().await.map_err(|_| Error::Stopped)?;
-        if self.lock().flushed >= appended {
-            return Ok(());
-        }
-        let journal = Arc::clone(self);
-        let flush = move || {
-            // Held to the end, also when nobody waits for it any more.
-            let _permit = permit;
-            journal.flush_in_turn()
+    /// A record and all before it survive a power cut when this answers. Blocks.
+    pub(crate) fn flush(&self, number: u64) -> Result<(), Error> {
+        let mut state = self.lock();
+        let turn = loop {
+            if state.flushed >= number {
+                return Ok(());
+            }
+            if state.has_failed {
+                return Err(Error::Stopped);
+            }
+            if let Some(turn) = state.free_turns.pop() {
+                break turn;
+            }
+            state = self.flushed.wait(state).unwrap_or_else(PoisonError::into_inner);
         };
-        tokio::task::spawn_blocking(flush).await.map_err(|_| Error::Stopped)?
-    }
-
-    fn flush_in_turn(&self) -> Result<(), Error> {
-        let free_turns = || self.free_turns.lock().unwrap_or_else(PoisonError::into_inner);
-        // There are as many as the semaphore lets in; a turn is not given back after an error, because nothing is flushed
-        // after one.
-        let turn = free_turns().pop().ok_or(Error::Stopped)?;
-        self.flush_with(turn)?;
-        free_turns().push(turn);
-        Ok(())
-    }
-
-    fn flush_with(&self, turn: usize) -> Result<(), Error> {
-        let state = self.lock();
         // What another turn is flushing is flushed again: it may not be done when this one is.
-        let (appended, folders): (_, Vec<PathBuf>) = (state.appended, state.folders.keys().cloned().collect());
+        let appended = state.appended;
         let mut unflushed = Vec::new();
         for (number, segment) in state.segments.iter().enumerate() {
             if segment.flushed < segment.used {
@@ -276,84 +333,147 @@ impl Journal {
             }
         }
         drop(state);
-        for folder in folders {
-            self.disk.sync_folder(&folder).map_err(Error::flush(&folder))?;
+        let synced = unflushed.iter().try_for_each(|(.., file, path)| file.sync().map_err(Error::flush(path)));
+        let mut state = self.lock();
+        match &synced {
+            Ok(()) => {
+                state.flushed = state.flushed.max(appended);
+                state.free_turns.push(turn);
+            }
+            // The turn is not given back: nothing is flushed after this.
+            Err(_) => state.has_failed = true,
         }
-        for (number, epoch, used, file, path) in unflushed {
-            file.sync().map_err(Error::flush(path))?;
-            let segment = &mut self.lock().segments[number];
-            if segment.epoch == epoch {
+        for (number, epoch, used, ..) in unflushed {
+            let segment = &mut state.segments[number];
+            if synced.is_ok() && segment.epoch == epoch {
                 segment.flushed = segment.flushed.max(used);
             }
         }
-        let mut state = self.lock();
-        state.flushed = state.flushed.max(appended);
-        state.folders.retain(|_, needed| *needed > appended);
-        Ok(())
+        self.flushed.notify_all();
+        synced
     }
 
-    /// Ends the active segment, so that what it holds is checkpointed. Answers the newest epoch that is ended.
+    /// The oldest instances that are to be filed, none newer than `number`.
+    pub(crate) fn unfiled(&self, number: u64, most: usize) -> Vec<Entry> {
+        self.lock().unfiled.iter().take_while(|entry| entry.number <= number).take(most).copied().collect()
+    }
+
+    /// Reads a record into `buffer`, with the instance's bytes; answers where in the buffer each of both is. Blocks.
+    pub(crate) fn read(
+        &self,
+        entry: &Entry,
+        buffer: &mut Buffer,
+    ) -> Result<(std::ops::Range<usize>, std::ops::Range<usize>), Error> {
+        let (file, path) = {
+            let state = self.lock();
+            let segment = &state.segments[entry.segment];
+            (Arc::clone(&segment.file), segment.path.clone())
+        };
+        let total = entry.header.total();
+        if buffer.capacity() < total {
+            *buffer = Buffer::new(total);
+        }
+        buffer.set_len(total);
+        let mut done = 0;
+        while done < total {
+            match file.read_blocks_at(&mut buffer.bytes_mut()[done..], entry.at + done as u64) {
+                Ok(0) => return Err(Error::io(path)(io::ErrorKind::UnexpectedEof.into())),
+                Ok(count) => done += count,
+                Err(error) => return Err(Error::io(path)(error)),
+            }
+        }
+        let data_at = entry.header.data_at();
+        Ok((HEADER..HEADER + entry.header.record, data_at..data_at + entry.header.data))
+    }
+
+    /// The oldest entry has a row; `file` must be flushed before its segment is free.
+    pub(crate) fn filed(&self, entry: &Entry, file: Option<String>) {
+        let mut state = self.lock();
+        debug_assert_eq!(state.unfiled.front().map(|oldest| oldest.number), Some(entry.number));
+        state.unfiled.pop_front();
+        let segment = &mut state.segments[entry.segment];
+        segment.unfiled -= 1;
+        segment.files.extend(file);
+    }
+
+    /// Ends the active segment, so that what it holds can be checkpointed. Answers the newest epoch that is ended.
     pub(crate) fn seal(&self) -> u64 {
         let mut state = self.lock();
         if let Some(active) = state.active.take() {
             state.segments[active].phase = Phase::Sealed;
         }
-        self.work.notify_all();
         state.epoch
     }
 
-    /// The oldest segment that can be checkpointed now and has to be, because all have to or too many wait.
-    pub(crate) fn to_checkpoint(&self, all: bool) -> Option<Checkpoint> {
-        let mut state = self.lock();
-        let waiting = state.segments.iter().filter(|segment| segment.phase == Phase::Sealed).count();
-        if !all && waiting <= MOST_WAITING {
-            return None;
-        }
-        if state.segments.iter().any(|segment| segment.phase == Phase::Checkpointing) {
-            return None;
-        }
-        let sealed = state.segments.iter_mut().enumerate().filter(|(_, segment)| segment.phase == Phase::Sealed);
-        let (number, segment) = sealed.min_by_key(|(_, segment)| segment.epoch)?;
-        if segment.pending > 0 {
-            return None;
-        }
-        segment.phase = Phase::Checkpointing;
-        Some(Checkpoint { segment: number, epoch: segment.epoch, files: std::mem::take(&mut segment.files) })
-    }
-
-    /// The files of a checkpoint and the database are flushed: the segment is free.
-    pub(crate) fn checkpointed(&self, checkpoint: &Checkpoint) {
-        self.lock().segments[checkpoint.segment].phase = Phase::Free;
-        self.freed.notify_waiters();
-        self.work.notify_all();
-    }
-
-    /// Whether nothing is left to be checkpointed of an epoch and those before it.
-    pub(crate) fn is_free_of(&self, epoch: u64) -> bool {
-        self.lock().segments.iter().all(|segment| segment.phase == Phase::Free || segment.epoch > epoch)
-    }
-
-    /// Waits until there may be something to checkpoint, and answers what. When nothing came for `idle`, the active segment
-    /// is sealed too.
-    pub(crate) fn wait_for_work(&self, idle: Duration) -> Work {
+    /// The oldest segment that is full or ended and not of a later epoch than `up_to`.
+    pub(crate) fn oldest_full(&self, up_to: u64) -> Option<Full> {
         let state = self.lock();
-        let (state, waited) = self.work.wait_timeout(state, idle).unwrap_or_else(PoisonError::into_inner);
-        let (closed, quiet) = (state.closed, waited.timed_out() && state.last_append.elapsed() >= idle);
-        drop(state);
-        if closed {
-            return Work::End;
-        }
-        if quiet {
-            self.seal();
-            return Work::All;
-        }
-        Work::WhatIsTooMuch
+        let full = state.segments.iter().enumerate();
+        let full = full.filter(|(_, segment)| segment.phase == Phase::Sealed && segment.epoch <= up_to);
+        let (number, segment) = full.min_by_key(|(_, segment)| segment.epoch)?;
+        Some(Full { segment: number, epoch: segment.epoch, newest: segment.newest })
     }
 
-    /// Ends the checkpointer.
+    /// Whether more segments are full than should wait.
+    pub(crate) fn is_pressed(&self) -> bool {
+        self.lock().is_pressed()
+    }
+
+    /// The files of a segment whose records are all filed; nothing when one is still being written.
+    pub(crate) fn files_of(&self, full: &Full) -> Option<Vec<String>> {
+        let mut state = self.lock();
+        let segment = &mut state.segments[full.segment];
+        (segment.unfiled == 0).then(|| std::mem::take(&mut segment.files))
+    }
+
+    /// The files of a segment and the database are flushed: it is free.
+    pub(crate) fn free(&self, full: &Full) {
+        self.lock().segments[full.segment].phase = Phase::Free;
+        self.freed.notify_all();
+    }
+
+    /// Waits until there is something to do, and answers what.
+    pub(crate) fn wait_for_work(&self) -> Work {
+        let mut state = self.lock();
+        loop {
+            if state.is_closed {
+                return Work::End;
+            }
+            if state.is_pressed() {
+                return Work::FreeSome;
+            }
+            let now = Instant::now();
+            let file_at = state.unfiled.front().map(|oldest| oldest.appended + FILED_AFTER);
+            let is_empty = state.segments.iter().all(|segment| segment.phase == Phase::Free);
+            let free_at = (!is_empty).then(|| state.last_append + IDLE);
+            if free_at.is_some_and(|at| at <= now) {
+                return Work::FreeAll;
+            }
+            if file_at.is_some_and(|at| at <= now) {
+                return Work::File;
+            }
+            state = match file_at.into_iter().chain(free_at).min() {
+                Some(at) => self.work.wait_timeout(state, at - now).unwrap_or_else(PoisonError::into_inner).0,
+                None => self.work.wait(state).unwrap_or_else(PoisonError::into_inner),
+            };
+        }
+    }
+
+    /// Says whether the disk has room to file in; waits before it may be tried again.
+    pub(crate) fn disk_is_full(&self, is_full: bool) {
+        let mut state = self.lock();
+        state.is_disk_full = is_full;
+        self.freed.notify_all();
+        if is_full && !state.is_closed {
+            drop(self.work.wait_timeout_while(state, TRY_AGAIN, |state| !state.is_closed));
+        }
+    }
+
+    /// Nothing is appended any more, and who waits is told.
     pub(crate) fn close(&self) {
-        self.lock().closed = true;
+        self.lock().is_closed = true;
         self.work.notify_all();
+        self.freed.notify_all();
     }
 
     /// The bytes of an instance that was found at start; nothing when only its record is here.
@@ -370,24 +490,26 @@ impl Journal {
 }
 
 impl State {
-    /// Writes under the lock, so that records follow each other without a hole: what is flushed is a whole chain.
-    fn write(&mut self, at: usize, record: &[u8], data: &[u8]) -> Result<(), Error> {
-        let segment = &mut self.segments[at];
-        let header = Header { epoch: segment.epoch, record: record.len(), data: data.len() };
-        let head = [&header.to_bytes(record), record].concat();
-        let written = segment.file.write_all_at(&head, segment.used);
-        let written = written.and_then(|()| segment.file.write_all_at(data, segment.used + head.len() as u64));
-        written.map_err(|error| match error.kind() {
-            // Segments were written before, but some file systems need room for each write.
-            io::ErrorKind::StorageFull => Error::DatabaseFull,
-            _ => Error::io(&segment.path)(error),
-        })?;
-        let bytes = (head.len() + data.len()) as u64;
-        segment.used += bytes;
-        self.appended += bytes;
-        self.last_append = Instant::now();
-        Ok(())
+    fn is_pressed(&self) -> bool {
+        self.segments.iter().filter(|segment| segment.phase == Phase::Sealed).count() > MOST_WAITING
     }
+}
+
+/// Writes a record, and the bytes that it has room before, as one.
+fn write(file: &dyn DiskFile, at: u64, header: Header, record: &[u8], buffer: &mut Buffer) -> io::Result<()> {
+    let head = [&header.to_bytes(record), record].concat();
+    if head.len() <= RECORD_ROOM {
+        buffer.set_len(RECORD_ROOM + header.data);
+        let room = &mut buffer.bytes_mut()[..RECORD_ROOM];
+        room[..head.len()].copy_from_slice(&head);
+        room[head.len()..].fill(0);
+        return file.write_blocks_at(buffer.blocks(), at);
+    }
+    let mut longer = Buffer::new(header.total());
+    longer.fill(&head);
+    longer.fill(&vec![0; header.data_at() - head.len()]);
+    longer.fill(buffer.bytes().get(RECORD_ROOM..).unwrap_or_default());
+    file.write_blocks_at(longer.blocks(), at)
 }
 
 /// Opens a segment, or makes one: its bytes are written once, so that later flushes change neither length nor extents.
@@ -396,12 +518,13 @@ fn open_segment(disk: &dyn Disk, path: &Path, bytes: u64) -> io::Result<Arc<dyn 
         Err(error) if error.kind() == io::ErrorKind::NotFound => disk.create(path)?,
         other => other?,
     };
-    let zeros = vec![0; 256 << 10];
-    let mut length = file.length()?;
+    let mut zeros = Buffer::new(256 << 10);
+    zeros.set_len(zeros.capacity());
+    let mut length = file.length()? / BLOCK as u64 * BLOCK as u64;
     if length < bytes {
         while length < bytes {
             let count = usize::try_from(bytes - length).map_or(zeros.len(), |left| left.min(zeros.len()));
-            file.write_all_at(&zeros[..count], length)?;
+            file.write_blocks_at(&zeros.bytes()[..count], length)?;
             length += count as u64;
         }
         file.sync()?;
@@ -416,20 +539,18 @@ fn scan(file: &dyn DiskFile, segment: usize) -> io::Result<(u64, Vec<Found>)> {
     while at + HEADER as u64 <= length {
         let mut bytes = [0; HEADER];
         read_exact_at(file, &mut bytes, at)?;
-        at += HEADER as u64;
         let Some(header) = Header::parse(&bytes) else { break };
-        let follows = (header.record + header.data) as u64;
-        if follows > length - at || (epoch != 0 && header.epoch != epoch) {
+        if header.total() as u64 > length - at || (epoch != 0 && header.epoch != epoch) {
             break;
         }
         let mut record = vec![0; header.record];
-        read_exact_at(file, &mut record, at)?;
+        read_exact_at(file, &mut record, at + HEADER as u64)?;
         if !header.is_intact(&bytes, &record) {
             break;
         }
         epoch = header.epoch;
-        found.push(Found { record, segment, at: at + header.record as u64, length: header.data });
-        at += follows;
+        found.push(Found { record, segment, at: at + header.data_at() as u64, length: header.data });
+        at += header.total() as u64;
     }
     Ok((epoch, found))
 }

@@ -2,10 +2,10 @@
 //!
 //! Instances and reports are files, named by our own id and never by a peer's UID; state is SQLite behind one writer
 //! thread that batches what waits into one transaction. What is acknowledged is in a journal first, which one flush makes
-//! survive a power cut for many associations at a time. Every transition of a study is one statement guarded by the state
+//! survive a power cut for many associations at a time; its file and its row follow. Every transition of a study is one statement guarded by the state
 //! it leaves, so that a crash between any two changes no outcome.
 
-mod checkpoint;
+mod buffer;
 mod commitment;
 mod database;
 mod disk;
@@ -13,6 +13,7 @@ mod error;
 #[cfg(test)]
 mod faults;
 mod files;
+mod filing;
 mod instance;
 mod journal;
 mod outbox;
@@ -24,8 +25,10 @@ mod view;
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::Arc,
 };
+
+use tokio::sync::Notify;
 
 pub use commitment::{Commitment, CommitmentId, CommitmentOrder};
 pub use error::Error;
@@ -37,11 +40,13 @@ pub use scrub::{Scrubbed, Verification};
 pub use study::{AssociationId, Claim, StudyId, StudyState};
 pub use view::{ConflictView, InstanceView, ObjectView, StudyDetail, StudyView};
 
+use buffer::Buffers;
 use database::{Database, Observer};
 use disk::{Disk, MachineDisk};
 use files::Files;
-use journal::Journal;
-use study::OpenAssociations;
+use filing::Filing;
+use journal::{Journal, RECORD_ROOM};
+use study::Associations;
 
 /// Milliseconds since 1970-01-01 UTC. Passed in by the caller: the spool has no clock.
 pub type Timestamp = i64;
@@ -96,22 +101,28 @@ pub struct Room {
 pub struct Spool {
     files: Arc<Files>,
     database: Database,
-    journal: Option<Arc<Journal>>,
+    /// Nothing where an acknowledged instance need not survive a power cut.
+    filing: Option<Arc<Filing>>,
     durability: Durability,
-    associations: Arc<Mutex<OpenAssociations>>,
+    associations: Associations,
+    buffers: Arc<Buffers>,
+    filed: Arc<Notify>,
     _end: Arc<End>,
 }
 
-/// Ends the checkpointer with the last clone of the spool.
-struct End(Option<Arc<Journal>>);
+/// Ends the filing with the last clone of the spool.
+struct End(Option<Arc<Filing>>);
 
 impl Drop for End {
     fn drop(&mut self) {
-        if let Some(journal) = &self.0 {
-            journal.close();
+        if let Some(filing) = &self.0 {
+            filing.journal.close();
         }
     }
 }
+
+/// Bytes of an instance that are collected where there is no journal.
+const COLLECTED: usize = 256 << 10;
 
 impl Spool {
     /// Opens a spool for the daemon, makes it when absent, and recovers what a crash left (see [`Recovery`]).
@@ -119,7 +130,7 @@ impl Spool {
     /// Errors when the folder cannot be used, when another daemon has it, or when its schema is from a later version.
     pub fn open(dir: &Path, options: Options, now: Timestamp) -> Result<(Self, Recovery), Error> {
         let (spool, recovery) = Self::open_on(Arc::new(MachineDisk), dir, &options, None, now)?;
-        spool.start_checkpointer()?;
+        spool.start_filing()?;
         Ok((spool, recovery))
     }
 
@@ -137,23 +148,31 @@ impl Spool {
         let after = u64::try_from(checkpointed).unwrap_or(0);
         let journal = match options.durability {
             Durability::None => None,
-            _ => Some(Journal::open(Arc::clone(&files.disk), &files.journal_path(), options.journal_bytes, after)?),
+            _ => Some(Journal::open(&*files.disk, &files.journal_path(), options.journal_bytes, after)?),
         };
         let (journal, found) = journal.unzip();
-        let recovery = recover::recover(&files, &mut database, journal.as_deref().zip(found), now)?;
-        let database = database.start(observer)?;
-        let end = Arc::new(End(journal.clone()));
-        let durability = options.durability;
-        Ok((Self { files, database, journal, durability, associations: Arc::default(), _end: end }, recovery))
+        let recovery = recover::recover(&files, &mut database, journal.as_ref().zip(found), now)?;
+        Ok((Self::assembled(files, database.start(observer)?, journal, options.durability), recovery))
     }
 
-    fn start_checkpointer(&self) -> Result<(), Error> {
-        let Some(journal) = self.journal.clone() else { return Ok(()) };
-        let (files, database) = (Arc::downgrade(&self.files), self.database.clone());
+    fn assembled(files: Arc<Files>, database: Database, journal: Option<Journal>, durability: Durability) -> Self {
+        let (associations, filed) = (Associations::default(), Arc::new(Notify::new()));
+        let collected = journal.as_ref().map_or(COLLECTED, Journal::longest);
+        let filing = journal.map(|journal| {
+            let (files, associations, filed) = (Arc::clone(&files), associations.clone(), Arc::clone(&filed));
+            Arc::new(Filing::new(Arc::new(journal), files, database.clone(), associations, filed))
+        });
+        let (buffers, end) = (Arc::new(Buffers::new(RECORD_ROOM + collected)), Arc::new(End(filing.clone())));
+        Self { files, database, filing, durability, associations, buffers, filed, _end: end }
+    }
+
+    fn start_filing(&self) -> Result<(), Error> {
+        let Some(filing) = &self.filing else { return Ok(()) };
+        let (journal, filing) = (Arc::clone(&filing.journal), Arc::downgrade(filing));
         std::thread::Builder::new()
-            .name("spool-checkpoint".to_owned())
-            .spawn(move || checkpoint::run(&journal, &files, &database))
-            .map_err(Error::io("the spool's checkpoint thread"))?;
+            .name("spool-filing".to_owned())
+            .spawn(move || filing::run(&journal, &filing))
+            .map_err(Error::io("the spool's filing thread"))?;
         Ok(())
     }
 
@@ -162,24 +181,28 @@ impl Spool {
         let options = Options::default();
         let files = Arc::new(Files::open_beside(Arc::new(MachineDisk), dir, &options)?);
         let database = Database::open(&files.database_path(), options.durability)?.start(None)?;
-        let (durability, end) = (options.durability, Arc::new(End(None)));
-        Ok(Self { files, database, journal: None, durability, associations: Arc::default(), _end: end })
+        Ok(Self::assembled(files, database, None, options.durability))
+    }
+
+    /// Notified when instances that were received have got their rows, which is some time after they are acknowledged.
+    pub fn filed(&self) -> &Arc<Notify> {
+        &self.filed
+    }
+
+    /// Everything that was acknowledged before this call has its file and its row when it answers.
+    pub async fn file(&self) -> Result<(), Error> {
+        self.in_filing(|filing| filing.file_up_to(filing.journal.newest())).await
     }
 
     /// Flushes everything that was acknowledged to where it stays, so that the journal holds nothing of before this call.
     pub async fn checkpoint(&self) -> Result<(), Error> {
-        let Some(journal) = self.journal.clone() else { return Ok(()) };
-        let before = journal.seal();
-        while !journal.is_free_of(before) {
-            self.database.require_running()?;
-            let (journal, files, database) = (Arc::clone(&journal), Arc::clone(&self.files), self.database.clone());
-            let run =
-                tokio::task::spawn_blocking(move || checkpoint::run_once(&journal, &files, &database, true)).await;
-            run.map_err(|_| Error::Stopped)??;
-            // What is left waits for the row of an instance, or for another checkpoint that is being made.
-            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
-        }
-        Ok(())
+        self.in_filing(|filing| filing.free(filing.journal.seal(), false)).await
+    }
+
+    /// Work that blocks, where there is a journal.
+    async fn in_filing(&self, work: impl FnOnce(&Filing) -> Result<(), Error> + Send + 'static) -> Result<(), Error> {
+        let Some(filing) = self.filing.clone() else { return Ok(()) };
+        tokio::task::spawn_blocking(move || work(&filing)).await.map_err(|_| Error::Stopped)?
     }
 
     /// How much room there is. Beside a daemon, what is still coming is not counted.

@@ -167,7 +167,8 @@ impl Spool {
         let written = tokio::task::spawn_blocking(move || {
             for file in files {
                 let files = Arc::clone(&prepared.spool_files);
-                let (to, relative) = files.create(Home::Reports(file.kind.extension()), now)?;
+                let relative = files.name(Home::Reports(file.kind.extension()), now)?;
+                let to = files.create(&relative)?;
                 prepared.files.push((file, relative));
                 let Some((file, relative)) = prepared.files.last() else { continue };
                 to.write_all_at(&file.bytes, 0).map_err(|error| files.failed(&files.absolute(relative), error))?;

@@ -6,10 +6,11 @@ use dataset::{Digest, Digester};
 use rusqlite::{Connection, params};
 
 use crate::{
-    Error, Stored, Timestamp, checkpoint,
+    Error, Stored, Timestamp,
     database::Opened,
     disk::DiskFile,
     files::{Files, INSTANCES, REPORTS},
+    filing,
     instance::Row,
     journal::{Found, Journal},
 };
@@ -20,7 +21,7 @@ pub struct Recovery {
     /// Files without a row: instances that were cut off while being received, and reports while being written; none was
     /// acknowledged.
     pub orphans: usize,
-    /// Acknowledged instances that the journal gave back: their file or their row was lost in a power cut.
+    /// Instances that the journal gave back: their file or their row was not made yet, or was lost in a power cut.
     pub restored: usize,
     /// Instances that the power cut took while they were being flushed; none was acknowledged.
     pub unfinished: usize,
@@ -46,7 +47,7 @@ pub(crate) fn recover(
     }
     if let Some((journal, found)) = journal {
         let restored = replay(files, database, journal, found)?;
-        checkpoint::flush(files, &restored.touched)?;
+        filing::flush(files, &restored.touched)?;
         (recovery.restored, recovery.unfinished) = (restored.instances, restored.unfinished);
         let epoch = i64::try_from(journal.epoch()).unwrap_or(i64::MAX);
         database.transaction(|transaction| {
@@ -111,7 +112,7 @@ fn replay(files: &Files, database: &mut Opened, journal: &Journal, found: Vec<Fo
             let bytes = journal.bytes_of(&found)?;
             match bytes.filter(|bytes| Digest::of(&bytes[data_set_at(&row, bytes)..]).to_string() == row.digest) {
                 Some(bytes) => {
-                    rewrite(files, &row.path, &bytes)?;
+                    files.write_whole(&row.path, &bytes)?;
                     changed = true;
                 }
                 // The power went before all of it was flushed: it was not acknowledged.
@@ -172,16 +173,6 @@ pub(crate) fn digest_of(file: &dyn DiskFile, data_set_at: u64) -> io::Result<(Di
             }
         }
     }
-}
-
-fn rewrite(files: &Files, relative: &str, bytes: &[u8]) -> Result<(), Error> {
-    let path = files.absolute(relative);
-    files.remove(&path);
-    if let Some((folder, _)) = relative.rsplit_once('/') {
-        files.make_folder(folder)?;
-    }
-    let file = files.disk.create(&path).map_err(|error| files.failed(&path, error))?;
-    file.write_all_at(bytes, 0).map_err(|error| files.failed(&path, error))
 }
 
 /// Readings that were cut off are taken again; studies whose files are gone are held.

@@ -58,6 +58,7 @@ impl Spool {
     /// Whether an instance is kept: its file is flushed, read from the disk again and compared with its digest. For
     /// storage commitment (PS3.4 annex J).
     pub async fn verify_instance(&self, sop_class_uid: &str, sop_instance_uid: &str) -> Result<Verification, Error> {
+        self.file().await?;
         let expected = self.database.read(|connection| {
             connection
                 .query_row(&format!("{EXPECTED} WHERE sop_instance_uid = ?1"), [sop_instance_uid], expected)

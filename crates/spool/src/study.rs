@@ -1,17 +1,15 @@
 //! Studies: what is being received, what has settled, what is being read, and how each ended.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashMap, HashSet},
     fmt,
     str::FromStr,
-    sync::PoisonError,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use tokio::task::JoinHandle;
-
-use crate::{Error, InstanceView, Spool, Stored, Timestamp};
+use crate::{Error, InstanceView, Spool, Timestamp};
 
 /// A study's number in this spool.
 pub type StudyId = i64;
@@ -75,21 +73,47 @@ impl fmt::Display for StudyState {
 /// each of them.
 const READ_AHEAD_AT: &str = "(due_at - quiet_ms * 3 / 4)";
 
-/// The open associations.
-#[derive(Default)]
-pub(crate) struct OpenAssociations(HashMap<AssociationId, OpenAssociation>);
+/// The open associations. Clones are one.
+#[derive(Clone, Default)]
+pub(crate) struct Associations(Arc<Mutex<HashMap<AssociationId, OpenAssociation>>>);
 
 /// What an open association has brought.
 #[derive(Default)]
 struct OpenAssociation {
     /// A study that one of them has brought does not settle.
     studies: HashSet<StudyId>,
-    /// Instances that were acknowledged and are kept when the association is flushed, the oldest first.
-    acknowledged: VecDeque<JoinHandle<Result<Stored, Error>>>,
+    /// The newest record in the journal of an instance that it has brought.
+    newest: u64,
 }
 
-/// Instances of an association that may be acknowledged and not flushed.
-const ACKNOWLEDGED_AHEAD: usize = 64;
+impl Associations {
+    fn lock(&self) -> MutexGuard<'_, HashMap<AssociationId, OpenAssociation>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes a study that an association has brought.
+    pub(crate) fn brought(&self, association: Option<AssociationId>, study: StudyId) {
+        let mut open = self.lock();
+        if let Some(open) = association.and_then(|association| open.get_mut(&association)) {
+            open.studies.insert(study);
+        }
+    }
+
+    /// Notes the record of an instance that an association has brought.
+    pub(crate) fn appended(&self, association: AssociationId, number: u64) {
+        if let Some(open) = self.lock().get_mut(&association) {
+            open.newest = open.newest.max(number);
+        }
+    }
+
+    fn newest(&self, association: AssociationId) -> u64 {
+        self.lock().get(&association).map_or(0, |open| open.newest)
+    }
+
+    fn bring(&self, study: StudyId) -> bool {
+        self.lock().values().any(|open| open.studies.contains(&study))
+    }
+}
 
 /// The right to read one study, and what was there when it was given.
 #[derive(Debug, Clone)]
@@ -117,59 +141,26 @@ impl Claim {
 impl Spool {
     /// An association is open: the studies it brings do not settle until [`Self::association_closed`].
     pub fn association_opened(&self, association: AssociationId) {
-        self.associations.lock().unwrap_or_else(PoisonError::into_inner).0.entry(association).or_default();
+        self.associations.lock().entry(association).or_default();
     }
 
     /// An association is closed, in whatever way.
     pub fn association_closed(&self, association: AssociationId) {
-        self.associations.lock().unwrap_or_else(PoisonError::into_inner).0.remove(&association);
+        self.associations.lock().remove(&association);
     }
 
-    pub(crate) fn association_brought(&self, association: Option<AssociationId>, study: StudyId) {
-        let mut open = self.associations.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(open) = association.and_then(|association| open.0.get_mut(&association)) {
-            open.studies.insert(study);
-        }
-    }
-
-    /// Everything that was acknowledged on an association survives a power cut when this answers. With
-    /// [`crate::Durability::Association`] it is called before the association is released; with the others there is
-    /// nothing to wait for.
+    /// What was acknowledged on an association has its files and its rows when this answers, and with
+    /// [`crate::Durability::Association`] it survives a power cut from now on. Called before the association is released.
     pub async fn flush_association(&self, association: AssociationId) -> Result<(), Error> {
-        while let Some(oldest) = self.acknowledged(association, |acknowledged| acknowledged.pop_front()) {
-            oldest.await.map_err(|_| Error::Stopped)??;
+        let newest = self.associations.newest(association);
+        if newest == 0 {
+            return Ok(());
         }
-        Ok(())
-    }
-
-    /// Notes an instance that is acknowledged before it is flushed. Waits for an earlier one when there are many.
-    pub(crate) async fn keep_for_association(
-        &self,
-        association: AssociationId,
-        instance: JoinHandle<Result<Stored, Error>>,
-    ) -> Result<(), Error> {
-        let oldest = self.acknowledged(association, |acknowledged| {
-            acknowledged.push_back(instance);
-            if acknowledged.len() > ACKNOWLEDGED_AHEAD { acknowledged.pop_front() } else { None }
-        });
-        match oldest {
-            Some(oldest) => oldest.await.map_err(|_| Error::Stopped)?.map(|_| ()),
-            None => Ok(()),
+        match self.in_filing(move |filing| filing.file_up_to(newest)).await {
+            // It is kept where it is until there is room.
+            Err(error) if error.is_full_disk() => Ok(()),
+            filed => filed,
         }
-    }
-
-    fn acknowledged<T>(
-        &self,
-        association: AssociationId,
-        work: impl FnOnce(&mut VecDeque<JoinHandle<Result<Stored, Error>>>) -> Option<T>,
-    ) -> Option<T> {
-        let mut open = self.associations.lock().unwrap_or_else(PoisonError::into_inner);
-        work(&mut open.0.get_mut(&association)?.acknowledged)
-    }
-
-    fn has_open_association(&self, study: StudyId) -> bool {
-        let open = self.associations.lock().unwrap_or_else(PoisonError::into_inner);
-        open.0.values().any(|open| open.studies.contains(&study))
     }
 
     /// Settles what is due: received, its quiet period over, none of its associations open. Answers how many settled.
@@ -180,10 +171,12 @@ impl Spool {
                 .query_map([now], |row| row.get(0))?
                 .collect()
         })?;
-        let due: Vec<StudyId> = due.into_iter().filter(|study| !self.has_open_association(*study)).collect();
+        let due: Vec<StudyId> = due.into_iter().filter(|study| !self.associations.bring(*study)).collect();
         if due.is_empty() {
             return Ok(0);
         }
+        // What came last may still be in the journal alone.
+        self.file().await?;
         self.database
             .step(move |connection| {
                 let mut settled = 0;
@@ -269,7 +262,7 @@ impl Spool {
         })?;
         let candidate = candidates
             .into_iter()
-            .find(|candidate| !known.contains(&candidate.study) && !self.has_open_association(candidate.study));
+            .find(|candidate| !known.contains(&candidate.study) && !self.associations.bring(candidate.study));
         let Some(mut claim) = candidate else { return Ok(None) };
         // The generation was read first: an instance that comes in between makes the reading worthless, not wrong.
         let instances = self.database.read(|connection| self.instances_of(connection, claim.study))?;

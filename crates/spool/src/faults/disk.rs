@@ -7,7 +7,10 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use crate::disk::{Disk, DiskFile};
+use crate::{
+    buffer::BLOCK,
+    disk::{Disk, DiskFile},
+};
 
 /// What goes wrong at a call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -252,6 +255,12 @@ impl Disk for FaultyDisk {
         Ok(Arc::new(FaultyFile { disk: self.clone(), number }))
     }
 
+    fn exists(&self, path: &Path) -> io::Result<bool> {
+        let mut state = self.state();
+        state.call(Call::Read)?;
+        Ok(state.names.contains_key(path))
+    }
+
     fn remove(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state();
         state.call(Call::Name)?;
@@ -319,6 +328,18 @@ impl DiskFile for FaultyFile {
         let count = from.len().min(buffer.len());
         buffer[..count].copy_from_slice(&from[..count]);
         Ok(count)
+    }
+
+    fn write_blocks_at(&self, blocks: &[u8], offset: u64) -> io::Result<()> {
+        let is_block = |number: usize| number.is_multiple_of(BLOCK);
+        let in_blocks = blocks.as_ptr().align_offset(BLOCK) == 0 && is_block(blocks.len());
+        assert!(in_blocks && offset.is_multiple_of(BLOCK as u64), "no disk takes that");
+        self.write_all_at(blocks, offset)
+    }
+
+    fn read_blocks_at(&self, blocks: &mut [u8], offset: u64) -> io::Result<usize> {
+        assert!(blocks.as_ptr().align_offset(BLOCK) == 0, "no disk gives that");
+        self.read_at(blocks, offset)
     }
 
     fn sync(&self) -> io::Result<()> {

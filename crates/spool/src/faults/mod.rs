@@ -140,7 +140,7 @@ enum Removal {
     Done,
 }
 
-async fn store(spool: &Spool, association: u64, data_set: &[u8], now: Timestamp) -> Result<Stored, Error> {
+async fn store(spool: &Spool, association: u64, data_set: &[u8], now: Timestamp) -> Result<Option<Stored>, Error> {
     let meta = Meta {
         sop_class_uid: None,
         sop_instance_uid: None,

@@ -1,9 +1,12 @@
-//! How a record stands in a segment: a header, what says which instance it is, and perhaps the instance's bytes.
+//! How a record stands in a segment: a header, what says which instance it is, and, from the next block on, perhaps the
+//! instance's bytes. The next record begins at the next block.
+
+use crate::buffer::BLOCK;
 
 /// Bytes of a header: mark, epoch, lengths, check.
 pub(super) const HEADER: usize = 36;
 
-const MARK: [u8; 4] = *b"PRJ2";
+const MARK: [u8; 4] = *b"PRJ3";
 const CHECKED: usize = 20;
 
 /// The header of a record.
@@ -12,11 +15,21 @@ pub(super) struct Header {
     pub(super) epoch: u64,
     /// Bytes of the record that follows.
     pub(super) record: usize,
-    /// Bytes of the instance that follow the record. They are not checked here: the record has their digest.
+    /// Bytes of the instance that begin at the block after the record. They are not checked here: the record has their digest.
     pub(super) data: usize,
 }
 
 impl Header {
+    /// Bytes from the beginning of the header to the instance's.
+    pub(super) fn data_at(self) -> usize {
+        (HEADER + self.record).next_multiple_of(BLOCK)
+    }
+
+    /// Bytes from the beginning of the header to the next one's.
+    pub(super) fn total(self) -> usize {
+        self.data_at() + self.data.next_multiple_of(BLOCK)
+    }
+
     pub(super) fn to_bytes(self, record: &[u8]) -> [u8; HEADER] {
         let length = |length: usize| u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes();
         let mut bytes = [0; HEADER];

@@ -40,7 +40,7 @@ fn data_set(study: &str, instance: &str, manufacturer: &str, comment: &str) -> V
     bytes
 }
 
-async fn store(spool: &Spool, association: Option<u64>, data_set: &[u8], now: i64) -> Result<Stored, Error> {
+async fn store(spool: &Spool, association: Option<u64>, data_set: &[u8], now: i64) -> Result<Option<Stored>, Error> {
     let meta = Meta {
         sop_class_uid: None,
         sop_instance_uid: None,
@@ -53,7 +53,11 @@ async fn store(spool: &Spool, association: Option<u64>, data_set: &[u8], now: i6
         receiving.write(piece)?;
     }
     let header = receiving.header(&Limits::default())?.expect("the data set passes the gate");
-    receiving.commit(header, 0, now).await
+    let stored = receiving.commit(header, 0, now).await?;
+    if let Some(association) = association {
+        spool.flush_association(association).await?;
+    }
+    Ok(stored)
 }
 
 fn state(spool: &Spool, study: &str) -> String {
@@ -80,10 +84,10 @@ async fn an_instance_is_kept_once_and_another_one_under_its_uid_is_quarantined()
     let (spool, _) = open(dir.path(), 0);
     let first = data_set("1.2.3", "1.2.3.1", "Acme", "first");
     let other = data_set("1.2.3", "1.2.3.1", "Acme", "other");
-    assert!(matches!(store(&spool, None, &first, 0).await, Ok(Stored::New(_))));
-    assert!(matches!(store(&spool, None, &first, 1).await, Ok(Stored::Again(_))));
-    assert!(matches!(store(&spool, None, &other, 2).await, Ok(Stored::Conflict(_))));
-    assert!(matches!(store(&spool, None, &other, 3).await, Ok(Stored::Again(_))));
+    assert!(matches!(store(&spool, None, &first, 0).await, Ok(Some(Stored::New(_)))));
+    assert!(matches!(store(&spool, None, &first, 1).await, Ok(Some(Stored::Again(_)))));
+    assert!(matches!(store(&spool, None, &other, 2).await, Ok(Some(Stored::Conflict(_)))));
+    assert!(matches!(store(&spool, None, &other, 3).await, Ok(Some(Stored::Again(_)))));
 
     let study = spool.study("1.2.3").unwrap();
     assert_eq!((study.instances.len(), study.quarantined.len()), (1, 1));

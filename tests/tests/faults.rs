@@ -30,8 +30,11 @@ fn injected(durability: &str, injection: &str) -> Result<Daemon> {
 /// Two studies, and the last instance too long for the journal.
 fn work() -> Result<Vec<Instance>> {
     let (mut one, mut two) = (Study::seeded(41), Study::seeded(42));
-    let mut work = vec![one.image(1)?, one.image(2)?, two.image(1)?, one.image(3)?, two.image(2)?];
-    work.push(two.long_image(3, 1_200 << 10)?);
+    let mut work = Vec::new();
+    for number in 1..=6 {
+        work.extend([one.image(number)?, two.image(number)?]);
+    }
+    work.push(two.long_image(7, 1_200 << 10)?);
     Ok(work)
 }
 
@@ -125,7 +128,7 @@ fn check(durability: &str, call: &str, steps: impl Iterator<Item = u32>, least: 
 
 #[test]
 fn kill_9_at_every_flush() -> Result<()> {
-    check("instance", "fdatasync", 1..=8, 6)
+    check("instance", "fdatasync", 1..=6, 3)
 }
 
 #[test]
@@ -141,24 +144,32 @@ fn kill_9_at_every_answer_and_new_file() -> Result<()> {
 
 #[test]
 fn kill_9_when_the_release_is_what_is_flushed() -> Result<()> {
-    check("association", "fdatasync", 1..=3, 2)?;
+    check("association", "fdatasync", 1..=2, 1)?;
     check("association", "pwrite64", [3, 9, 14, 22].into_iter(), 3)
 }
 
-/// Enough for every thread to make more calls than a start makes.
-fn much_work() -> Result<Vec<Instance>> {
-    let mut study = Study::seeded(44);
+fn much_work(seed: u64) -> Result<Vec<Instance>> {
+    let mut study = Study::seeded(seed);
     (1..=60).map(|number| study.image(number)).collect()
 }
 
 #[test]
 fn a_flush_that_fails_ends_the_daemon_and_nothing_it_covered_is_acknowledged() -> Result<()> {
-    let work = much_work()?;
+    // More calls than a start makes; with so much work every thread that flushes makes as many.
     for step in [20, 33] {
         let mut daemon = injected("instance", &format!("fdatasync:error=EIO:when={step}+"))?;
-        let (acknowledged, _) = send(&daemon, &work);
+        let (mut acknowledged, mut work) = (Vec::new(), Vec::new());
+        for seed in 44..64 {
+            work = much_work(seed)?;
+            let (some, _) = send(&daemon, &work);
+            let all = some.len() == work.len();
+            acknowledged.extend(some);
+            if !all {
+                break;
+            }
+        }
         ensure!(!acknowledged.is_empty(), "it failed before anything was sent:\n{}", daemon.log());
-        ensure!(acknowledged.len() < work.len(), "everything was acknowledged by a disk that fails");
+        ensure!(!acknowledged.ends_with(&work), "everything was acknowledged by a disk that fails");
         let status = wait::until("the daemon to stop by itself", PATIENCE, || daemon.ended())?;
         ensure!(!status.success(), "it ended as if nothing were wrong");
         let log = daemon.log();
@@ -174,18 +185,20 @@ fn a_flush_that_fails_ends_the_daemon_and_nothing_it_covered_is_acknowledged() -
 
 #[test]
 fn a_full_disk_is_out_of_resources_and_the_association_goes_on() -> Result<()> {
-    let work = much_work()?;
+    let work = much_work(44)?;
     let mut daemon = injected("instance", "pwrite64:error=ENOSPC:when=40..42")?;
     let (acknowledged, refused) = send(&daemon, &work);
     ensure!(!refused.is_empty() && !acknowledged.is_empty(), "{refused:04x?}\n{}", daemon.log());
     ensure!(refused.iter().all(|status| *status == 0xA700), "{refused:04x?}");
     ensure!(acknowledged.len() + refused.len() == work.len(), "the association did not go on: {refused:04x?}");
     daemon.check_alive()?;
-    check_kept(&daemon, &acknowledged)?;
+    // What is acknowledged may be in the journal alone while there is no room for its file.
+    wait::until("what was acknowledged to be filed", PATIENCE, || Ok(check_kept(&daemon, &acknowledged).ok()))?;
     // Another thread may meet its three full moments later.
     wait::until("everything to be acknowledged", PATIENCE, || {
         Ok((send(&daemon, &work).0.len() == work.len()).then_some(()))
     })?;
+    wait::until("everything to be filed", PATIENCE, || Ok(check_kept(&daemon, &work).ok()))?;
     check_only_kept(&mut daemon, &work)
 }
 
@@ -217,7 +230,7 @@ fn doctor_finds_what_the_disk_has_damaged() -> Result<()> {
     };
     let (code, findings) = scrub(&daemon)?;
     ensure!(code == Some(0), "{findings:#?}");
-    ensure!(findings.iter().any(|line| line.contains("6 instances hold what was received")), "{findings:#?}");
+    ensure!(findings.iter().any(|line| line.contains("13 instances hold what was received")), "{findings:#?}");
 
     let shown = daemon.show(&work[0].study_instance_uid)?;
     let path = shown["instances"][0]["path"].as_str().context("no path")?;

@@ -19,7 +19,7 @@ const REFUSALS: i64 = 4;
 /// How long at the most until the outbox is looked at again, for what another process put there.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// Sends what is due until told to stop.
+/// Sends what is due until told to stop. While the disk is full, what happened to a delivery cannot be kept: it waits.
 pub(crate) async fn run(
     spool: Spool,
     destinations: HashMap<String, Destination>,
@@ -28,33 +28,47 @@ pub(crate) async fn run(
 ) -> Result<(), spool::Error> {
     let destinations = Arc::new(destinations);
     while !stop.is_cancelled() {
-        let mut by_destination: HashMap<String, Vec<Delivery>> = HashMap::new();
-        for delivery in spool.due_deliveries(clock::now(), BATCH)? {
-            by_destination.entry(delivery.destination.clone()).or_default().push(delivery);
-        }
-        if by_destination.is_empty() {
-            let wait = until_next(&spool)?;
-            tokio::select! {
-                () = stop.cancelled() => break,
-                () = written.notified() => {}
-                () = tokio::time::sleep(wait) => {}
+        let wait = match send_due(&spool, &destinations).await {
+            Ok(0) => until_next(&spool)?,
+            Ok(_) => continue,
+            Err(error) if error.is_full_disk() => {
+                tracing::error!(%error, "reports are not delivered while the disk is full");
+                LOOK_AGAIN
             }
-            continue;
-        }
-        // Each destination on its own, so that one that hangs keeps no other waiting for longer than its deadline.
-        let mut tasks = tokio::task::JoinSet::new();
-        for (name, deliveries) in by_destination {
-            let (spool, destinations) = (spool.clone(), Arc::clone(&destinations));
-            tasks.spawn(async move { send(&spool, destinations.get(&name), deliveries).await });
-        }
-        while let Some(ended) = tasks.join_next().await {
-            match ended {
-                Ok(result) => result?,
-                Err(error) => tracing::error!(%error, "a delivery task ended early; it is tried again"),
-            }
+            Err(error) => return Err(error),
+        };
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = written.notified() => {}
+            () = tokio::time::sleep(wait) => {}
         }
     }
     Ok(())
+}
+
+/// Tries every delivery that is due once; answers how many.
+async fn send_due(spool: &Spool, destinations: &Arc<HashMap<String, Destination>>) -> Result<usize, spool::Error> {
+    let mut by_destination: HashMap<String, Vec<Delivery>> = HashMap::new();
+    let due = spool.due_deliveries(clock::now(), BATCH)?;
+    let count = due.len();
+    for delivery in due {
+        by_destination.entry(delivery.destination.clone()).or_default().push(delivery);
+    }
+    // Each destination on its own, so that one that hangs keeps no other waiting for longer than its deadline.
+    let mut tasks = tokio::task::JoinSet::new();
+    for (name, deliveries) in by_destination {
+        let (spool, destinations) = (spool.clone(), Arc::clone(destinations));
+        tasks.spawn(async move { send(&spool, destinations.get(&name), deliveries).await });
+    }
+    let mut outcome = Ok(count);
+    while let Some(ended) = tasks.join_next().await {
+        match ended {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => outcome = Err(error),
+            Err(error) => tracing::error!(%error, "a delivery task ended early; it is tried again"),
+        }
+    }
+    outcome
 }
 
 fn until_next(spool: &Spool) -> Result<Duration, spool::Error> {

@@ -52,12 +52,7 @@ struct Kept {
 
 impl Reader {
     /// Reads what settles in `spool`, which wakes it, and wakes `written`.
-    pub(crate) fn new(
-        spool: Spool,
-        pipeline: Arc<Pipeline>,
-        config: &Config,
-        written: Arc<Notify>,
-    ) -> Self {
+    pub(crate) fn new(spool: Spool, pipeline: Arc<Pipeline>, config: &Config, written: Arc<Notify>) -> Self {
         let takers = |object| {
             let takers = config.destinations.iter().filter(move |section| section.objects.contains(&object));
             takers.map(|section| section.name.clone()).collect()
@@ -66,15 +61,42 @@ impl Reader {
         Self { spool, pipeline, sends, written, ahead: VecDeque::new() }
     }
 
-    /// Reads until told to stop. Errors when the spool does.
+    /// Reads until told to stop. Errors when the spool does; while the disk is full, studies wait.
     pub(crate) async fn run(mut self, stop: CancellationToken) -> Result<()> {
         while !stop.is_cancelled() {
-            self.spool.settle(clock::now()).await?;
-            if let Some(claim) = self.spool.claim().await? {
-                let span = tracing::info_span!("study", study = claim.study);
-                self.read_settled(claim).instrument(span).await?;
-            } else if !self.read_ahead().await? {
-                self.wait(&stop).await?;
+            match self.step(&stop).await {
+                Err(error) if is_full_disk(&error) => {
+                    tracing::error!(%error, "no study is read while the disk is full");
+                    tokio::time::sleep(LOOK_AGAIN).await;
+                }
+                done => done?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn step(&mut self, stop: &CancellationToken) -> Result<()> {
+        self.spool.settle(clock::now()).await?;
+        if let Some(claim) = self.spool.claim().await? {
+            let span = tracing::info_span!("study", study = claim.study);
+            let read = self.read_settled(claim.clone()).instrument(span).await;
+            if read.as_ref().is_err_and(is_full_disk) {
+                self.give_back(&claim, stop).await?;
+            }
+            read
+        } else if !self.read_ahead().await? {
+            self.wait(stop).await
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Gives a claim back whose end could not be written down, as soon as there is room.
+    async fn give_back(&self, claim: &Claim, stop: &CancellationToken) -> Result<()> {
+        while !stop.is_cancelled() {
+            match self.spool.release(claim).await {
+                Err(error) if error.is_full_disk() => tokio::time::sleep(LOOK_AGAIN).await,
+                given_back => return given_back.map(|_| ()).map_err(Into::into),
             }
         }
         Ok(())
@@ -194,6 +216,10 @@ impl Reader {
             }
         }
     }
+}
+
+fn is_full_disk(error: &anyhow::Error) -> bool {
+    error.downcast_ref().is_some_and(spool::Error::is_full_disk)
 }
 
 fn study(spool: &Spool, claim: &Claim) -> Result<Study> {

@@ -93,6 +93,8 @@ async fn serve(mut config: Config) -> Result<()> {
         }
     };
     let _ = tokio::time::timeout(Duration::from_secs(60), all).await;
+    // So that `preread queue` shows everything; without it the next start does it.
+    let _ = spool.file().await;
     outcome
 }
 

@@ -86,8 +86,8 @@ impl Filing {
 
     fn make_file(&self, entry: Entry, buffer: &mut Buffer) -> Result<Filed, Error> {
         let (record, data) = self.journal.read(&entry, buffer)?;
-        let row: Row = serde_json::from_slice(&buffer.bytes()[record])
-            .map_err(|error| Error::Record(error.to_string()))?;
+        let row: Row =
+            serde_json::from_slice(&buffer.bytes()[record]).map_err(|error| Error::Record(error.to_string()))?;
         if entry.data_bytes() > 0 {
             self.files.write_whole(&row.path, &buffer.bytes()[data])?;
         }

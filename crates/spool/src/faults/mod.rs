@@ -15,7 +15,9 @@ use dataset::{Limits, part10::Meta};
 
 use crate::{
     Arrival, Durability, Error, ObjectKind, Options, ReportFile, Retention, Spool, Stored, Timestamp, Verification,
+    buffer::Buffer,
     database::Observer,
+    journal::{Journal, RECORD_ROOM},
 };
 use disk::{Fault, FaultyDisk, Plan, Random};
 
@@ -345,4 +347,46 @@ fn a_power_cut_at_any_call() {
 #[test]
 fn a_power_cut_at_any_call_with_associations_flushed_at_their_release() {
     at_every_call(Fault::PowerCut, Durability::Association, true);
+}
+
+#[test]
+fn a_power_cut_while_many_flush_at_a_time() {
+    const SENDERS: usize = 6;
+    let folder = Path::new("/journal");
+    let mut cut_short = 0;
+    for seed in 0..100 {
+        let mut random = Random(seed);
+        let disk = FaultyDisk::default();
+        let (journal, _) = Journal::open(&disk, folder, 0, 0).expect("a journal");
+        disk.plan(Some(Plan { fault: Fault::PowerCut, at: 1 + random.below(200) }));
+        let promised = Mutex::new(Vec::new());
+        let send = |sender: usize| {
+            for number in 0..10 {
+                let name = format!("{sender}.{number}");
+                let mut buffer = Buffer::new(RECORD_ROOM + 8_192);
+                buffer.set_len(RECORD_ROOM);
+                buffer.fill(&name.as_bytes().repeat(1_000));
+                let appended = journal.append(name.as_bytes(), &mut buffer, None);
+                if appended.and_then(|appended| journal.flush(appended)).is_err() {
+                    return;
+                }
+                promised.lock().unwrap_or_else(PoisonError::into_inner).push(name);
+            }
+        };
+        std::thread::scope(|scope| {
+            for sender in 0..SENDERS {
+                scope.spawn(move || send(sender));
+            }
+        });
+        let disk = disk.after_power_cut(&mut random);
+        let (journal, found) = Journal::open(&disk, folder, 0, 0).expect("the journal again");
+        let promised = promised.into_inner().unwrap_or_else(PoisonError::into_inner);
+        for name in &promised {
+            let kept = found.iter().find(|found| found.record == name.as_bytes());
+            let bytes = kept.map(|kept| journal.bytes_of(kept).expect("its bytes"));
+            assert_eq!(bytes, Some(Some(name.as_bytes().repeat(1_000))), "seed {seed}: {name} is lost");
+        }
+        cut_short += usize::from(promised.len() < SENDERS * 10);
+    }
+    assert!(cut_short > 50, "the power went too late {cut_short} times");
 }

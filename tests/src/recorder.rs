@@ -52,7 +52,8 @@ impl Recorder {
                 }
                 let shared = Arc::clone(&for_thread);
                 thread::spawn(move || {
-                    if let Err(error) = serve(stream, &shared) {
+                    let keep = |instance| shared.came.lock().unwrap_or_else(PoisonError::into_inner).push(instance);
+                    if let Err(error) = serve(stream, DEFAULT_MAX_PDU, Some(&keep)) {
                         eprintln!("recorder: {error:#}");
                     }
                 });
@@ -73,6 +74,24 @@ impl Recorder {
     }
 }
 
+/// Answers everything that comes to `port` with success and keeps nothing, until the process is ended: what is left of a
+/// sender's time when the receiver takes none.
+///
+/// # Errors
+/// When it cannot listen.
+pub fn discard(port: u16) -> Result<()> {
+    const MAX_PDU: u32 = 128 << 10;
+    let listener = TcpListener::bind(("127.0.0.1", port))?;
+    for stream in listener.incoming().flatten() {
+        thread::spawn(move || {
+            if let Err(error) = serve(stream, MAX_PDU, None) {
+                eprintln!("discarding: {error:#}");
+            }
+        });
+    }
+    Ok(())
+}
+
 impl Drop for Recorder {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::Relaxed);
@@ -80,11 +99,11 @@ impl Drop for Recorder {
     }
 }
 
-fn serve(mut stream: TcpStream, shared: &Shared) -> Result<()> {
+fn serve(mut stream: TcpStream, max_pdu: u32, keep: Option<&dyn Fn(Instance)>) -> Result<()> {
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(Duration::from_secs(60)))?;
     let Some(Pdu::AssociationRQ(request)) = receive(&mut stream)? else { bail!("no A-ASSOCIATE-RQ") };
-    let contexts = accept(&mut stream, request)?;
+    let contexts = accept(&mut stream, request, max_pdu)?;
     let (mut command, mut data_set, mut pending) = (Vec::new(), Vec::new(), None);
     loop {
         let data = match receive(&mut stream)? {
@@ -95,7 +114,8 @@ fn serve(mut stream: TcpStream, shared: &Shared) -> Result<()> {
         for value in data {
             match value.value_type {
                 PDataValueType::Command => command.extend(value.data),
-                PDataValueType::Data => data_set.extend(value.data),
+                PDataValueType::Data if keep.is_some() => data_set.extend(value.data),
+                PDataValueType::Data => {}
             }
             if !value.is_last {
                 continue;
@@ -117,7 +137,9 @@ fn serve(mut stream: TcpStream, shared: &Shared) -> Result<()> {
                     transfer_syntax_uid: transfer_syntax.context("a context that was not accepted")?.1.clone(),
                     data_set: std::mem::take(&mut data_set),
                 };
-                shared.came.lock().unwrap_or_else(PoisonError::into_inner).push(instance);
+                if let Some(keep) = keep {
+                    keep(instance);
+                }
                 respond(&mut stream, context, &request, C_STORE_RSP)?;
             }
         }
@@ -139,7 +161,7 @@ fn receive(stream: &mut TcpStream) -> Result<Option<Pdu>> {
 }
 
 /// Accepts every context; returns their transfer syntaxes by ID.
-fn accept(stream: &mut TcpStream, request: AssociationRQ) -> Result<Vec<(u8, String)>> {
+fn accept(stream: &mut TcpStream, request: AssociationRQ, max_pdu: u32) -> Result<Vec<(u8, String)>> {
     let first = |syntaxes: &[String]| {
         syntaxes.first().map(|uid| uid.trim_end_matches(['\0', ' ']).to_owned()).unwrap_or_default()
     };
@@ -157,7 +179,7 @@ fn accept(stream: &mut TcpStream, request: AssociationRQ) -> Result<Vec<(u8, Str
         application_context_name: request.application_context_name,
         presentation_contexts: contexts.iter().map(result).collect(),
         user_variables: vec![
-            UserVariableItem::MaxLength(DEFAULT_MAX_PDU),
+            UserVariableItem::MaxLength(max_pdu),
             UserVariableItem::ImplementationClassUID("2.25.1".into()),
         ],
     };

@@ -14,7 +14,7 @@ use std::{
 use tokio::sync::Notify;
 
 use crate::{
-    AssociationId, Error, Stored,
+    AssociationId, Durability, Error, Stored,
     buffer::{BLOCK, Buffer},
     database::Database,
     disk::DiskFile,
@@ -32,6 +32,7 @@ pub(crate) struct Filing {
     pub(crate) journal: Arc<Journal>,
     files: Arc<Files>,
     database: Database,
+    durability: Durability,
     associations: Associations,
     /// Notified when rows were made.
     filed: Arc<Notify>,
@@ -53,21 +54,24 @@ impl Filing {
         journal: Arc<Journal>,
         files: Arc<Files>,
         database: Database,
+        durability: Durability,
         associations: Associations,
         filed: Arc<Notify>,
     ) -> Self {
         let (turn, freeing) = (Mutex::new(Buffer::new(BLOCK)), Mutex::default());
-        Self { journal, files, database, associations, filed, turn, freeing }
+        Self { journal, files, database, durability, associations, filed, turn, freeing }
     }
 
-    /// Files a record of the journal and all before it, once they are flushed. Blocks.
+    /// Files a record of the journal and all before it, once they are flushed if they are to be. Blocks.
     pub(crate) fn file_up_to(&self, number: u64) -> Result<(), Error> {
         let filed = self.try_to_file(number);
         self.watching(filed)
     }
 
     fn try_to_file(&self, number: u64) -> Result<(), Error> {
-        self.journal.flush(number)?;
+        if self.durability != Durability::None {
+            self.journal.flush(number)?;
+        }
         let mut buffer = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             let entries = self.journal.unfiled(number, AT_A_TIME);
@@ -148,7 +152,9 @@ impl Filing {
             std::thread::sleep(std::time::Duration::from_millis(1));
             return Ok(());
         };
-        flush(&self.files, &files)?;
+        if self.durability != Durability::None {
+            flush(&self.files, &files)?;
+        }
         let epoch = i64::try_from(full.epoch).unwrap_or(0);
         self.database.write_blocking(move |connection| {
             connection.execute("UPDATE installation SET checkpointed_epoch = ?1", [epoch])?;

@@ -29,6 +29,7 @@ pub struct Arrival {
 /// An instance that is coming in. Dropped without [`Receiving::commit`], it leaves nothing behind.
 pub struct Receiving {
     spool: Spool,
+    filing: Arc<Filing>,
     arrival: Arrival,
     /// What was not written to the file yet, after room for the record; the whole instance while there is no file.
     buffer: Buffer,
@@ -71,8 +72,9 @@ pub enum Stored {
 impl Spool {
     /// Begins to receive an instance. The data set follows in pieces.
     ///
-    /// Errors with [`Error::Full`] or [`Error::Quota`] when there is no room.
+    /// Errors with [`Error::Full`] or [`Error::Quota`] when there is no room, and with [`Error::InUse`] beside a daemon.
     pub fn begin(&self, arrival: Arrival, meta: &Meta, now: Timestamp) -> Result<Receiving, Error> {
+        let filing = self.filing.clone().ok_or_else(|| Error::InUse(self.absolute("")))?;
         self.database.require_running()?;
         self.files.claim(0)?;
         let path = self.files.name(Home::Instances, now)?;
@@ -82,6 +84,7 @@ impl Spool {
         buffer.fill(&meta);
         Ok(Receiving {
             spool: self.clone(),
+            filing,
             arrival,
             buffer,
             file: None,
@@ -132,11 +135,7 @@ impl Receiving {
             None => self.file.insert(spool.files.create(&self.path)?),
         };
         let collected = &self.buffer.bytes()[RECORD_ROOM..];
-        let written = match &spool.filing {
-            Some(_) => files::write(&**file, collected, self.written),
-            // The system may take its time with it.
-            None => file.write_all_at(collected, self.written),
-        };
+        let written = files::write(&**file, collected, self.written);
         written.map_err(|error| spool.files.failed(&spool.absolute(&self.path), error))?;
         self.written += bytes;
         self.buffer.set_len(RECORD_ROOM);
@@ -167,7 +166,7 @@ impl Receiving {
             spool.associations.brought(association, study);
             return Ok(known);
         }
-        let Some(filing) = spool.filing.clone() else { return self.keep_at_once(row).await.map(Some) };
+        let filing = Arc::clone(&self.filing);
         let appended = tokio::task::spawn_blocking(move || {
             let number = self.append(&row, &filing)?;
             if association.is_none() {
@@ -231,27 +230,6 @@ impl Receiving {
             filing.journal.flush(number)?;
         }
         Ok(number)
-    }
-
-    /// Makes its file and its row at once, for a spool that need not survive a power cut.
-    async fn keep_at_once(mut self, row: Row) -> Result<Stored, Error> {
-        self.write_collected()?;
-        let path = self.path.clone();
-        let (spool, association, claimed) = (self.spool.clone(), self.arrival.association, self.claimed);
-        // A row is made even when nobody waits for it any more; a file without one is removed by the next start.
-        self.is_kept = true;
-        let stored = spool.database.step(move |connection| row.insert(connection)).await?;
-        match stored {
-            Stored::New(study) | Stored::Conflict(study) => spool.associations.brought(association, study),
-            // Two associations brought the same instance at the same time; the other one's file is the one that counts.
-            Stored::Again(study) => {
-                spool.files.remove(&spool.absolute(&path));
-                spool.files.give_back(claimed);
-                spool.associations.brought(association, study);
-            }
-        }
-        spool.filed.notify_one();
-        Ok(stored)
     }
 }
 

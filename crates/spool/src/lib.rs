@@ -101,7 +101,7 @@ pub struct Room {
 pub struct Spool {
     files: Arc<Files>,
     database: Database,
-    /// Nothing where an acknowledged instance need not survive a power cut.
+    /// Nothing beside a daemon, which is who receives.
     filing: Option<Arc<Filing>>,
     durability: Durability,
     associations: Associations,
@@ -120,9 +120,6 @@ impl Drop for End {
         }
     }
 }
-
-/// Bytes of an instance that are collected where there is no journal.
-const COLLECTED: usize = 256 << 10;
 
 impl Spool {
     /// Opens a spool for the daemon, makes it when absent, and recovers what a crash left (see [`Recovery`]).
@@ -146,21 +143,17 @@ impl Spool {
         let checkpointed: i64 =
             database.writer.query_row("SELECT checkpointed_epoch FROM installation", [], |row| row.get(0))?;
         let after = u64::try_from(checkpointed).unwrap_or(0);
-        let journal = match options.durability {
-            Durability::None => None,
-            _ => Some(Journal::open(&*files.disk, &files.journal_path(), options.journal_bytes, after)?),
-        };
-        let (journal, found) = journal.unzip();
-        let recovery = recover::recover(&files, &mut database, journal.as_ref().zip(found), now)?;
-        Ok((Self::assembled(files, database.start(observer)?, journal, options.durability), recovery))
+        let (journal, found) = Journal::open(&*files.disk, &files.journal_path(), options.journal_bytes, after)?;
+        let recovery = recover::recover(&files, &mut database, &journal, found, now)?;
+        Ok((Self::assembled(files, database.start(observer)?, Some(journal), options.durability), recovery))
     }
 
     fn assembled(files: Arc<Files>, database: Database, journal: Option<Journal>, durability: Durability) -> Self {
         let (associations, filed) = (Associations::default(), Arc::new(Notify::new()));
-        let collected = journal.as_ref().map_or(COLLECTED, Journal::longest);
+        let collected = journal.as_ref().map_or(0, Journal::longest);
         let filing = journal.map(|journal| {
             let (files, associations, filed) = (Arc::clone(&files), associations.clone(), Arc::clone(&filed));
-            Arc::new(Filing::new(Arc::new(journal), files, database.clone(), associations, filed))
+            Arc::new(Filing::new(Arc::new(journal), files, database.clone(), durability, associations, filed))
         });
         let (buffers, end) = (Arc::new(Buffers::new(RECORD_ROOM + collected)), Arc::new(End(filing.clone())));
         Self { files, database, filing, durability, associations, buffers, filed, _end: end }
@@ -199,7 +192,7 @@ impl Spool {
         self.in_filing(|filing| filing.free(filing.journal.seal(), false)).await
     }
 
-    /// Work that blocks, where there is a journal.
+    /// Work that blocks; beside a daemon there is none.
     async fn in_filing(&self, work: impl FnOnce(&Filing) -> Result<(), Error> + Send + 'static) -> Result<(), Error> {
         let Some(filing) = self.filing.clone() else { return Ok(()) };
         tokio::task::spawn_blocking(move || work(&filing)).await.map_err(|_| Error::Stopped)?

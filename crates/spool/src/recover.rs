@@ -35,26 +35,25 @@ pub struct Recovery {
 pub(crate) fn recover(
     files: &Files,
     database: &mut Opened,
-    journal: Option<(&Journal, Vec<Found>)>,
+    journal: &Journal,
+    found: Vec<Found>,
     now: Timestamp,
 ) -> Result<Recovery, Error> {
     let mut recovery = Recovery::default();
     if database.is_new {
         let received = files.files_below(INSTANCES)?.len();
-        if received > 0 && journal.as_ref().is_none_or(|(_, found)| found.len() < received) {
+        if received > 0 && found.len() < received {
             return Err(Error::StateLost { dir: files.absolute(""), files: received });
         }
     }
-    if let Some((journal, found)) = journal {
-        let restored = replay(files, database, journal, found)?;
-        filing::flush(files, &restored.touched)?;
-        (recovery.restored, recovery.unfinished) = (restored.instances, restored.unfinished);
-        let epoch = i64::try_from(journal.epoch()).unwrap_or(i64::MAX);
-        database.transaction(|transaction| {
-            transaction.execute("UPDATE installation SET checkpointed_epoch = ?1", [epoch])?;
-            Ok(())
-        })?;
-    }
+    let restored = replay(files, database, journal, found)?;
+    filing::flush(files, &restored.touched)?;
+    (recovery.restored, recovery.unfinished) = (restored.instances, restored.unfinished);
+    let epoch = i64::try_from(journal.epoch()).unwrap_or(i64::MAX);
+    database.transaction(|transaction| {
+        transaction.execute("UPDATE installation SET checkpointed_epoch = ?1", [epoch])?;
+        Ok(())
+    })?;
     let known = known_files(&database.writer)?;
     let mut present: HashSet<String> = HashSet::new();
     for file in [files.files_below(INSTANCES)?, files.files_below(REPORTS)?].concat() {

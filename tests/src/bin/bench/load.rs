@@ -29,6 +29,8 @@ pub(crate) const CT: Load = Load {
     rows: 512,
     columns: 512,
 };
+/// More than any journal or cache takes in one piece.
+pub(crate) const LONG: Load = Load { name: "1,500 x 512 KB CT", images: 1500, ..CT };
 /// Many small images, such as an old MR study.
 pub(crate) const SMALL: Load = Load {
     name: "3,000 x 20 KB",

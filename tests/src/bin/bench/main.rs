@@ -16,6 +16,7 @@ mod table;
 use std::{path::Path, process::ExitCode};
 
 use anyhow::{Context, Result, bail};
+use e2e::recorder;
 
 const USAGE: &str = "usage: bench first-light | bench receive [--quick] [--rounds N] [--write]";
 
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
         ["receive", options @ ..] => receive_options(options).and_then(|options| receive::run(&options)),
         // The other half of the floor: started by `receive`, so that its cost is a process's of its own.
         ["floor", port, dir] => port.parse().context(USAGE).and_then(|port| floor::serve(port, Path::new(dir))),
+        ["discard", port] => port.parse().context(USAGE).and_then(recorder::discard),
         _ => Err(anyhow::anyhow!(USAGE)),
     };
     match outcome {

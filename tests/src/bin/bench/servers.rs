@@ -35,11 +35,12 @@ pub(crate) enum Server {
     DicomRs,
     Pynetdicom,
     Floor,
+    Discard,
 }
 
 impl Server {
     /// Every one, in the order of the tables.
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Preread,
         Self::PrereadNone,
         Self::DcmtkTuned,
@@ -50,6 +51,7 @@ impl Server {
         Self::DicomRs,
         Self::Pynetdicom,
         Self::Floor,
+        Self::Discard,
     ];
     /// What `--quick` compares.
     pub(crate) const QUICK: [Self; 5] =
@@ -68,6 +70,7 @@ impl Server {
             Self::DicomRs => "dicom-rs",
             Self::Pynetdicom => "pynetdicom",
             Self::Floor => "the floor",
+            Self::Discard => "nothing kept",
         }
     }
 
@@ -88,6 +91,7 @@ impl Server {
             Self::Floor => {
                 "per connection a thread that writes a new file, flushes it (fdatasync) and answers one byte"
             }
+            Self::Discard => "answers every C-STORE with success and keeps nothing: what a sender can do at most",
         }
     }
 
@@ -105,7 +109,7 @@ impl Server {
                 python.args(["-m", "pynetdicom", "storescp"]);
                 python
             }
-            Self::Floor => return Ok(String::new()),
+            Self::Floor | Self::Discard => return Ok(String::new()),
         };
         let output = command.arg("--version").output()?;
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -209,6 +213,11 @@ impl Server {
                 floor.args(["floor", &number]).arg(stored);
                 floor
             }
+            Self::Discard => {
+                let mut discard = Command::new(std::env::current_exe()?);
+                discard.args(["discard", &number]);
+                discard
+            }
         };
         command.env_remove("TCP_NODELAY").env_remove("TCP_BUFFER_LENGTH");
         if let Self::DcmtkTuned | Self::DcmtkBitPreserving | Self::OrthancTuned = self {
@@ -287,12 +296,19 @@ impl Running {
         (0..count).map(open).collect()
     }
 
-    /// Bytes of all files in its folder.
+    /// Waits until the files of its folder hold so many bytes, because a receiver that answers and keeps nothing would be
+    /// the fastest of all. What is not the instances' own file does not count.
     ///
     /// # Errors
-    /// When the folder cannot be read.
-    pub(crate) fn stored_bytes(&self) -> Result<u64> {
-        bytes_below(&self.dir)
+    /// When they do not in the end.
+    pub(crate) fn await_stored(&self, bytes: u64) -> Result<()> {
+        let folder = match self.server {
+            Server::Discard => return Ok(()),
+            Server::Preread | Server::PrereadNone => self.dir.join("spool/instances"),
+            _ => self.dir.clone(),
+        };
+        let holds = || Ok((bytes_below(&folder)? >= bytes).then_some(()));
+        wait::until("files of all that was answered for", Duration::from_secs(10), holds)
     }
 
     /// What it printed.

@@ -97,13 +97,14 @@ fn goals(all: &[(Cell, Outcomes)]) -> Vec<Goal> {
 
 /// Durable preread as a multiple of each of the others, for every load and sender.
 pub(crate) fn ratios(all: &[(Cell, Outcomes)]) -> String {
-    const OTHERS: [Server; 6] = [
+    const OTHERS: [Server; 7] = [
         Server::PrereadNone,
         Server::DcmtkTuned,
         Server::DcmtkBitPreserving,
         Server::OrthancTuned,
         Server::DicomRs,
         Server::Floor,
+        Server::Discard,
     ];
     let row = |(cell, outcomes): &(Cell, Outcomes)| {
         let rate =
@@ -157,17 +158,17 @@ pub(crate) fn preface(options: &Options, servers: &[Server], rounds: usize, dir:
 const METHOD: &str = "\
 Every figure is the median of the rounds. In each round every receiver has its turn, started anew with an empty folder on
 the same file system; `sync` runs before each, so that none pays for what another wrote. Before a figure counts, the
-receiver's folder is found to hold as many bytes as it answered for.
+receiver's files are found to hold as many bytes as it answered for; preread's are its instances, not its journal.
 
 The *light sender* has the PDUs ready before the clock starts and waits for each response before the next image
 (TCP_NODELAY; PDUs of at most 128 KiB). Its clock runs from the first byte to the last response, and p50 and p99 are the
 time from an image's last byte to its response. *storescu* is DCMTK's, a process for each sender, with the default
 environment; its clock runs from the start of the first process to the end of the last. Every sender has a study of its
-own. A receiver that would take longer than 4 s gets fewer images, as \"sent only\" says. The slow ones are measured with
+own. A receiver that would take longer than 2 s gets fewer images, as \"sent only\" says. The slow ones are measured with
 storescu on the CT load only, and pynetdicom, which takes ten associations at most, not with 16 senders.
 
-CPU is per instance, of the receiver with all its processes and what it still does 150 ms later; where it forks, children
-that are gone are in the parent's account. Peak memory is `VmHWM`; where the receiver forks, the largest sum of it over
+CPU is per instance, of the receiver with all its processes and what it still does until 150 ms after its files hold
+everything; where it forks, children that are gone are in the parent's account. Peak memory is `VmHWM`; where the receiver forks, the largest sum of it over
 the processes alive at one time, which counts what they share more than once.
 
 Only preread with its default, Orthanc and the floor flush an instance before they answer for it.

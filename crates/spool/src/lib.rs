@@ -2,8 +2,8 @@
 //!
 //! Instances and reports are files, named by our own id and never by a peer's UID; state is SQLite behind one writer
 //! thread that batches what waits into one transaction. What is acknowledged is in a journal first, which one flush makes
-//! survive a power cut for many associations at a time; its file and its row follow. Every transition of a study is one statement guarded by the state
-//! it leaves, so that a crash between any two changes no outcome.
+//! survive a power cut for many associations at a time; its file and its row follow. Every transition of a study is one
+//! statement guarded by the state it leaves, so that a crash between any two changes no outcome.
 
 mod buffer;
 mod commitment;

@@ -20,7 +20,7 @@ pub(crate) enum Bench {
         /// How often each figure is taken; its median counts
         #[arg(long)]
         rounds: Option<usize>,
-        /// Write docs/BENCHMARKS.md
+        /// Write its chapter of docs/BENCHMARKS.md
         #[arg(long)]
         write: bool,
     },

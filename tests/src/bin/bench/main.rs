@@ -1,5 +1,6 @@
 //! Figures, each with what it is compared to. Started by `cargo xtask bench`.
 
+mod document;
 mod figures;
 mod first_light;
 mod floor;

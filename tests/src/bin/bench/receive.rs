@@ -11,6 +11,7 @@ use anyhow::{Context, Result, ensure};
 use e2e::place;
 
 use crate::{
+    document,
     figures::{float, mebibytes, median, milliseconds, percentile},
     light::{self, Sent},
     load::{CT, LARGE, LONG, Load, SMALL, Template},
@@ -27,7 +28,7 @@ pub(crate) struct Options {
     pub(crate) quick: bool,
     /// How often each figure is taken; its median counts.
     pub(crate) rounds: Option<usize>,
-    /// Write `docs/BENCHMARKS.md`.
+    /// Write its chapter of `docs/BENCHMARKS.md`.
     pub(crate) write: bool,
 }
 
@@ -148,7 +149,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     println!("{:.0} s; load average at the end {}", begin.elapsed().as_secs_f64(), machine::load_average()?);
     if options.write {
         report += &ending;
-        fs::write(place::root().join("docs/BENCHMARKS.md"), report)?;
+        document::write(&report)?;
     }
     ensure!(missed == 0, "{missed} figures miss what they are held to");
     Ok(())

@@ -121,7 +121,8 @@ impl Processor {
         let (cropped, offset) = match self.center_crop {
             Some((height, width)) => {
                 #[expect(clippy::cast_precision_loss, reason = "a number of pixels")]
-                let offset = [(resized.width, width), (resized.height, height)].map(|(of, to)| -(margin(of, to) as f64));
+                let offset =
+                    [(resized.width, width), (resized.height, height)].map(|(of, to)| -(margin(of, to) as f64));
                 (center_crop(&resized, height, width), offset)
             }
             None => (resized, [0.0; 2]),

@@ -287,6 +287,43 @@ fn pixels_writes_a_picture() -> Result<()> {
 }
 
 #[test]
+fn pixels_of_a_folder_are_a_choice_and_a_contact_sheet() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let png = dir.path().join("sheet.png");
+    let samples = samples::all()?;
+    let folder = samples[0].file.parent().context("a folder of samples")?;
+    let output = command(&["pixels", &path(folder), "--out", &path(&png), "--json"])?;
+    let choice = json(&output)?;
+    let studies = choice["studies"].as_array().context("studies")?;
+    assert_eq!(studies.len(), samples.len());
+    for study in studies {
+        assert_eq!(study["chosen"].as_array().map(Vec::len), Some(1), "{study}");
+        assert_eq!(study["stacks"][0]["kind"], "picture", "{study}");
+    }
+    assert!(fs::read(&png)?.starts_with(b"\x89PNG"));
+    let said = command(&["pixels", &path(folder)])?;
+    assert!(said.status.success(), "{}", stderr(&said));
+    assert!(all_said(&said).contains("1 images for reading"), "{}", all_said(&said));
+    for output in [&output, &said] {
+        assert!(!all_said(output).contains("PHANTOM^"), "a patient's name: {}", all_said(output));
+    }
+    let framed = command(&["pixels", &path(folder), "--frame", "2"])?;
+    assert_eq!(framed.status.code(), USAGE, "{}", stderr(&framed));
+    let empty = command(&["pixels", &path(&dir.path().join("nothing"))])?;
+    assert_eq!(empty.status.code(), FAILURE, "{}", stderr(&empty));
+
+    let Some(shared) = place::shared() else { return Ok(()) };
+    let series = json(&command(&["pixels", &path(&shared.join("dicom/series_ct_liver")), "--json"])?)?;
+    let study = &series["studies"][0];
+    assert_eq!(study["stacks"][0]["frames"], 3, "{study}");
+    assert_eq!(study["stacks"][0]["order"], "position", "{study}");
+    let left_out = study["left_out"].as_array().context("left_out")?;
+    assert_eq!(left_out.len(), 1, "{study}");
+    assert!(left_out[0]["reason"].to_string().contains("segmentation"), "{study}");
+    Ok(())
+}
+
+#[test]
 fn an_empty_queue_and_a_study_that_is_not_in_it() -> Result<()> {
     let daemon = Daemon::start(&Setup::default())?;
     assert_eq!(daemon.queue()?.len(), 0);

@@ -85,12 +85,17 @@ pub fn choose(headers: &[&Header]) -> Selection {
         // Files without identity are met; the absent UID makes them no duplicates.
         let known = header.require_identity().is_ok() && !seen.insert(header.sop_instance_uid.clone());
         let duplicate = known.then_some(Reason::Duplicate);
-        if let Some(reason) = reason(header, headers).or(duplicate) {
+        if let Some(reason) = reason(header).or(duplicate) {
             reasons.insert(index, reason);
         }
     }
-    let chosen: Vec<usize> = order.iter().copied().filter(|index| !reasons.contains_key(index)).collect();
-    for index in localizers(headers, &chosen) {
+    let left = |reasons: &BTreeMap<usize, Reason>| -> Vec<usize> {
+        order.iter().copied().filter(|index| !reasons.contains_key(index)).collect()
+    };
+    for index in raw_beside_presentation(headers, &left(&reasons)) {
+        reasons.insert(index, Reason::ForProcessing);
+    }
+    for index in localizers(headers, &left(&reasons)) {
         reasons.insert(index, Reason::LocalizerByGeometry);
     }
     let mut selection = Selection::default();
@@ -103,7 +108,7 @@ pub fn choose(headers: &[&Header]) -> Selection {
     selection
 }
 
-fn reason(header: &Header, all: &[&Header]) -> Option<Reason> {
+fn reason(header: &Header) -> Option<Reason> {
     let class = header.sop_class_uid.as_str();
     let says = |tag, value: &str| header.text(tag).is_some_and(|text| text.eq_ignore_ascii_case(value));
     let image_type = header.texts(tags::IMAGE_TYPE);
@@ -124,8 +129,6 @@ fn reason(header: &Header, all: &[&Header]) -> Option<Reason> {
         Some(Reason::BurnedInAnnotation)
     } else if image_type.get(2).is_some_and(is_type) {
         Some(Reason::Localizer)
-    } else if says(tags::PRESENTATION_INTENT_TYPE, FOR_PROCESSING) && has_presentation(header, all) {
-        Some(Reason::ForProcessing)
     } else if VIDEOS.iter().any(|prefix| header.transfer_syntax.uid().starts_with(prefix)) {
         Some(Reason::Video)
     } else if !can_decode(header.transfer_syntax) {
@@ -172,16 +175,31 @@ const SCREEN_CONVERSIONS: [&str; 4] = ["WSD", "SD", "SI", "DRW"];
 const FOR_PROCESSING: &str = "FOR PROCESSING";
 const FOR_PRESENTATION: &str = "FOR PRESENTATION";
 
-/// Whether the view of a FOR PROCESSING image is there FOR PRESENTATION. The reference between the two, Source Image
-/// Sequence, is optional, so the view's own attributes decide.
-fn has_presentation(header: &Header, all: &[&Header]) -> bool {
-    let view = |header: &Header| (header.modality(), header.text(tags::BODY_PART_EXAMINED), View::of(header, None));
-    all.iter().any(|other| {
-        other.study_instance_uid == header.study_instance_uid
-            && other.text(tags::PRESENTATION_INTENT_TYPE).as_deref() == Some(FOR_PRESENTATION)
-            && can_decode(other.transfer_syntax)
-            && view(other) == view(header)
-    })
+/// Which of the chosen images are FOR PROCESSING while the same view is chosen FOR PRESENTATION. The reference between the
+/// two, Source Image Sequence, is optional, so the view's own attributes decide.
+fn raw_beside_presentation(headers: &[&Header], chosen: &[usize]) -> Vec<usize> {
+    let intent = |index: usize| headers[index].text(tags::PRESENTATION_INTENT_TYPE).unwrap_or_default().to_uppercase();
+    let view = |index: usize| {
+        let header = headers[index];
+        let View { laterality, projection, .. } = View::of(header, None);
+        let part = header.text(tags::BODY_PART_EXAMINED);
+        (header.study_instance_uid.clone(), header.modality(), part, laterality, projection)
+    };
+    let count = |wanted: &str| {
+        let mut counts = BTreeMap::new();
+        for index in chosen.iter().filter(|index| intent(**index) == wanted) {
+            *counts.entry(view(*index)).or_insert(0usize) += 1;
+        }
+        counts
+    };
+    let (raw, shown) = (count(FOR_PROCESSING), count(FOR_PRESENTATION));
+    let is_shown = |index: usize| {
+        let view = view(index);
+        let shown = shown.get(&view).copied().unwrap_or(0);
+        // Without a projection (its code is in a sequence, which no header keeps) only numbers tell whether each is there.
+        shown > 0 && (view.4.is_some() || raw.get(&view).is_none_or(|raw| shown >= *raw))
+    };
+    chosen.iter().copied().filter(|index| intent(*index) == FOR_PROCESSING && is_shown(*index)).collect()
 }
 
 /// Which of the chosen images plan the others, though they do not say so: in CT a single picture or two along the body
@@ -203,13 +221,18 @@ fn localizers(headers: &[&Header], chosen: &[usize]) -> Vec<usize> {
         let first = headers[index].texts(tags::IMAGE_TYPE).into_iter().next();
         first.is_none_or(|value| !value.eq_ignore_ascii_case("ORIGINAL"))
     };
+    let mut largest: BTreeMap<(&String, &Uid), usize> = BTreeMap::new();
+    for ((modality, study, _), images) in &series {
+        let most = largest.entry((modality, study)).or_default();
+        *most = most_in_one_direction(images).max(*most);
+    }
     let mut found = Vec::new();
-    for ((modality, study, uid), images) in &series {
+    for ((modality, study, _), images) in &series {
         if images.iter().any(|(index, _)| is_derived(*index)) {
             continue;
         }
-        let others = series.iter().filter(|((its, of, other), _)| (its, of) == (modality, study) && other != uid);
-        let largest = others.map(|(_, images)| most_in_one_direction(images)).max().unwrap_or(0);
+        // A series that is the largest itself is not larger than itself.
+        let largest = largest.get(&(modality, study)).copied().unwrap_or(0);
         let here = most_in_one_direction(images);
         let plans = match modality.as_str() {
             "CT" => images.len() <= MOST_SCOUTS && images.iter().all(|(_, plane)| is_along_body(plane)),

@@ -15,8 +15,12 @@ pub struct ModelImage {
     pub layout: Layout,
 }
 
-/// No side of a picture with square pixels is longer: pixels a hundred times as high as wide are a mistake in the file.
+/// No side of a picture with square pixels is longer.
 const LONGEST_SIDE: f64 = 16_384.0;
+/// No picture with square pixels has more of them.
+const MOST_SQUARE_PIXELS: f64 = 67_108_864.0;
+/// Pixels higher or wider than this many times the other side are a mistake in the file.
+const MOST_ASPECT: f64 = 100.0;
 
 impl ModelImage {
     /// A rendered frame, turned so that it stands upright.
@@ -31,25 +35,37 @@ impl ModelImage {
     }
 
     /// The same with pixels as high as wide. `aspect` is a pixel's height through its width; a difference of less than a
-    /// hundredth is left alone.
+    /// hundredth is left alone, and so is one of more than a hundred times.
     #[must_use]
     pub fn with_square_pixels(self, aspect: f64) -> Self {
-        if !aspect.is_finite() || aspect <= 0.0 || (aspect - 1.0).abs() < 0.01 {
+        if !(1.0 / MOST_ASPECT..=MOST_ASPECT).contains(&aspect) || (aspect - 1.0).abs() < 0.01 {
             return self;
         }
         // The side with the larger pixels gets more of them, so that nothing is lost.
         let (width, height) = (f64::from(self.width), f64::from(self.height));
         let (width, height) = if aspect > 1.0 { (width, height * aspect) } else { (width / aspect, height) };
-        if width.max(height) > LONGEST_SIDE {
-            return self;
-        }
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // bounded above
-        let size = (width.round() as u32, height.round() as u32);
+        // A large picture is not made larger than any picture may be.
+        let shrunk = (LONGEST_SIDE / width.max(height)).min((MOST_SQUARE_PIXELS / (width * height)).sqrt()).min(1.0);
+        let side = |length: f64| {
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // bounded above
+            let side = (length * shrunk).round() as u32;
+            side.max(1)
+        };
+        self.resized((side(width), side(height)))
+    }
+
+    /// The same made smaller or larger to fit into a square.
+    #[must_use]
+    pub fn fitted(self, cell: u32) -> Self {
+        let size = fitted((self.width, self.height), cell);
         self.resized(size)
     }
 
     fn resized(self, to: (u32, u32)) -> Self {
         let from = (self.width, self.height);
+        if from == to {
+            return self;
+        }
         let layout = self.layout.then(Mapping::IDENTITY.resized(from, to), to.0, to.1);
         Self { width: to.0, height: to.1, rgb: resize(self.rgb, from, to), layout }
     }
@@ -67,8 +83,8 @@ impl ModelImage {
         };
         let places = (0..montage.rows).flat_map(|row| (0..montage.columns).map(move |column| (column, row)));
         for (image, (column, row)) in images.into_iter().zip(places) {
-            let size = fitted((image.width, image.height), cell);
-            let image = image.resized(size);
+            let image = image.fitted(cell);
+            let size = (image.width, image.height);
             let (left, top) = (column * cell + (cell - size.0) / 2, row * cell + (cell - size.1) / 2);
             for (line, pixels) in (top..).zip(image.rgb.chunks_exact(size.0 as usize * 3)) {
                 let at = (line as usize * width as usize + left as usize) * 3;

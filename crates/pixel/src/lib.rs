@@ -1,7 +1,12 @@
 //! From DICOM pixels to the frames that a model should see.
 //!
-//! [`decode`] yields the stored values of one frame, [`render`] a display-ready picture of it, [`choose`] says which
-//! instances of a study are images to read, and [`Mapping`] leads from a point that a model saw back to source pixels.
+//! Of one frame: [`decode`] yields its stored values and [`render`] a display-ready picture.
+//!
+//! Of a study: [`choose`] says which instances are images to read, [`stacks`] puts their frames in order by geometry, an
+//! [`ImagePolicy`] says which of them a model gets and through which windows, and a [`Composer`] makes them, one frame at
+//! a time. A [`Layout`] leads from a point of what a model saw back to source pixels, through any chain of [`Mapping`]s.
+//! [`contact_sheet`] shows a person what was chosen.
+//!
 //! Nothing here reads files or knows a model.
 
 mod adapter;
@@ -17,6 +22,7 @@ mod frames;
 mod grey;
 mod groups;
 mod image_pixel;
+mod input;
 mod jpeg;
 mod limits;
 mod lut;
@@ -26,7 +32,9 @@ mod render;
 mod resample;
 mod rle;
 mod series;
+mod sheet;
 mod spacing;
+mod study;
 mod turn;
 mod values;
 mod views;
@@ -38,17 +46,20 @@ pub use describe::{ArrayDescription, Description, Voi8, describe};
 pub use error::Error;
 pub use grey::Window;
 pub use image_pixel::{ImagePixel, Photometric, Stored};
+pub use input::{Composer, InputImage, ModelInput};
 pub use limits::Limits;
 pub use mapping::{Area, Layout, Mapping, Point, SourcePoint, Tile};
 pub use policy::{
     ImagePolicy, Limit, Montage, PRESETS, Plan, Planned, PolicyError, PolicyKeys, Slices, WindowChoice, WindowFor,
     WindowsAs, reading_order,
 };
-pub use render::{RenderOptions, Rendered, Source, picture, png, render};
+pub use render::{RenderOptions, Rendered, Source, picture, png, render, rgb_png};
 pub use series::{
     Apart, Frame, Gap, Kind, Order, Plane, SliceSpacing, Stack, StackFrame, frames_of, header_suffices, stacks,
 };
+pub use sheet::{ContactSheet, Thumbnail, contact_sheet};
 pub use spacing::{PixelSpacing, SpacingSource, Trust, UltrasoundRegion, ultrasound_regions};
+pub use study::{FRAMES_OF_PERCENTILES, MOST_FRAMES, MOST_PIXELS, Open, ShownFrame, StackSummary, Unread};
 pub use turn::Turn;
 pub use values::StackValues;
 pub use views::{StandsBy, Upright, View, upright};

@@ -113,18 +113,27 @@ fn aspect(instance: &Instance, spacing: Option<PixelSpacing>) -> Result<f64, Err
 
 /// A picture as a PNG file: one channel when it is grey, three otherwise. Compressed for speed.
 pub fn png(picture: &Rendered) -> Vec<u8> {
-    let mut file = Vec::with_capacity(picture.rgb.len() / 4);
-    let mut encoder = png::Encoder::new(&mut file, picture.width, picture.height);
-    encoder.set_depth(png::BitDepth::Eight);
-    encoder.set_compression(png::Compression::Fast);
-    let written = if picture.grey {
-        encoder.set_color(png::ColorType::Grayscale);
+    if picture.grey {
         let shades: Vec<u8> = picture.rgb.iter().step_by(3).copied().collect();
-        encoder.write_header().and_then(|mut writer| writer.write_image_data(&shades))
+        encoded(picture.width, picture.height, png::ColorType::Grayscale, &shades)
     } else {
-        encoder.set_color(png::ColorType::Rgb);
-        encoder.write_header().and_then(|mut writer| writer.write_image_data(&picture.rgb))
-    };
+        rgb_png(picture.width, picture.height, &picture.rgb)
+    }
+}
+
+/// Red, green and blue of each pixel, row by row, as a PNG file. `rgb` has three samples for each of `width` times
+/// `height` pixels, neither of them 0.
+pub fn rgb_png(width: u32, height: u32, rgb: &[u8]) -> Vec<u8> {
+    encoded(width, height, png::ColorType::Rgb, rgb)
+}
+
+fn encoded(width: u32, height: u32, color: png::ColorType, samples: &[u8]) -> Vec<u8> {
+    let mut file = Vec::with_capacity(samples.len() / 4);
+    let mut encoder = png::Encoder::new(&mut file, width, height);
+    encoder.set_depth(png::BitDepth::Eight);
+    encoder.set_color(color);
+    encoder.set_compression(png::Compression::Fast);
+    let written = encoder.write_header().and_then(|mut writer| writer.write_image_data(samples));
     // Writing to memory does not fail, and a picture's bytes are those of its size.
     debug_assert!(written.is_ok());
     file

@@ -21,7 +21,7 @@ pub(crate) enum Command {
     /// Run a model alone, or look at one.
     #[command(subcommand)]
     Model(Model),
-    /// Show what is made of the pixels of a DICOM file.
+    /// Show what is made of the pixels of a DICOM file, or which images of a folder are read, in which order.
     Pixels(Pixels),
     /// Say for each rule whether it takes an image, and why not.
     #[command(subcommand)]
@@ -105,12 +105,14 @@ pub(crate) struct ModelRun {
 
 #[derive(Args)]
 pub(crate) struct Pixels {
-    /// The DICOM file.
-    pub(crate) file: PathBuf,
-    /// The frame, counted from 1.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) frame: u32,
-    /// Write the frame as it is displayed.
+    /// A DICOM file; or a folder, whose images are put into stacks.
+    #[arg(value_name = "FILE|FOLDER")]
+    pub(crate) path: PathBuf,
+    /// The frame of a file, counted from 1; 1 when absent.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) frame: Option<u32>,
+    /// Write the frame as it is displayed; of a folder a contact sheet: every image that is read, small, in order, with
+    /// series number, stack, and view or place.
     #[arg(long, value_name = "FILE.png")]
     pub(crate) out: Option<PathBuf>,
     /// Print one JSON document on standard output.

@@ -9,6 +9,9 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use infer::{Bundle, Dispatcher, Model, Runtime, SessionOptions};
+use pixel::ImagePolicy;
+
+use crate::pipeline::image_policy;
 
 /// Requests that may wait for one model. Studies wait in the spool, so that more than the running one is rare.
 const QUEUE: usize = 8;
@@ -27,6 +30,7 @@ pub(crate) struct Models {
 
 struct Entry {
     bundle: Bundle,
+    policy: ImagePolicy,
     loaded: Mutex<Option<Arc<Dispatcher>>>,
 }
 
@@ -43,7 +47,9 @@ impl Models {
             if !bundle.missing.is_empty() {
                 bail!("model \"{name}\": {} lacks {}", folder.display(), bundle.missing.join(", "));
             }
-            entries.insert(name.to_owned(), Entry { bundle, loaded: Mutex::new(None) });
+            let policy = image_policy(&bundle.manifest.images)
+                .with_context(|| format!("model \"{name}\": {}", folder.join("model.toml").display()))?;
+            entries.insert(name.to_owned(), Entry { bundle, policy, loaded: Mutex::new(None) });
         }
         let library = if entries.is_empty() { None } else { Some(find_library(library)?) };
         let options = if threads == 0 { SessionOptions::default() } else { SessionOptions { threads } };
@@ -54,7 +60,9 @@ impl Models {
     #[cfg(test)]
     pub(crate) fn scripted(name: &str, folder: &Path, backend: infer::Scripted) -> Result<Self> {
         let dispatcher = Arc::new(Dispatcher::start(backend, QUEUE)?);
-        let entry = Entry { bundle: Bundle::open(folder)?, loaded: Mutex::new(Some(dispatcher)) };
+        let bundle = Bundle::open(folder)?;
+        let policy = image_policy(&bundle.manifest.images)?;
+        let entry = Entry { bundle, policy, loaded: Mutex::new(Some(dispatcher)) };
         Ok(Self {
             library: Some(PathBuf::new()),
             options: SessionOptions::default(),
@@ -65,6 +73,18 @@ impl Models {
     /// What is known of a model without loading it.
     pub(crate) fn bundle(&self, name: &str) -> Option<&Bundle> {
         self.entries.get(name).map(|entry| &entry.bundle)
+    }
+
+    /// Which images its manifest asks for.
+    pub(crate) fn policy(&self, name: &str) -> Option<&ImagePolicy> {
+        self.entries.get(name).map(|entry| &entry.policy)
+    }
+
+    /// Has a model of one image ask for others.
+    #[cfg(test)]
+    pub(crate) fn with_policy(mut self, policy: &ImagePolicy) -> Self {
+        self.entries.values_mut().for_each(|entry| entry.policy = policy.clone());
+        self
     }
 
     /// The thread that owns a model, which loads and warms it at the first call.

@@ -3,20 +3,26 @@
 //! person can act on; or skipped, with the rule that said so; or unchanged, when there is a report of the same inputs.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::PathBuf,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use anyhow::Result;
 use dataset::{Header, Instance, Limits, Uid};
-use pixel::Rendered;
+use pixel::{Composer, ModelInput};
 use report::{
     Completion, ContentTime, Document, Draft, EvidenceItem, ModelText, Objection, Provenance, Report, Severity, Source,
     StudyFacts, TokenEvidence,
 };
 use serde::Serialize;
 use sha2::{Digest, Sha256};
+
+mod images;
+
+use images::{Attended, ImagesJson, LeftOut, Seen};
+pub(crate) use images::{HeatMap, image_policy};
 
 use crate::{
     models::Models,
@@ -95,20 +101,9 @@ pub(crate) struct ReadingJson {
     /// What the model wrote, before it was interpreted.
     model_text: String,
     images: ImagesJson,
+    /// Where in the images the model looked most for each finding that it reports.
+    attended: Vec<Attended>,
     pub(crate) timings_ms: BTreeMap<&'static str, f64>,
-}
-
-/// Which instances were looked at, and why the others were not.
-#[derive(Serialize)]
-struct ImagesJson {
-    read: Vec<Uid>,
-    left_out: Vec<LeftOut>,
-}
-
-#[derive(Serialize, Clone)]
-struct LeftOut {
-    sop_instance_uid: Uid,
-    reason: String,
 }
 
 struct Opened<'a> {
@@ -125,10 +120,13 @@ struct Routed<'a> {
 
 struct Pictured<'a> {
     routed: Routed<'a>,
-    instance: Instance,
-    evidence: EvidenceItem,
+    /// What the model sees.
+    input: ModelInput,
+    /// The instance whose frame comes first.
+    first: Arc<Instance>,
+    /// The headers of the instances that it sees a frame of, each with what a report says of it.
+    read: Vec<(Header, EvidenceItem)>,
     inputs_digest: String,
-    picture: Rendered,
 }
 
 struct Inferred<'a> {
@@ -208,72 +206,51 @@ impl Pipeline {
         Ok(Routed { opened, rule })
     }
 
-    /// The picture that the model sees: of the views that its manifest names when there is one, else the first.
+    /// The images that the model sees: those that its manifest asks for, of the stacks and views that the study has.
     fn render<'a>(&'a self, mut routed: Routed<'a>) -> Result<Pictured<'a>, End> {
         let rule = routed.rule;
         let bundle = self.models.bundle(&rule.model);
-        let views = bundle.map_or(&[][..], |bundle| &bundle.manifest.view);
-        let is_wanted = |header: &Header| {
-            let view = header.text(dataset::tags::VIEW_POSITION).unwrap_or_default();
-            views.iter().any(|wanted| wanted.eq_ignore_ascii_case(&view))
-        };
-        // Stable: among equals the reading order stays.
-        routed.opened.images.sort_by_key(|(header, _)| !is_wanted(header));
-
-        let mut failures = Vec::new();
+        let (digest, views) = bundle.map_or(("", &[][..]), |bundle| (&bundle.digest, &bundle.manifest.view));
+        let policy = self.models.policy(&rule.model).cloned().unwrap_or_default();
         let images = std::mem::take(&mut routed.opened.images);
-        let mut found = None;
-        for (header, instance) in images {
-            if found.is_some() {
-                let reason = "the model reads one image of a study".to_owned();
-                routed.opened.left_out.push(LeftOut { sop_instance_uid: header.sop_instance_uid, reason });
-                continue;
-            }
-            let inputs_digest = inputs_digest(&header, instance, bundle.map_or("", |bundle| &bundle.digest), rule);
-            if routed.opened.study.reported_inputs.as_ref() == Some(&inputs_digest) {
-                return Err(End::Unchanged);
-            }
-            match self.picture(instance) {
-                Ok((opened, picture)) => found = Some((opened, picture, inputs_digest, instance)),
-                Err(reason) => {
-                    failures.push(reason.clone());
-                    routed.opened.left_out.push(LeftOut { sop_instance_uid: header.sop_instance_uid, reason });
-                }
-            }
-        }
-        let Some((instance, picture, inputs_digest, from)) = found else {
-            return Err(held(
-                "no image can be decoded",
-                format!("no image can be read: {}", failures.join("; ")),
-                rule,
-            ));
-        };
-        let evidence = EvidenceItem {
-            series_instance_uid: instance.header.series_instance_uid.clone(),
-            sop_class_uid: instance.header.sop_class_uid.clone(),
-            sop_instance_uid: instance.header.sop_instance_uid.clone(),
-            digest: from.digest.clone(),
-        };
-        Ok(Pictured { routed, instance, evidence, inputs_digest, picture })
-    }
+        let headers: Vec<&Header> = images.iter().map(|(header, _)| header).collect();
+        let inputs_digest = |read: &BTreeSet<usize>| inputs_digest(read.iter().map(|it| &images[*it]), digest, rule);
+        let reported = |digest: &String| routed.opened.study.reported_inputs.as_ref() == Some(digest);
 
-    fn picture(&self, instance: &StudyInstance) -> Result<(Instance, Rendered), String> {
-        let opened = Instance::open(&instance.path, &self.limits).map_err(|error| error.to_string())?;
-        let options = pixel::RenderOptions::default();
-        let picture =
-            pixel::render(&opened, 0, &options, &pixel::Limits::default()).map_err(|error| error.to_string())?;
-        Ok((opened, picture))
+        let open = |image: usize| Instance::open(&images[image].1.path, &self.limits);
+        let composer = Composer::new(&headers, &policy, views, pixel::Limits::default(), Box::new(open));
+        if reported(&inputs_digest(&composer.planned())) {
+            return Err(End::Unchanged);
+        }
+        let mut input = composer.compose();
+        let Some(first) = input.first.take() else {
+            let failures: BTreeSet<String> = input.unread.iter().map(|(_, why)| why.to_string()).collect();
+            let failures: Vec<String> = failures.into_iter().collect();
+            let reason = format!("no image can be read: {}", failures.join("; "));
+            return Err(held("no image can be decoded", reason, rule));
+        };
+        // What was planned is not what was read where an image could not be decoded.
+        let inputs_digest = inputs_digest(&input.read);
+        if reported(&inputs_digest) {
+            return Err(End::Unchanged);
+        }
+        let left_out = input.unread.iter().map(|(image, why)| LeftOut {
+            sop_instance_uid: images[*image].0.sop_instance_uid.clone(),
+            reason: why.to_string(),
+        });
+        routed.opened.left_out.extend(left_out);
+        let of_read = images.iter().enumerate().filter(|(image, _)| input.read.contains(image));
+        let read = of_read.map(|(_, (header, instance))| (header.clone(), evidence(header, instance))).collect();
+        Ok(Pictured { routed, input, first, read, inputs_digest })
     }
 
     /// The model's answer.
     fn infer<'a>(&self, mut rendered: Pictured<'a>) -> Result<Inferred<'a>, End> {
         let rule = rendered.routed.rule;
-        let rgb = std::mem::take(&mut rendered.picture.rgb);
         let failed = |reason: String| held("the model failed", format!("model \"{}\": {reason}", rule.model), rule);
         let dispatcher = self.models.dispatcher(&rule.model).map_err(|error| failed(format!("{error:#}")))?;
-        let image = infer::Image::new(rendered.picture.width, rendered.picture.height, rgb.clone());
-        let request =
-            infer::Request { images: vec![image.map_err(|error| failed(error.to_string()))?], ..Default::default() };
+        let images = images::request(&mut rendered.input).map_err(|error| failed(error.to_string()))?;
+        let request = infer::Request { images, ..Default::default() };
         let answer = dispatcher
             .submit(request, Some(Instant::now() + self.deadline))
             .and_then(infer::Ticket::wait)
@@ -281,7 +258,6 @@ impl Pipeline {
                 infer::Error::Cancelled => End::Stopped,
                 error => failed(error.to_string()),
             })?;
-        rendered.picture.rgb = rgb;
         let text = answer.text.clone();
         Ok(Inferred { rendered, answer, text })
     }
@@ -297,7 +273,8 @@ impl Pipeline {
         });
         let grid = maps.map(|attention| (attention.rows, attention.cols));
         let draft = report::parse(&ModelText { text: &inferred.text, tokens: tokens.collect(), grid });
-        let objections = report::check(&draft, &StudyFacts::of([&inferred.rendered.instance.header]));
+        let facts = StudyFacts::of(inferred.rendered.read.iter().map(|(header, _)| header));
+        let objections = report::check(&draft, &facts);
         let against: Vec<&str> = objections
             .iter()
             .filter(|objection| objection.severity == Severity::Hold)
@@ -317,16 +294,18 @@ impl Pipeline {
     /// The objects, each past our own IOD and template checks (promise 7).
     fn write<'a>(&self, checked: Checked<'a>, mut clock: Clock) -> Result<Reading<'a>, End> {
         let Checked { inferred: Inferred { rendered, answer, text: model_text }, draft, objections } = checked;
-        let Pictured { routed: Routed { opened, rule }, instance, evidence, inputs_digest, picture } = rendered;
+        let Pictured { routed: Routed { opened, rule }, mut input, first, read, inputs_digest } = rendered;
+        let evidence: Vec<EvidenceItem> = read.into_iter().map(|(_, evidence)| evidence).collect();
         let not_written = |error: report::Error| held("the report cannot be written", error.to_string(), rule);
 
         let provenance = self.provenance(rule, opened.study, &answer);
         let source = Source {
-            representative: &instance,
-            evidence: vec![evidence.clone()],
+            representative: &first,
+            evidence: evidence.clone(),
             predecessor: opened.study.predecessor.clone(),
         };
-        let options = report::sr::Options { completion: completion(&opened.left_out), ..Default::default() };
+        let completion = completion(opened.left_out.len(), input.frames_not_shown);
+        let options = report::sr::Options { completion, ..Default::default() };
         let text_sr = report::sr::text_report(&draft, &source, &provenance, &options).map_err(not_written)?;
         let violations = report::validate(&text_sr.file);
         if report::must_hold(&violations) {
@@ -342,9 +321,11 @@ impl Pipeline {
         let mut timings_ms = clock.laps;
         let model = answer.timings_ms;
         timings_ms.insert("model", model.preprocess + model.vision + model.prefill + model.decode);
-        let heatmap = HeatMap { picture, draft };
-        let images = ImagesJson { read: vec![evidence.sop_instance_uid], left_out: opened.left_out };
-        let json = ReadingJson { report, model_text, images, timings_ms };
+        let seen = Seen::of(&input, &answer.placements);
+        let attended = seen.attended(&draft);
+        let heatmap = HeatMap::over_first(&mut input, &seen, draft);
+        let images = ImagesJson::of(input, seen, &evidence, opened.left_out);
+        let json = ReadingJson { report, model_text, images, attended, timings_ms };
         Ok(Reading { rule, inputs_digest, text_sr, heatmap, json, text })
     }
 
@@ -371,21 +352,44 @@ impl Pipeline {
     }
 }
 
-/// What a report depends on besides our own code: the same digest, the same report.
-fn inputs_digest(header: &Header, instance: &StudyInstance, model_digest: &str, rule: &Rule) -> String {
-    let parts = [header.sop_instance_uid.as_str(), &instance.digest, model_digest, &rule.name];
+/// What a report depends on besides our own code: the same digest, the same report. The order of the instances makes no
+/// difference.
+fn inputs_digest<'a>(
+    read: impl Iterator<Item = &'a (Header, &'a StudyInstance)>,
+    model_digest: &str,
+    rule: &Rule,
+) -> String {
+    let mut inputs: Vec<[&str; 2]> =
+        read.map(|(header, instance)| [header.sop_instance_uid.as_str(), &instance.digest]).collect();
+    inputs.sort_unstable();
+    let parts: Vec<&str> = inputs.as_flattened().iter().copied().chain([model_digest, &rule.name]).collect();
     hex(Sha256::digest(parts.join("\n")))
+}
+
+/// What a report says of an instance that was read.
+fn evidence(header: &Header, instance: &StudyInstance) -> EvidenceItem {
+    EvidenceItem {
+        series_instance_uid: header.series_instance_uid.clone(),
+        sop_class_uid: header.sop_class_uid.clone(),
+        sop_instance_uid: header.sop_instance_uid.clone(),
+        digest: instance.digest.clone(),
+    }
 }
 
 pub(crate) fn hex(bytes: impl AsRef<[u8]>) -> String {
     bytes.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Partial when an image of the study was not looked at.
-fn completion(left_out: &[LeftOut]) -> Completion {
-    match left_out.len() {
-        0 => Completion::Complete,
-        count => Completion::Partial(format!("{count} other instances of the study were not looked at")),
+/// Partial when an image of the study was not looked at, or a frame of one that was.
+fn completion(left_out: usize, frames: usize) -> Completion {
+    match (left_out, frames) {
+        (0, 0) => Completion::Complete,
+        (0, frames) => Completion::Partial(format!("{frames} frames of the instances read were not looked at")),
+        (count, 0) => Completion::Partial(format!("{count} other instances of the study were not looked at")),
+        // It has room for 64 characters.
+        (count, frames) => {
+            Completion::Partial(format!("{count} other instances and {frames} frames were not looked at"))
+        }
     }
 }
 
@@ -397,31 +401,6 @@ fn count_reasons(left_out: &[LeftOut]) -> String {
     }
     let parts: Vec<String> = counts.iter().map(|(reason, count)| format!("{count} x {reason}")).collect();
     parts.join(", ")
-}
-
-/// What the model attended to, finding by finding. Drawn only when asked: the report need not wait for a picture that
-/// stays here.
-pub(crate) struct HeatMap {
-    picture: Rendered,
-    draft: Draft,
-}
-
-impl HeatMap {
-    /// The picture as a PNG; without any colour where the model reports nothing, or does not tell where it looked.
-    pub(crate) fn png(&self) -> Result<Vec<u8>, report::Error> {
-        let maps: Vec<_> = self
-            .draft
-            .positive()
-            .filter_map(|finding| finding.attention.as_ref().map(|grid| (grid, finding.text.as_str())))
-            .map(|(grid, label)| report::heatmap::FindingMap { grid, label })
-            .collect();
-        let frame = report::heatmap::Picture::Rgb {
-            width: self.picture.width as usize,
-            height: self.picture.height as usize,
-            pixels: &self.picture.rgb,
-        };
-        report::heatmap::png(&frame, &maps)
-    }
 }
 
 /// How long each step took, in milliseconds.

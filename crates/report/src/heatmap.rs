@@ -30,10 +30,25 @@ pub enum Picture<'a> {
 /// What the model attended to for one finding.
 #[derive(Debug, Clone, Copy)]
 pub struct FindingMap<'a> {
-    /// The map, laid over the whole picture.
+    /// The map.
     pub grid: &'a Grid,
+    /// Where it lies over the picture; nothing means all over it.
+    pub area: Option<Area>,
     /// The finding's sentence.
     pub label: &'a str,
+}
+
+/// A part of a picture, in its pixels. It may go beyond the picture where a model saw more than that, as padding.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Area {
+    /// Columns left of it.
+    pub left: f32,
+    /// Rows above it.
+    pub top: f32,
+    /// Its columns, more than 0.
+    pub width: f32,
+    /// Its rows, more than 0.
+    pub height: f32,
 }
 
 /// The line over every heat map.
@@ -46,13 +61,17 @@ const ALPHA: f32 = 0.6;
 /// strongest shows. Each map is stretched over its own range: the picture says where, not how much.
 pub fn png(picture: &Picture<'_>, maps: &[FindingMap<'_>]) -> Result<Vec<u8>, Error> {
     let (width, height, mut canvas) = canvas(picture)?;
-    let drawn: Vec<(&Grid, f32, f32)> = maps.iter().filter_map(|map| stretch(map.grid)).collect();
+    let whole = Area { left: 0.0, top: 0.0, width: width as f32, height: height as f32 };
+    let drawn: Vec<(&Grid, Area, f32, f32)> = maps
+        .iter()
+        .filter_map(|map| stretch(map.grid).map(|(grid, low, high)| (grid, map.area.unwrap_or(whole), low, high)))
+        .collect();
     for row in 0..height {
         for column in 0..width {
-            let strength = |(grid, low, high): &(&Grid, f32, f32)| {
-                (sample(grid, (row, column), (height, width)) - low) / (high - low)
+            let strength = |(grid, area, low, high): &(&Grid, Area, f32, f32)| {
+                sample(grid, area, (row, column)).map(|value| (value - low) / (high - low))
             };
-            let strongest = drawn.iter().map(strength).fold(0.0_f32, f32::max).clamp(0.0, 1.0);
+            let strongest = drawn.iter().filter_map(strength).fold(0.0_f32, f32::max).clamp(0.0, 1.0);
             let pixel = &mut canvas[(row * width + column) * 3..][..3];
             blend(pixel, ramp(strongest), ALPHA * strongest);
         }
@@ -86,22 +105,32 @@ fn stretch(grid: &Grid) -> Option<(&Grid, f32, f32)> {
     (whole && low.is_finite() && high.is_finite() && high > low).then_some((grid, low, high))
 }
 
-/// The map at a pixel, bilinear between the centres of its cells.
-fn sample(grid: &Grid, (row, column): (usize, usize), (height, width): (usize, usize)) -> f32 {
-    let along = |at: usize, of: usize, cells: usize| {
-        let place = ((at as f32 + 0.5) * cells as f32 / of as f32 - 0.5).clamp(0.0, (cells - 1) as f32);
+/// The map at a pixel, bilinear between the centres of its cells; nothing outside of its area.
+fn sample(grid: &Grid, area: &Area, (row, column): (usize, usize)) -> Option<f32> {
+    let along = |at: usize, (from, length): (f32, f32), cells: usize| {
+        let at = at as f32 + 0.5 - from;
+        if !(0.0..=length).contains(&at) {
+            return None;
+        }
+        let place = (at * cells as f32 / length - 0.5).clamp(0.0, (cells - 1) as f32);
         let cell = place.floor();
         // Clamped to the grid above.
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         let first = cell as usize;
-        (first, (first + 1).min(cells - 1), place - cell)
+        Some((first, (first + 1).min(cells - 1), place - cell))
     };
-    let (top, bottom, down) = along(row, height, grid.rows);
-    let (left, right, across) = along(column, width, grid.columns);
+    let (top, bottom, down) = along(row, (area.top, area.height), grid.rows)?;
+    let (left, right, across) = along(column, (area.left, area.width), grid.columns)?;
     let value = |row: usize, column: usize| grid.values[row * grid.columns + column];
     let upper = value(top, left) * (1.0 - across) + value(top, right) * across;
     let lower = value(bottom, left) * (1.0 - across) + value(bottom, right) * across;
-    upper * (1.0 - down) + lower * down
+    Some(upper * (1.0 - down) + lower * down)
+}
+
+/// One line of text as wide as a picture of `width` columns, white on black: its rows, and three samples a pixel. Letters
+/// that it has no shape for are left out.
+pub fn caption(line: &str, width: usize) -> (usize, Vec<u8>) {
+    font::header(&[line], width)
 }
 
 /// Points of the inferno ramp (matplotlib, CC0): equal steps of value look equal, in grey too.
@@ -165,7 +194,7 @@ mod tests {
         let pixels = vec![100; 300 * 200];
         let mut grid = Grid { rows: 4, columns: 6, values: vec![0.0; 24] };
         grid.values[6 + 4] = 0.5;
-        let map = FindingMap { grid: &grid, label: "Large nodule in the left upper zone." };
+        let map = FindingMap { grid: &grid, area: None, label: "Large nodule in the left upper zone." };
         let bytes = png(&Picture::Grey { width: 300, height: 200, pixels: &pixels }, &[map]).unwrap();
         let (width, height, rgb) = decode(&bytes);
         let header = height - 200;
@@ -178,13 +207,27 @@ mod tests {
     }
 
     #[test]
+    fn a_map_lies_where_the_model_saw_the_picture() {
+        let pixels = vec![100; 300 * 200];
+        let grid = Grid { rows: 1, columns: 2, values: vec![1.0, 0.0] };
+        // The model saw the right half of the picture, and as much black beyond it.
+        let area = Area { left: 150.0, top: 0.0, width: 300.0, height: 200.0 };
+        let map = FindingMap { grid: &grid, area: Some(area), label: "" };
+        let bytes = png(&Picture::Grey { width: 300, height: 200, pixels: &pixels }, &[map]).unwrap();
+        let (width, height, rgb) = decode(&bytes);
+        let pixel = |column: usize| &rgb[((height - 100) * width + column) * 3..][..3];
+        assert_eq!(pixel(149), [100, 100, 100]);
+        assert!(pixel(151)[0] > 150 && pixel(151) != pixel(290), "{:?} {:?}", pixel(151), pixel(290));
+    }
+
+    #[test]
     fn a_map_that_cannot_be_drawn_leaves_the_picture_alone() {
         let pixels = vec![7; 60 * 40 * 3];
         let picture = Picture::Rgb { width: 60, height: 40, pixels: &pixels };
         for values in [vec![], vec![1.0; 4], vec![0.0, f32::NAN, f32::INFINITY, 1.0], vec![1.0, 2.0]] {
             let grid = Grid { rows: 2, columns: 2, values };
             let (width, height, rgb) =
-                decode(&png(&picture, &[FindingMap { grid: &grid, label: "é\u{202e}" }]).unwrap());
+                decode(&png(&picture, &[FindingMap { grid: &grid, area: None, label: "é\u{202e}" }]).unwrap());
             assert!(rgb[(height - 40) * width * 3..].iter().all(|sample| *sample == 7));
         }
         let wrong = Picture::Grey { width: 60, height: 41, pixels: &pixels };

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use dataset::{Header, Instance, Tag, Uid, tags};
 use dicom_core::PrimitiveValue;
@@ -90,13 +90,27 @@ pub struct Frame {
     pub source: Source,
     /// Where it lies in the patient, when the image says so.
     pub plane: Option<Plane>,
+    pub(crate) in_stack_position: Option<i64>,
+    pub(crate) recommended: bool,
+    pub(crate) of_image: Arc<OfImage>,
+    own: BTreeMap<Apart, String>,
+}
+
+/// What all frames of an image have in common: kept once, because there may be ten thousand of them.
+#[derive(Debug, PartialEq)]
+pub(crate) struct OfImage {
     pub(crate) series: (i64, Uid),
     pub(crate) instance_number: i64,
-    pub(crate) in_stack_position: Option<i64>,
     pub(crate) of_cross_section: bool,
-    pub(crate) frames_of_image: u32,
-    pub(crate) recommended: bool,
-    pub(crate) apart: BTreeMap<Apart, String>,
+    pub(crate) frames: u32,
+    apart: BTreeMap<Apart, String>,
+}
+
+impl Frame {
+    /// The value of an attribute that may tell stacks apart, as it is compared.
+    pub(crate) fn told(&self, what: Apart) -> Option<&String> {
+        self.own.get(&what).or_else(|| self.of_image.apart.get(&what))
+    }
 }
 
 /// Whether the header of an image says all that [`frames_of`] wants to know. Otherwise the instance has to be opened:
@@ -109,11 +123,12 @@ pub fn header_suffices(header: &Header) -> bool {
     }
 }
 
-/// The frames of an image: as many as Number of Frames says, at most `limits.frames`. `instance` is the whole of it,
-/// where [`header_suffices`] says that it is wanted; without it, such an image has frames without a position.
+/// The frames of an image: as many as Number of Frames says, or one where that is more than `limits.frames` and none can
+/// be decoded. `instance` is the whole of it, where [`header_suffices`] says that it is wanted; without it, such an image
+/// has frames without a position.
 pub fn frames_of(image: usize, header: &Header, instance: Option<&Instance>, limits: &Limits) -> Vec<Frame> {
-    let count = header.integer(tags::NUMBER_OF_FRAMES).unwrap_or(1).clamp(1, i64::from(limits.frames));
-    let count = u32::try_from(count).unwrap_or(1);
+    let count = header.integer(tags::NUMBER_OF_FRAMES).and_then(|count| u32::try_from(count).ok());
+    let count = count.filter(|count| (1..=limits.frames).contains(count)).unwrap_or(1);
     let of_header = of_header(image, header, count);
     let positions = instance.map(dimension_of_position).unwrap_or_default();
     // Both count from 1.
@@ -129,7 +144,7 @@ pub fn frames_of(image: usize, header: &Header, instance: Option<&Instance>, lim
             }
             if let Some(plane) = it.plane {
                 let corner = [plane.row, plane.column].map(|axis| super::geometry::dot(plane.position, axis));
-                it.apart.insert(Apart::InPlanePosition, joined(&corner, 1));
+                it.own.insert(Apart::InPlanePosition, joined(&corner, 1));
             }
             it
         })
@@ -173,17 +188,21 @@ fn of_header(image: usize, header: &Header, frames_of_image: u32) -> Frame {
     let component = header.text(tags::COMPLEX_IMAGE_COMPONENT);
     let image_type = header.texts(tags::IMAGE_TYPE).into_iter().skip(2).chain(component);
     apart.insert(Apart::ImageType, image_type.collect::<Vec<_>>().join("\\"));
+    let of_image = OfImage {
+        series: (header.integer(tags::SERIES_NUMBER).unwrap_or(i64::MAX), header.series_instance_uid.clone()),
+        instance_number: header.integer(tags::INSTANCE_NUMBER).unwrap_or(i64::MAX),
+        of_cross_section: ["CT", "MR", "PT", "NM"].contains(&header.modality().as_str()) && frames_of_image == 1,
+        frames: frames_of_image,
+        apart,
+    };
     Frame {
         image,
         source: Source { sop_instance_uid: header.sop_instance_uid.clone(), frame: 0 },
         plane: Plane::of(&values(tags::IMAGE_POSITION_PATIENT), &values(tags::IMAGE_ORIENTATION_PATIENT)),
-        series: (header.integer(tags::SERIES_NUMBER).unwrap_or(i64::MAX), header.series_instance_uid.clone()),
-        instance_number: header.integer(tags::INSTANCE_NUMBER).unwrap_or(i64::MAX),
         in_stack_position: None,
-        of_cross_section: ["CT", "MR", "PT", "NM"].contains(&header.modality().as_str()) && frames_of_image == 1,
-        frames_of_image,
         recommended: false,
-        apart,
+        of_image: Arc::new(of_image),
+        own: BTreeMap::new(),
     }
 }
 
@@ -214,14 +233,14 @@ fn of_groups(it: &mut Frame, instance: &Instance, frame: u32, positions: &[usize
     for (what, sequence, tag, digits) in numeric {
         let found = values(group(sequence), tag);
         if !found.is_empty() {
-            it.apart.insert(what, joined(&found, digits));
+            it.own.insert(what, joined(&found, digits));
         }
     }
     let diffusion = group(tags::MR_DIFFUSION_SEQUENCE);
     let gradient = diffusion.and_then(|item| item.get(tags::DIFFUSION_GRADIENT_DIRECTION_SEQUENCE)?.items()?.first());
     let gradient = values(gradient, tags::DIFFUSION_GRADIENT_ORIENTATION);
     if !gradient.is_empty() {
-        it.apart.insert(Apart::DiffusionGradient, joined(&gradient, 2));
+        it.own.insert(Apart::DiffusionGradient, joined(&gradient, 2));
     }
     let said = |sequence, tag| text(group(sequence)?, tag);
     let texts = [
@@ -232,14 +251,14 @@ fn of_groups(it: &mut Frame, instance: &Instance, frame: u32, positions: &[usize
     ];
     for (what, found) in texts {
         if let Some(found) = found {
-            it.apart.insert(what, found);
+            it.own.insert(what, found);
         }
     }
     let indices = values(content, tags::DIMENSION_INDEX_VALUES);
     let others = indices.iter().enumerate().filter(|(index, _)| !positions.contains(index)).map(|(_, value)| *value);
     let others: Vec<f64> = others.collect();
     if !others.is_empty() {
-        it.apart.insert(Apart::Dimension, joined(&others, 0));
+        it.own.insert(Apart::Dimension, joined(&others, 0));
     }
 }
 

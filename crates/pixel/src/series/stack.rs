@@ -100,7 +100,7 @@ pub struct Stack {
 pub fn stacks(frames: Vec<Frame>) -> Vec<Stack> {
     let mut by_series: BTreeMap<(i64, Uid), Vec<Frame>> = BTreeMap::new();
     for frame in frames {
-        by_series.entry(frame.series.clone()).or_default().push(frame);
+        by_series.entry(frame.of_image.series.clone()).or_default().push(frame);
     }
     by_series.into_values().flat_map(of_series).collect()
 }
@@ -136,7 +136,7 @@ type Number = (i64, Source);
 
 /// By instance number. The order of the caller's images makes no difference: the UID decides between equals.
 fn number(frame: &Frame) -> Number {
-    (frame.instance_number, frame.source.clone())
+    (frame.of_image.instance_number, frame.source.clone())
 }
 
 fn by_direction(frames: Vec<Frame>) -> Vec<Vec<Frame>> {
@@ -161,7 +161,7 @@ fn split_always(group: Group) -> Vec<Group> {
 fn split(group: Group, what: Apart) -> Vec<Group> {
     let mut parts: BTreeMap<Option<String>, Vec<Frame>> = BTreeMap::new();
     for frame in group.frames {
-        parts.entry(frame.apart.get(&what).cloned()).or_default().push(frame);
+        parts.entry(frame.told(what).cloned()).or_default().push(frame);
     }
     let mut apart = group.apart;
     if parts.len() > 1 {
@@ -185,7 +185,7 @@ fn split_collisions(group: Group) -> Vec<Group> {
             done.extend(by_rank(group));
             continue;
         };
-        let values: std::collections::BTreeSet<_> = group.frames.iter().map(|frame| frame.apart.get(what)).collect();
+        let values: std::collections::BTreeSet<_> = group.frames.iter().map(|frame| frame.told(*what)).collect();
         if (2..=crowd).contains(&values.len()) && separates(&group.frames, *what, crowd) {
             open.extend(split(group, *what).into_iter().map(|part| (part, tried + 1)));
         } else {
@@ -199,7 +199,7 @@ fn split_collisions(group: Group) -> Vec<Group> {
 fn separates(frames: &[Frame], what: Apart, crowd_before: usize) -> bool {
     let mut parts: BTreeMap<Option<&String>, Vec<Frame>> = BTreeMap::new();
     for frame in frames {
-        parts.entry(frame.apart.get(&what)).or_default().push(frame.clone());
+        parts.entry(frame.told(what)).or_default().push(frame.clone());
     }
     parts.values().map(|part| crowd(part)).max().unwrap_or(0) < crowd_before
 }
@@ -296,11 +296,18 @@ fn stack(
     (spacing, gaps, shear_degrees): Distances,
 ) -> (Number, Stack) {
     let first = &group.frames[0];
-    let said = |what: &Apart| (*what, first.apart.get(what).cloned().unwrap_or_else(|| "not stated".to_owned()));
+    let said = |what: &Apart| {
+        let value = match what {
+            // When a patient was examined is that patient's data.
+            Apart::AcquisitionTime => Some("a time of its own".to_owned()),
+            _ => first.told(*what).cloned(),
+        };
+        (*what, value.unwrap_or_else(|| "not stated".to_owned()))
+    };
     let ordinal = group.ordinal.map(|rank| (Apart::InstanceNumber, (rank + 1).to_string()));
     let apart = group.apart.iter().map(said).chain(ordinal).collect();
     let number = group.frames.iter().map(number).min().unwrap_or_else(|| number(first));
-    let series_instance_uid = first.series.1.clone();
+    let series_instance_uid = first.of_image.series.1.clone();
     (number, Stack { series_instance_uid, kind, order, apart, frames, spacing, gaps, shear_degrees })
 }
 
@@ -325,7 +332,7 @@ fn distances(positions: &[f64]) -> (Option<SliceSpacing>, Vec<Gap>) {
 /// Cross sections that do not say where they lie are a stack by their numbers; of anything else each image is one.
 fn without_geometry(frames: Vec<Frame>) -> Vec<(Number, Stack)> {
     let mut found = Vec::new();
-    let (sections, others): (Vec<Frame>, Vec<Frame>) = frames.into_iter().partition(|it| it.of_cross_section);
+    let (sections, others): (Vec<Frame>, Vec<Frame>) = frames.into_iter().partition(|it| it.of_image.of_cross_section);
     if !sections.is_empty() {
         for group in split_always(Group { frames: sections, ..Group::default() }) {
             let frames = group.frames.iter().map(|frame| stack_frame(frame, None)).collect();
@@ -337,7 +344,7 @@ fn without_geometry(frames: Vec<Frame>) -> Vec<(Number, Stack)> {
         by_image.entry(frame.image).or_default().push(frame);
     }
     for mut frames in by_image.into_values() {
-        let several = frames[0].frames_of_image > 1;
+        let several = frames[0].of_image.frames > 1;
         let counted = several && frames.iter().all(|it| it.in_stack_position.is_some());
         frames.sort_by_key(|it| it.source.frame);
         for group in split_always(Group { frames, ..Group::default() }) {

@@ -1,6 +1,7 @@
 //! Tests over files and over the public interface.
 
 mod choose;
+mod input;
 mod mapping;
 mod policy;
 mod references;

@@ -1,6 +1,7 @@
 use dataset::{Instance, tags};
 use dicom_core::{PrimitiveValue, VR};
 use pixel::{Apart, Kind, Limits, Order, Stack, frames_of, header_suffices, stacks};
+use proptest::prelude::*;
 
 use crate::{
     references::{open_header, set},
@@ -206,6 +207,30 @@ fn a_multi_frame_image_is_the_same_as_its_slices() {
         &[&["0.2", "0.0"], &["0.3", "0.1"]],
     );
     assert_eq!(found[1].apart[&Apart::EchoTime], "90.00");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    /// Whatever the positions and echoes, in whatever order, with repeats and gaps.
+    #[test]
+    fn a_series_and_its_enhanced_form_are_the_same_stacks(slices in prop::collection::vec((0u8..12, 0u8..3), 1..20)) {
+        let positions: Vec<f64> = slices.iter().map(|(place, _)| f64::from(*place) * 2.5).collect();
+        let echoes: Vec<f64> = slices.iter().map(|(_, echo)| 10.0 + 40.0 * f64::from(*echo)).collect();
+        let classic = (1..).zip(positions.iter().zip(&echoes)).map(|(number, (z, echo))| {
+            let made = image(MR, "MR", number).instance_number(number).plane([-100.0, -100.0, *z], AXIAL);
+            made.text(tags::ECHO_TIME, VR::DS, &echo.to_string()).instance()
+        });
+        let classic = stacks_of(&classic.collect::<Vec<_>>());
+        let one = stacks_of(&[enhanced(&positions, Some(&echoes)).instance()]);
+        let shape = |stack: &Stack, place: fn(&pixel::StackFrame) -> usize| {
+            let frames: Vec<_> = stack.frames.iter().map(|frame| (place(frame), frame.position_mm)).collect();
+            (stack.kind, stack.order, stack.apart.clone(), frames, stack.spacing, stack.gaps.clone())
+        };
+        let classic: Vec<_> = classic.iter().map(|stack| shape(stack, |frame| frame.image)).collect();
+        let one: Vec<_> = one.iter().map(|stack| shape(stack, |frame| frame.source.frame as usize)).collect();
+        prop_assert_eq!(classic, one);
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use dataset::{Instance, Limits};
 use infer::{Bundle, Cancel, Image, Model, Request, Runtime, SessionOptions};
 use serde_json::json;
 
-use crate::{cli::ModelRun, models};
+use crate::{cli::ModelRun, models, pipeline::image_policy};
 
 /// Runs a model on images, without anything of DICOM but the pixels.
 pub(crate) fn run(arguments: &ModelRun) -> Result<ExitCode> {
@@ -34,6 +34,7 @@ pub(crate) fn run(arguments: &ModelRun) -> Result<ExitCode> {
 /// Says what a folder holds and what it lacks, and warms the model up.
 pub(crate) fn check(dir: &Path, json: bool) -> Result<ExitCode> {
     let bundle = Bundle::open(dir)?;
+    image_policy(&bundle.manifest.images).with_context(|| dir.join("model.toml").display().to_string())?;
     let warmed = if bundle.missing.is_empty() { Some(warm(&bundle)?) } else { None };
     if json {
         super::print_json(

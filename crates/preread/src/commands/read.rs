@@ -118,10 +118,11 @@ fn demonstration_model() -> Result<PathBuf> {
     found.context("the demonstration model is not here; name a model folder with --model")
 }
 
-type Studies = BTreeMap<Uid, Vec<PathBuf>>;
+/// The files of each study.
+pub(super) type Studies = BTreeMap<Uid, Vec<PathBuf>>;
 
 /// The files of each study, and those that are no instances.
-fn by_study(files: &[PathBuf]) -> (Studies, Vec<(PathBuf, String)>) {
+pub(super) fn by_study(files: &[PathBuf]) -> (Studies, Vec<(PathBuf, String)>) {
     let (mut studies, mut unreadable) = (Studies::new(), Vec::new());
     for path in files {
         let header = Header::open(path, &Limits::default());

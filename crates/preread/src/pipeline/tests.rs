@@ -106,3 +106,79 @@ fn one_image_is_read_and_the_report_says_that_there_were_others() {
     assert_eq!(sr.header.text(dataset::tags::COMPLETION_FLAG).as_deref(), Some("PARTIAL"));
     assert!(sr.header.is_our_own());
 }
+
+#[test]
+fn a_model_gets_as_many_images_as_its_manifest_asks_for() {
+    let check = |limit: u32, read: usize, reason: &str| {
+        let policy = pixel::ImagePolicy { limit: pixel::Limit(limit), ..pixel::ImagePolicy::default() };
+        let counts = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let seen = Arc::clone(&counts);
+        let backend = Scripted::new(move |request, _| {
+            seen.lock().unwrap().push(request.images.len());
+            Ok(infer::Answer::scripted("No abnormality."))
+        });
+        let mut pipeline = pipeline("true", backend);
+        pipeline.models = pipeline.models.with_policy(&policy);
+        let names = ["01-normal.dcm", "02-nodule-small.dcm", "03-nodule-large.dcm"];
+        let present = names.iter().filter(|name| models_folder().join("samples").join(name).is_file());
+        let study = study(present.map(|name| sample(name)).collect());
+        let reading = written(&pipeline, &study);
+        let images = serde_json::to_value(&reading.json).unwrap()["images"].take();
+        assert_eq!(*counts.lock().unwrap(), [read]);
+        assert_eq!(images["read"].as_array().map(Vec::len), Some(read));
+        assert_eq!(images["shown"].as_array().map(Vec::len), Some(read));
+        assert_eq!(images["stacks"].as_array().map(Vec::len), Some(study.instances.len()));
+        let left_out = images["left_out"].as_array().unwrap();
+        assert_eq!(left_out.len(), study.instances.len() - read);
+        assert!(left_out.iter().all(|one| one["reason"] == reason), "{left_out:?}");
+        assert!(!reading.heatmap.png().unwrap().is_empty());
+        // The report names what was read and nothing else.
+        assert_eq!(reading.json.report.inputs.len(), read);
+    };
+    check(1, 1, "the model reads no more images of a study");
+    check(2, 2, "the model reads no more images of a study");
+}
+
+#[test]
+fn what_a_model_looked_at_leads_back_to_the_image() {
+    use infer::{Attention, Placement};
+    // The model saw the middle of an image twice as large; it looked at the second of four columns.
+    let check = |placements: Vec<Placement>, expected: Option<(f64, f64)>| {
+        let pipeline = pipeline(
+            "true",
+            Scripted::new(move |_, _| {
+                let mut answer = infer::Answer::scripted("Left pneumothorax.");
+                let per_token = answer.tokens.iter().map(|_| vec![0.1, 0.7, 0.1, 0.1]).collect();
+                answer.attention = Some(Attention { rows: 1, cols: 4, layer: 0, per_token });
+                answer.placements = placements.clone();
+                Ok(answer)
+            }),
+        );
+        let study = study(vec![sample("01-normal.dcm")]);
+        let reading = written(&pipeline, &study);
+        let attended = serde_json::to_value(&reading.json).unwrap()["attended"].take();
+        let number = |key: &str| attended[0][key].as_f64();
+        match (number("column").zip(number("row")), expected) {
+            (Some(found), Some(due)) => {
+                assert!((found.0 - due.0).abs() < 1e-9 && (found.1 - due.1).abs() < 1e-9, "{found:?}, due {due:?}");
+            }
+            (found, due) => assert_eq!(found, due),
+        }
+        let with_colour = reading.heatmap.png().unwrap();
+        assert!(!with_colour.is_empty());
+    };
+    let size = |name: &str| {
+        let header = Header::open(&sample(name).path, &Limits::default()).unwrap();
+        [dataset::tags::COLUMNS, dataset::tags::ROWS].map(|tag| u32::try_from(header.integer(tag).unwrap()).unwrap())
+    };
+    let [columns, rows] = size("01-normal.dcm").map(f64::from);
+    check(Vec::new(), Some((columns * 1.5 / 4.0, rows / 2.0)));
+    let placement =
+        |image, scale: f64, offset: [f64; 2]| Placement { image, scale: [scale; 2], offset, width: 40, height: 20 };
+    // Half of the size, from 10 columns and 4 rows on: column 15 of the input is column 25 * 2 of the image.
+    check(vec![placement(0, 0.5, [-10.0, -4.0])], Some((50.0, 28.0)));
+    // Black around the image was looked at: that is no point of it.
+    check(vec![placement(0, 0.5, [30.0, 0.0])], None);
+    // Which of two inputs attention lies over is not known.
+    check(vec![placement(0, 0.5, [0.0, 0.0]), placement(0, 0.5, [-40.0, 0.0])], None);
+}

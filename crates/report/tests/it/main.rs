@@ -257,6 +257,6 @@ fn report_json_says_what_was_found_and_nothing_of_the_patient() {
         assert!(!json.to_string().contains(&name));
     }
     let pixels = vec![50; 64 * 64];
-    let map = FindingMap { grid: draft.findings[0].attention.as_ref().unwrap(), label: text };
+    let map = FindingMap { area: None, grid: draft.findings[0].attention.as_ref().unwrap(), label: text };
     assert!(png(&Picture::Grey { width: 64, height: 64, pixels: &pixels }, &[map]).is_ok());
 }

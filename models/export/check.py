@@ -1,0 +1,189 @@
+"""python -m export.check: exports tiny random models of each family and compares them with Transformers.
+
+First with the plain loop over ONNX Runtime in Python; then, with --preread, with `preread model run` on the same cases.
+"""
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+import transformers
+
+from .expected import end_tokens, expect, statistics
+from .export import export_model
+from .families import MODULES, family
+from .quantize import SUFFIX
+from .reference import Model
+
+FEATURES, LOGITS, PIXELS = 1e-3, 1e-3, 1e-5
+
+
+class Difference(Exception):
+    """What is not equal, and by how much."""
+
+
+def close(what: str, found, expected, tolerance: float) -> float:
+    """The largest difference, relative where numbers are above 1; raises when it exceeds `tolerance`."""
+    found, expected = np.asarray(found, np.float64), np.asarray(expected, np.float64)
+    if found.shape != expected.shape:
+        raise Difference(f"{what}: {found.shape} values instead of {expected.shape}")
+    by = float((np.abs(found - expected) / np.maximum(1, np.abs(expected))).max(initial=0))
+    if not by <= tolerance:
+        raise Difference(f"{what}: differs by {by:.2e}, allowed are {tolerance:.0e}")
+    return by
+
+
+def same(what: str, found, expected) -> None:
+    if found != expected:
+        raise Difference(f"{what}: {found!r} instead of {expected!r}")
+
+
+def with_onnxruntime(chosen, model, graphs: Model, case: dict, inputs: dict) -> dict[str, float]:
+    """Compares the plain loop's answer to a case with the case; gives the largest differences."""
+    if case["gen"].get("num_beams", 1) != 1:
+        return {}
+    gen = {**model.generation_config.to_diff_dict(), **case["gen"]}
+    ids = inputs["input_ids"][0].tolist() if "input_ids" in inputs else []
+    if model.config.is_encoder_decoder:
+        states, features = chosen.encode_onnx(model, graphs, inputs)
+        found = graphs.seq2seq(states, [case["decoder_start_token_id"]], gen, end_tokens(model))
+        found["image_features"] = features
+    else:
+        found = graphs.chat(chosen.vision_feeds(inputs), ids, chosen.image_token(model),
+                            chosen.positions(model, inputs).numpy(), gen, end_tokens(model))
+    differences = {}
+    if found.get("image_features") is not None:
+        short = statistics(found["image_features"])
+        differences["features"] = max(close(f"image features, {key}", short[key], case["image_features"][key], FEATURES)
+                                      for key in ("first", "strided"))
+    top = [i for i, _ in case["logits_step1"]["top"]]
+    differences["logits"] = close("logits of the first step", found["logits"][0][top],
+                                  [score for _, score in case["logits_step1"]["top"]], LOGITS)
+    same("generated ids", found["generated_ids"], case["generated_ids"])
+    probabilities = torch.log_softmax(torch.tensor(found["logits"]), -1)
+    tokens = found["generated_ids"][-len(probabilities):]
+    differences["logprobs"] = close("log-probabilities", [float(probabilities[i, t]) for i, t in enumerate(tokens)],
+                                    case["logprobs"], LOGITS)
+    return differences
+
+
+def with_preread(program: str, folder: Path, case: dict) -> dict[str, float]:
+    """Compares `preread model run` on a case with the case; gives the largest differences."""
+    images = [str(folder / name) for name in case.get("images", [case.get("image")])]
+    command = [program, "model", "run", str(folder), "--json", "--gen", json.dumps(case["gen"])]
+    for image in images:
+        command += ["--image", image]
+    text = case.get("task") or case.get("text_prompt") or (
+        next((item["text"] for item in case["messages"][0]["content"] if item["type"] == "text"), None)
+        if case.get("messages") else None)
+    if text is not None:
+        command += ["--prompt", text]
+    if case.get("processor"):
+        command += ["--processor", json.dumps(case["processor"])]
+    if "candidate_labels" in case:
+        for label in case["candidate_labels"]:
+            command += ["--label", label]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    if done.returncode != 0:
+        raise Difference(f"preread: {done.stderr.strip().splitlines()[-1:]}")
+    found, differences = json.loads(done.stdout), {}
+    if "candidate_labels" in case:
+        return {"probs": close("probabilities", found["probs"], case["probs"], LOGITS)}
+    if not case.get("image_tokens"):
+        same("input ids", found.get("input_ids", []), case.get("input_ids", found.get("input_ids", [])))
+    for key in ("shape", "sum", "abs_sum", "min", "max", "first"):
+        differences["pixels"] = max(differences.get("pixels", 0), close(
+            f"pixel values, {key}", found["pixel_values"][key], case["pixel_values"][key], PIXELS))
+    same("generated ids", found["generated_ids"], case["generated_ids"])
+    same("text", found["text"], case["text"])
+    if "logits_step1" in case:
+        differences["logits"] = close("logits of the first step", [s for _, s in found["logits_step1"]["top"]],
+                                      [s for _, s in case["logits_step1"]["top"]], LOGITS)
+        differences["logprobs"] = close("log-probabilities", found["logprobs"], case["logprobs"], LOGITS)
+    return differences
+
+
+def reduced(chosen, model, folder: Path, dtype: str, cases: list[tuple[dict, dict]]) -> str:
+    """How far the graphs of a smaller type are from float32: the first step's scores, and how many answers agree."""
+    graphs = Model(folder / chosen.graph_folder, SUFFIX[dtype])
+    off, equal, count = 0.0, 0, 0
+    for case, inputs in cases:
+        if case["gen"].get("num_beams", 1) != 1 or "logits_step1" not in case:
+            continue
+        gen = {**model.generation_config.to_diff_dict(), **case["gen"]}
+        if model.config.is_encoder_decoder:
+            states, _ = chosen.encode_onnx(model, graphs, inputs)
+            found = graphs.seq2seq(states, [case["decoder_start_token_id"]], gen, end_tokens(model))
+        else:
+            found = graphs.chat(chosen.vision_feeds(inputs), inputs["input_ids"][0].tolist(),
+                                chosen.image_token(model), chosen.positions(model, inputs).numpy(), gen,
+                                end_tokens(model))
+        expected = np.array(case["logits_step1"]["top"])
+        by = np.abs(found["logits"][0][expected[:, 0].astype(int)] - expected[:, 1]).max()
+        off, equal, count = max(off, by / np.abs(expected[:, 1]).max()), equal + (
+            found["generated_ids"] == case["generated_ids"]), count + 1
+    if not off < 1:
+        raise Difference(f"{dtype}: the first step's scores are off by {off:.2f} of their size")
+    return f"{dtype}: first step off by {off:.1e} of the largest score, {equal} of {count} answers equal"
+
+
+def check(name: str, seed: int, folder: Path, dtypes: list[str], preread: str | None) -> int:
+    """Exports and compares one tiny model; gives the number of cases that differ."""
+    chosen = family(name)
+    with tempfile.TemporaryDirectory() as checkpoint:
+        chosen.tiny(seed, Path(checkpoint))
+        export_model(chosen, Path(checkpoint), folder, ["fp32", *dtypes])
+        model, processor = chosen.load(checkpoint), chosen.processor(checkpoint)
+        graphs = Model(folder / chosen.graph_folder)
+        cases = getattr(chosen, "expect", lambda *rest: expect(chosen, *rest))(
+            model, processor, seed, folder, graphs.interface())
+    bad, worst, by_preread = 0, {}, {}
+    for case, inputs in cases:
+        what = f"{name} {seed} {case.get('image') or case.get('images')} {case.get('mode', '')}"
+        run = getattr(chosen, "with_onnxruntime", lambda *rest: with_onnxruntime(chosen, *rest))
+        for label, into, compare in (
+                ("onnxruntime", worst, lambda: run(model, graphs, case, inputs)),
+                ("preread", by_preread, (lambda: with_preread(preread, folder, case)) if preread else None)):
+            try:
+                for key, value in (compare() if compare else {}).items():
+                    into[key] = max(into.get(key, 0), value)
+            except Difference as difference:
+                bad += 1
+                print(f"{what}, {label}: {difference}", flush=True)
+    notes = [reduced(chosen, model, folder, dtype, cases) for dtype in dtypes if cases and "generated_ids" in cases[0][0]]
+    sizes = ", ".join(f"{key} {value:.0e}" for key, value in worst.items())
+    told = ", ".join(f"{key} {value:.0e}" for key, value in by_preread.items())
+    distinct = len({tuple(case.get("generated_ids", case.get("probs", []))) for case, _ in cases})
+    print(f"{name} {seed}: {len(cases)} cases, {distinct} different answers, {bad} differ; largest: {sizes}"
+          + (f"; preread: {told}" if preread else ""), *notes, sep="\n  ", flush=True)
+    return bad
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m export.check", description=__doc__)
+    parser.add_argument("families", nargs="*", default=[], help="all when none is named")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--dtype", nargs="+", choices=[key for key in sorted(SUFFIX) if key != "fp32"], default=[])
+    parser.add_argument("--preread", help="the program to compare as well")
+    parser.add_argument("--keep", type=Path, help="where the model folders stay, as FAMILY-SEED; else they are removed")
+    arguments = parser.parse_args()
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    torch.set_num_threads(1)
+    bad = 0
+    with tempfile.TemporaryDirectory() as folder:
+        for name in arguments.families or sorted(MODULES):
+            for seed in arguments.seeds:
+                place = (arguments.keep or Path(folder)) / f"{name}-{seed}"
+                bad += check(name, seed, place, arguments.dtype, arguments.preread)
+    sys.exit(min(bad, 1))
+
+
+if __name__ == "__main__":
+    main()

@@ -58,6 +58,8 @@ class Florence2(Family):
     def graphs(self, model) -> list[Graph]:
         text = model.config.text_config
         bart, head, dtype = model.model.language_model, model.lm_head, model.dtype
+        if bart.decoder.embed_tokens.weight is not model.get_input_embeddings().weight:
+            raise SystemExit("the decoder has embeddings of its own, and `embed_tokens` is one graph for both sides")
         side = self.side
         pixels = torch.randn(2, 3, side, side, dtype=dtype)
         states = {0: "batch_size", 1: "encoder_sequence_length"}
@@ -158,7 +160,7 @@ class Florence2(Family):
                     decoder_layers=choice(seed, 2, 3, 1), encoder_attention_heads=choice(seed, 4, 3, 8),
                     decoder_attention_heads=choice(seed, 5, 4, 2), encoder_ffn_dim=64, decoder_ffn_dim=56,
                     max_position_embeddings=256, bos_token_id=0, pad_token_id=1, eos_token_id=2,
-                    decoder_start_token_id=2, forced_eos_token_id=2, forced_bos_token_id=0, tie_word_embeddings=False)
+                    decoder_start_token_id=2, forced_eos_token_id=2, forced_bos_token_id=0, tie_word_embeddings=True)
         config = Florence2Config(vision_config=vision, text_config=text, image_token_id=fast.image_token_id,
                                  is_encoder_decoder=True, tie_word_embeddings=False)
         model = randomise(Florence2ForConditionalGeneration(config), seed)

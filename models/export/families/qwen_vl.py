@@ -157,7 +157,8 @@ class Qwen25VL(Family):
 
     def graphs(self, model) -> list[Graph]:
         vision = model.config.vision_config
-        grid = torch.tensor([[1, 6, 10], [1, 8, 4]])
+        merge = vision.spatial_merge_size
+        grid = torch.tensor([[1, 3 * merge, 5 * merge], [1, 4 * merge, 2 * merge]])
         channels = getattr(vision, "in_channels", 3) * vision.temporal_patch_size * vision.patch_size ** 2
         pixels = torch.randn(int(grid.prod(1).sum()), channels, dtype=model.dtype)
         return [Graph("vision_encoder", Vision(model.model.visual), {"pixel_values": pixels, "image_grid_thw": grid},

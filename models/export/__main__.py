@@ -22,6 +22,7 @@ def main() -> None:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--from", dest="source", metavar="NAME_OR_FOLDER",
                         help="a name on the Hugging Face hub, or a folder that holds its files")
+    parser.add_argument("--revision", help="commit of the repository on the hub; its newest when absent")
     source.add_argument("--tiny", type=int, metavar="SEED", help="a random tiny model of the class instead")
     parser.add_argument("--out", type=Path, required=True, help="the model folder to write")
     parser.add_argument("--dtype", nargs="+", choices=sorted(SUFFIX), default=["fp32"])
@@ -36,7 +37,7 @@ def main() -> None:
     chosen = family(arguments.family)
     with tempfile.TemporaryDirectory() as folder:
         if arguments.tiny is None:
-            checkpoint, seed = folder_of(arguments.source), 0
+            checkpoint, seed = folder_of(arguments.source, arguments.revision), 0
         else:
             checkpoint, seed = Path(folder), arguments.tiny
             chosen.tiny(seed, checkpoint)

@@ -87,8 +87,7 @@ def with_preread(program: str, folder: Path, case: dict) -> dict[str, float]:
     if case.get("processor"):
         command += ["--processor", json.dumps(case["processor"])]
     if "candidate_labels" in case:
-        for label in case["candidate_labels"]:
-            command += ["--label", label]
+        command += ["--labels", ",".join(case["candidate_labels"]), "--prompt", case["hypothesis_template"]]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     if done.returncode != 0:
         raise Difference(f"preread: {done.stderr.strip().splitlines()[-1:]}")

@@ -10,20 +10,21 @@ from .graphs import SINGLE_FILE_BYTES, export
 from .quantize import SUFFIX, quantize
 
 
-def folder_of(source: str) -> Path:
-    """The folder of a checkpoint; a name on the hub is fetched, or taken from the hub's cache."""
+def folder_of(source: str, revision: str | None = None) -> Path:
+    """The folder of a checkpoint; a name on the hub is fetched at `revision`, or taken from the hub's cache."""
     if Path(source).is_dir():
         return Path(source)
     from huggingface_hub import snapshot_download
-    return Path(snapshot_download(source, allow_patterns=["*.json", "*.jinja", "*.txt", "*.model", "*.safetensors"]))
+    wanted = ["*.json", "*.jinja", "*.txt", "*.model", "*.safetensors"]
+    return Path(snapshot_download(source, revision=revision, allow_patterns=wanted))
 
 
 def export_model(family: Family, source: Path, out: Path, dtypes: list[str],
                  single_file_bytes: int = SINGLE_FILE_BYTES) -> None:
     """Writes the graphs of the checkpoint in `source`, in each of `dtypes`, and the files that say how they are used."""
     copy_side_files(source, out)
-    if not (out / "tokenizer.json").exists():
-        tokenizer_file(family, source, out)
+    if not (source / "tokenizer.json").exists():
+        getattr(family, "tokenizer_file", tokenizer_file)(source, out)
     graphs = out / family.graph_folder
     wanted = [dtype for dtype in dtypes if dtype != "fp16"]
     if wanted:
@@ -50,7 +51,7 @@ def _export(family: Family, source: Path, folder: Path, dtype: str, kind: torch.
         export(graph, folder / f"{graph.stem}{SUFFIX[dtype]}.onnx", single_file_bytes)
 
 
-def tokenizer_file(family: Family, source: Path, out: Path) -> None:
+def tokenizer_file(source: Path, out: Path) -> None:
     """Writes tokenizer.json for a checkpoint that has only the older files of a tokenizer."""
     from transformers import AutoTokenizer
     tokenizer = AutoTokenizer.from_pretrained(source)

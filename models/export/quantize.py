@@ -1,6 +1,7 @@
 """Smaller weights: onnxruntime's quantizers over the exported float32 graphs."""
 from __future__ import annotations
 
+import logging
 import tempfile
 from pathlib import Path
 
@@ -22,6 +23,7 @@ def quantize(source: Path, target: Path, dtype: str, block_size: int = 32,
     products computed in float32 (accuracy level 0), because a lower level can change which token is best. Embeddings,
     convolutions and normalisations keep their type.
     """
+    logging.getLogger("onnxruntime.quantization.matmul_nbits_quantizer").setLevel(logging.WARNING)
     if dtype == "q4":
         quantizer = MatMulNBitsQuantizer(onnx.load(source), block_size=block_size, is_symmetric=True, accuracy_level=0)
         quantizer.process()

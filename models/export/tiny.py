@@ -63,16 +63,33 @@ def byte_fallback_tokenizer(specials: list[str], plain: list[str], size: int) ->
     return tokenizer
 
 
+def bare_words() -> list:
+    """Lower case, without ASCII punctuation, one space between words."""
+    return [normalizers.Lowercase(), normalizers.Replace(Regex(r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~]"), ""),
+            normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()]
+
+
 def unigram_tokenizer(specials: list[str], size: int) -> Tokenizer:
     """A unigram model over lower-case text without punctuation, as SigLIP's is."""
     tokenizer = Tokenizer(models.Unigram())
-    tokenizer.normalizer = normalizers.Sequence([
-        normalizers.Lowercase(), normalizers.Replace(Regex(r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~]"), ""),
-        normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()])
+    tokenizer.normalizer = normalizers.Sequence(bare_words())
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     tokenizer.decoder = decoders.Metaspace()
     tokenizer.train_from_iterator(SENTENCES * 4, trainers.UnigramTrainer(
         vocab_size=size, special_tokens=[added(text) for text in specials], unk_token="<unk>", show_progress=False))
+    return tokenizer
+
+
+def word_piece_tokenizer(size: int) -> Tokenizer:
+    """BERT's pieces of lower-case words."""
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    tokenizer.train_from_iterator(SENTENCES, trainers.WordPieceTrainer(
+        vocab_size=size, special_tokens=[added(text) for text in specials], show_progress=False))
+    template(tokenizer, "[CLS] $A [SEP]", ["[CLS]", "[SEP]"])
     return tokenizer
 
 

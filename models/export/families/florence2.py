@@ -1,20 +1,18 @@
 """Florence-2: DaViT, whose tokens come before the text in BART's encoder, and a decoder that also writes places."""
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import torch
 import transformers
-from transformers import CLIPImageProcessor, Florence2Config, Florence2ForConditionalGeneration, PreTrainedTokenizerFast
+from transformers import (CLIPImageProcessor, Florence2Config, Florence2ForConditionalGeneration, Florence2Processor,
+                          PreTrainedTokenizerFast)
 
 from ..family import Case, Family
 from ..graphs import Graph, Seq2SeqDecoder, additive, allowed, embed_graph, seq2seq_decoder_graph
 from ..tiny import added, byte_level_tokenizer, choice, randomise, template, write_json
-
-# The sentences of Florence-2's processor for the tasks of the check.
-TASKS = {"<CAPTION>": "What does the image describe?",
-         "<MORE_DETAILED_CAPTION>": "Describe with a paragraph what is shown in the image.",
-         "<OD>": "Locate the objects with category name in the image."}
-WITH_TEXT = {"<CAPTION_TO_PHRASE_GROUNDING>": "Locate the phrases in the caption: {input}"}
 
 
 class Vision(torch.nn.Module):
@@ -36,24 +34,19 @@ class Encoder(torch.nn.Module):
         return self.encoder(inputs_embeds=inputs_embeds, attention_mask=mask).last_hidden_state
 
 
-class Processor:
-    """Image processor and tokenizer as the family's processor joins them, from the older form of its files."""
-
-    def __init__(self, folder):
-        self.images = CLIPImageProcessor.from_pretrained(folder)
-        self.tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-
-    def decode(self, *arguments, **options):
-        return self.tokenizer.decode(*arguments, **options)
-
-
 class Florence2(Family):
     name = "florence2"
     model_class = Florence2ForConditionalGeneration
     sizes = [(97, 61), (40, 133), (64, 64), (5, 3)]
 
     def processor(self, folder):
-        return Processor(folder)
+        images = CLIPImageProcessor.from_pretrained(folder)
+        images.image_seq_length = self.image_tokens
+        processor = Florence2Processor(images, transformers.AutoTokenizer.from_pretrained(folder))
+        stated = json.loads((Path(folder) / "preprocessor_config.json").read_text(encoding="utf-8"))
+        for key in ("task_prompts_without_inputs", "task_prompts_with_input"):
+            setattr(processor, key, stated.get(key, getattr(processor, key)))
+        return processor
 
     def graphs(self, model) -> list[Graph]:
         text = model.config.text_config
@@ -112,12 +105,10 @@ class Florence2(Family):
         ]
 
     def encode(self, processor, case, images):
-        task = case.text[:case.text.index(">") + 1]
-        rest = case.text[len(task):]
-        prompt = TASKS[task] if task in TASKS else WITH_TEXT[task].replace("{input}", rest)
-        pixels = processor.images(images=images, return_tensors="pt")["pixel_values"]
+        prompt = processor._construct_prompts(case.text)[0]
+        pixels = processor.image_processor(images=images, return_tensors="pt")["pixel_values"]
         ids = processor.tokenizer(prompt, return_tensors="pt")["input_ids"]
-        before = torch.full((1, self.image_tokens), processor.tokenizer.convert_tokens_to_ids("<image>"))
+        before = torch.full((1, self.image_tokens), processor.image_token_id)
         ids = torch.cat([before, ids], 1)
         inputs = {"pixel_values": pixels, "input_ids": ids, "attention_mask": torch.ones_like(ids)}
         return inputs, {"task": case.text, "prompt": prompt}
@@ -169,10 +160,15 @@ class Florence2(Family):
             forced_eos_token_id=2, num_beams=3, no_repeat_ngram_size=3, early_stopping=True)
         model.save_pretrained(folder)
         fast.save_pretrained(folder)
+        tasks = {}
+        if seed % 3 == 1:
+            # Older folders state the sentences of the tasks; where none are stated, those of the class hold.
+            tasks = {"task_prompts_without_inputs": {"<CAPTION>": "Describe the image.", "<OD>": "Locate the findings.",
+                                                     "<MORE_DETAILED_CAPTION>": "Describe the image at length."},
+                     "task_prompts_with_input": {"<CAPTION_TO_PHRASE_GROUNDING>": "Locate in the image: {input}"}}
         write_json(folder / "preprocessor_config.json", {
             "image_processor_type": "CLIPImageProcessor", "do_resize": True, "do_center_crop": False,
             "size": {"height": side, "width": side}, "crop_size": {"height": side, "width": side}, "resample": 3,
             "do_rescale": True, "rescale_factor": 1 / 255, "do_normalize": True, "do_convert_rgb": True,
             "image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225],
-            "processor_class": "Florence2Processor", "task_prompts_without_inputs": TASKS,
-            "task_prompts_with_input": WITH_TEXT})
+            "processor_class": "Florence2Processor", **tasks})

@@ -1,14 +1,19 @@
 """SigLIP and MedSigLIP: one graph that scores an image against sentences."""
 from __future__ import annotations
 
+from pathlib import Path
+
+import sentencepiece
 import torch
 import transformers
-from transformers import PreTrainedTokenizerFast, SiglipConfig, SiglipImageProcessor, SiglipModel
+from tokenizers import Tokenizer, normalizers
+from transformers import (PreTrainedTokenizerFast, SiglipConfig, SiglipImageProcessor, SiglipModel, SiglipTokenizer)
+from transformers.convert_slow_tokenizer import SpmConverter
 
 from ..expected import statistics
 from ..family import Family
 from ..graphs import Graph
-from ..tiny import choice, pictures, randomise, template, unigram_tokenizer, write_json
+from ..tiny import SENTENCES, bare_words, choice, pictures, randomise, template, unigram_tokenizer, write_json
 
 LABELS = [["pleural effusion", "no acute disease", "a small nodule in the left upper lobe"],
           ["an enlarged heart", "normal"], ["X-ray", "CT", "Größe 12,5 mm!", "lungs; clear"]]
@@ -23,6 +28,13 @@ class Scores(torch.nn.Module):
     def forward(self, input_ids, pixel_values):
         found = self.model(input_ids=input_ids, pixel_values=pixel_values)
         return found.logits_per_image, found.logits_per_text, found.text_embeds, found.image_embeds
+
+
+class Converter(SpmConverter):
+    """SentencePiece's model with what SigLIP's tokenizer does before it in Python: no capitals, no punctuation."""
+
+    def normalizer(self, proto):
+        return normalizers.Sequence([*bare_words(), super().normalizer(proto)])
 
 
 class Processor:
@@ -53,6 +65,13 @@ class Siglip(Family):
                        "logits_per_text": {0: "text_batch_size", 1: "image_batch_size"},
                        "text_embeds": {0: "text_batch_size"}, "image_embeds": {0: "image_batch_size"}})]
 
+    def tokenizer_file(self, source: Path, out: Path) -> None:
+        """tokenizer.json from spiece.model, which is all that most checkpoints of the class have."""
+        slow = SiglipTokenizer.from_pretrained(source)
+        fast = Converter(slow).converted()
+        template(fast, f"$A {slow.eos_token}", [slow.eos_token])
+        fast.save(str(out / "tokenizer.json"))
+
     def expect(self, model, processor, seed, folder, graphs):
         """expected.json of a model that scores: probabilities are the sigmoid of each score alone."""
         images, cases = pictures(seed, self.sizes), []
@@ -61,6 +80,12 @@ class Siglip(Family):
             for labels, sentence in zip(LABELS, TEMPLATES):
                 pixels = processor.images(images=image.convert("RGB"), return_tensors="pt")["pixel_values"]
                 length = model.config.text_config.max_position_embeddings
+                # The exported tokenizer has to agree with the class's own.
+                exported = Tokenizer.from_file(str(folder / "tokenizer.json"))
+                for label in labels:
+                    text = sentence.format(label)
+                    if exported.encode(text).ids != processor.tokenizer(text)["input_ids"]:
+                        raise SystemExit(f"tokenizer.json splits {text!r} otherwise than the class does")
                 ids = processor.tokenizer([sentence.format(label) for label in labels], padding="max_length",
                                           max_length=length, truncation=True, return_tensors="pt")["input_ids"]
                 with torch.no_grad():
@@ -84,16 +109,24 @@ class Siglip(Family):
                                 case["image_embeds"]["strided"], 1e-3)}
 
     def tiny(self, seed, folder):
-        tokenizer = unigram_tokenizer(["<pad>", "</s>", "<unk>"], choice(seed, 160, 200, 220))
-        template(tokenizer, "$A </s>", ["</s>"])
         length = choice(seed, 16, 24, 12)
-        fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="</s>", pad_token="</s>",
-                                       unk_token="<unk>", model_max_length=length)
+        if seed % 3 == 2:
+            sentencepiece.SentencePieceTrainer.train(
+                sentence_iterator=iter([text.lower() for text in SENTENCES if text.strip()] * 4), pad_id=0, eos_id=1,
+                unk_id=2, bos_id=-1, model_prefix=str(folder / "spiece"), vocab_size=200, hard_vocab_limit=False,
+                minloglevel=2)
+            (folder / "spiece.vocab").unlink()
+            tokens = SiglipTokenizer(str(folder / "spiece.model"), model_max_length=length)
+        else:
+            tokenizer = unigram_tokenizer(["<pad>", "</s>", "<unk>"], choice(seed, 160, 200))
+            template(tokenizer, "$A </s>", ["</s>"])
+            tokens = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="</s>", pad_token="</s>",
+                                             unk_token="<unk>", model_max_length=length)
         patch, side = choice(seed, (14, 5), (16, 3), (8, 8))
         hidden, heads = choice(seed, (40, 4), (48, 6), (24, 2))
         common = dict(hidden_size=hidden, intermediate_size=72, num_attention_heads=heads)
         config = SiglipConfig(
-            text_config=dict(common, num_hidden_layers=choice(seed, 2, 3, 2), vocab_size=len(fast),
+            text_config=dict(common, num_hidden_layers=choice(seed, 2, 3, 2), vocab_size=len(tokens),
                              max_position_embeddings=length, projection_size=hidden, pad_token_id=1, eos_token_id=1,
                              bos_token_id=0),
             vision_config=dict(common, num_hidden_layers=2, image_size=patch * side, patch_size=patch))
@@ -102,6 +135,6 @@ class Siglip(Family):
             model.logit_scale.fill_(choice(seed, 2.0, 1.5, 2.5))
             model.logit_bias.fill_(choice(seed, -1.0, 0.5, -3.0))
         model.save_pretrained(folder)
-        fast.save_pretrained(folder)
+        tokens.save_pretrained(folder)
         SiglipImageProcessor(size={"height": patch * side, "width": patch * side}, resample=choice(seed, 2, 3, 2),
                              image_mean=[0.5] * 3, image_std=[0.5] * 3).save_pretrained(folder)

@@ -433,6 +433,23 @@ mod tests {
         assert_eq!(selection.chosen, [1, 2]);
         assert_eq!(selection.skipped, [(0, Reason::ForProcessing)]);
         assert_eq!(choose(&[&raw]).chosen, [0]);
+        // The presentation is no image for reading itself.
+        let burned_in = header(
+            DX,
+            "4",
+            &[
+                (tags::PRESENTATION_INTENT_TYPE, FOR_PRESENTATION),
+                (tags::VIEW_POSITION, "PA"),
+                (tags::BURNED_IN_ANNOTATION, "YES"),
+            ],
+        );
+        assert_eq!(choose(&[&raw, &burned_in]).chosen, [0]);
+        // Views that only codes tell apart: one presentation does not stand for two of them.
+        let bare = |uid, intent| header(DX, uid, &[(tags::PRESENTATION_INTENT_TYPE, intent)]);
+        let (one, two) = (bare("5", FOR_PROCESSING), bare("6", FOR_PROCESSING));
+        let (shown, too) = (bare("7", FOR_PRESENTATION), bare("8", FOR_PRESENTATION));
+        assert_eq!(choose(&[&one, &two, &shown]).chosen, [0, 1, 2]);
+        assert_eq!(choose(&[&one, &two, &shown, &too]).chosen, [2, 3]);
     }
 
     #[test]

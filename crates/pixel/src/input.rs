@@ -115,8 +115,8 @@ impl<'a> Composer<'a> {
     }
 
     /// Decodes and composes. A frame that cannot be had is left out, and others take its place as if it had never been
-    /// there. Bounded by [`MOST_PLANS`], and no more frames are tried than four times those of the first plan and all of the
-    /// study once.
+    /// there. Bounded: no more frames are tried than four times those of the first plan and all of the study once, in 256
+    /// plans.
     pub fn compose(mut self) -> ModelInput {
         let of_plan = |plan: &Plan| plan.images.iter().map(|planned| planned.frames.len()).sum::<usize>();
         let of_study: usize = self.study.stacks.iter().map(|stack| stack.frames.len()).sum();

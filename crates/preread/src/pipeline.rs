@@ -4,6 +4,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io,
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
@@ -217,12 +218,23 @@ impl Pipeline {
         let inputs_digest = |read: &BTreeSet<usize>| inputs_digest(read.iter().map(|it| &images[*it]), digest, rule);
         let reported = |digest: &String| routed.opened.study.reported_inputs.as_ref() == Some(digest);
 
-        let open = |image: usize| Instance::open(&images[image].1.path, &self.limits);
+        let until = Instant::now() + self.deadline;
+        let open = |image: usize| {
+            if Instant::now() > until {
+                return Err(io::Error::from(io::ErrorKind::TimedOut).into());
+            }
+            Instance::open(&images[image].1.path, &self.limits)
+        };
         let composer = Composer::new(&headers, &policy, views, pixel::Limits::default(), Box::new(open));
         if reported(&inputs_digest(&composer.planned())) {
             return Err(End::Unchanged);
         }
         let mut input = composer.compose();
+        // A report of the images that there was time for would be another one each time.
+        if Instant::now() > until {
+            let reason = format!("its images were not ready within {} s (study.deadline)", self.deadline.as_secs());
+            return Err(held("the images took too long", reason, rule));
+        }
         let Some(first) = input.first.take() else {
             let failures: BTreeSet<String> = input.unread.iter().map(|(_, why)| why.to_string()).collect();
             let failures: Vec<String> = failures.into_iter().collect();

@@ -6,7 +6,8 @@ use dicom_object::InMemDicomObject;
 
 use super::geometry::Plane;
 use crate::{
-    Limits,
+    ImagePixel, Limits, Photometric,
+    frames::{PixelData, byte_length},
     groups::{functional_group, header_numbers, number, numbers, text},
     render::Source,
 };
@@ -123,12 +124,14 @@ pub fn header_suffices(header: &Header) -> bool {
     }
 }
 
-/// The frames of an image: as many as Number of Frames says, or one where that is more than `limits.frames` and none can
-/// be decoded. `instance` is the whole of it, where [`header_suffices`] says that it is wanted; without it, such an image
-/// has frames without a position.
+/// The frames of an image: as many as Number of Frames says, or one where that is more than `limits.frames` or than there
+/// is pixel data for, so that none can be decoded. `instance` is the whole of it, where [`header_suffices`] says that it is
+/// wanted; without it, such an image has frames without a position.
 pub fn frames_of(image: usize, header: &Header, instance: Option<&Instance>, limits: &Limits) -> Vec<Frame> {
     let count = header.integer(tags::NUMBER_OF_FRAMES).and_then(|count| u32::try_from(count).ok());
     let count = count.filter(|count| (1..=limits.frames).contains(count)).unwrap_or(1);
+    let complete = instance.is_none_or(|instance| frames_there(instance, limits) >= u64::from(count));
+    let count = if complete { count } else { 1 };
     let of_header = of_header(image, header, count);
     let positions = instance.map(dimension_of_position).unwrap_or_default();
     // Both count from 1.
@@ -149,6 +152,22 @@ pub fn frames_of(image: usize, header: &Header, instance: Option<&Instance>, lim
             it
         })
         .collect()
+}
+
+/// How many frames the pixel data of an image has room for. A header may claim any number, and no memory is spent on
+/// claims.
+fn frames_there(instance: &Instance, limits: &Limits) -> u64 {
+    let Ok(image) = ImagePixel::of(instance, limits) else { return 0 };
+    match PixelData::of(instance) {
+        Ok(PixelData::Native(value)) => {
+            // Two pixels of YBR_FULL_422 have four samples.
+            let samples = if image.photometric == Photometric::YbrFull422 { 2 } else { u64::from(image.samples) };
+            let bits = image.pixels() as u64 * samples * u64::from(image.bits_allocated);
+            byte_length(value) as u64 * 8 / bits.max(1)
+        }
+        Ok(PixelData::Encapsulated(fragments)) => fragments.fragments().len() as u64,
+        Err(_) => 0,
+    }
 }
 
 /// What stands at the top level: all there is of a classic image, and what an enhanced one has once for all frames.

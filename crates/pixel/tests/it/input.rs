@@ -139,9 +139,12 @@ fn another_frame_stands_in_for_a_broken_one() {
     check(&[2, 3], keys("middle", 1), &[1], 0);
     check(&[1], keys("all", 9), &[0, 2, 3, 4], 0);
     check(&[0, 1, 2, 3, 4], keys("all", 9), &[], 0);
-    // Frames that an image claims and does not have: it is given up after a few, unless one is there.
-    let claims = || image(US_MULTI_FRAME, "US", 1).text(tags::NUMBER_OF_FRAMES, VR::IS, "60000").pixels(&[7; 24]);
-    let (input, _) = compose(vec![claims()], keys("8 evenly", 8), &[]);
+    // An image that claims frames which it has not is incomplete, and no memory is spent on claims.
+    let claims = image(US_MULTI_FRAME, "US", 1).text(tags::NUMBER_OF_FRAMES, VR::IS, "60000").pixels(&[7; 24]);
+    let (input, _) = compose(vec![claims], keys("8 evenly", 8), &[]);
+    assert!(input.images.is_empty() && matches!(input.unread.as_slice(), [(0, Unread::Undecoded(_))]));
+    let claims = image(US_MULTI_FRAME, "US", 1).text(tags::NUMBER_OF_FRAMES, VR::IS, "60000").word(tags::ROWS, 65_535);
+    let (input, _) = compose(vec![claims.word(tags::COLUMNS, 65_535)], keys("all", 9), &[]);
     assert!(input.images.is_empty() && matches!(input.unread.as_slice(), [(0, Unread::Undecoded(_))]));
     // A broken frame takes only itself along.
     let cine = |values: usize| {

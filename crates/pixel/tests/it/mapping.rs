@@ -109,6 +109,37 @@ proptest! {
     }
 }
 
+proptest! {
+    /// A processor that resizes an image and cuts it into tiles, the last of them beyond its edges: each point of the
+    /// image is in exactly one tile, and leads back from there.
+    #[test]
+    fn a_processors_tiles_lead_back(
+        size in (20u32..4000, 20u32..4000),
+        tile in 100u32..600,
+        scale in 0.1..2f64,
+        at in (0.0..1f64, 0.0..1f64),
+    ) {
+        let layout = Layout::of_frame(source(0), size.0, size.1);
+        let tiles = |length: u32| (0..).map(move |place| f64::from(place * tile)).take_while(move |at| *at < f64::from(length) * scale);
+        let point = Point { column: at.0 * f64::from(size.0), row: at.1 * f64::from(size.1) };
+        let mut found = 0;
+        for top in tiles(size.1) {
+            for left in tiles(size.0) {
+                let step = Mapping::scaled([scale; 2], [-left, -top]).expect("a way back");
+                let seen = layout.then(step, tile, tile);
+                let there = step.to_model(point);
+                if Area::of_size(tile, tile).contains(there) {
+                    found += 1;
+                    prop_assert_eq!(seen.to_model(&source(0), point), Some(there));
+                    let back = seen.to_source(there).expect("no padding");
+                    prop_assert!(near(back.point, point, 1e-6), "{:?} {:?}", back.point, point);
+                }
+            }
+        }
+        prop_assert_eq!(found, 1);
+    }
+}
+
 fn source(frame: u32) -> Source {
     Source { sop_instance_uid: "1.2.3".parse().expect("a UID"), frame }
 }

@@ -121,19 +121,22 @@ fn study(uid: Uid, files: &[std::path::PathBuf], most: usize) -> Result<(StudyCh
     Ok((StudyChoice { study_instance_uid: uid, chosen: chosen.collect(), stacks, left_out, notes }, thumbnails))
 }
 
-/// Series number, stack where there are several, and the view or the place in the stack. Nothing of the patient.
-fn label(stack: &StackSummary, frame: usize) -> String {
-    let mut label = stack.series_number.map_or("S-".to_owned(), |number| format!("S{number}"));
+/// Series number, stack where there are several, and the view. Nothing of the patient.
+fn name(stack: &StackSummary) -> String {
+    let mut name = stack.series_number.map_or("S-".to_owned(), |number| format!("S{number}"));
     if stack.of > 1 && stack.kind != Kind::Picture {
-        label += &format!(".{}", stack.number);
+        name += &format!(".{}", stack.number);
     }
     if let Some(view) = &stack.view {
-        label += &format!(" {view}");
+        name += &format!(" {view}");
     }
-    if stack.frames > 1 {
-        label += &format!(" {}/{}", frame + 1, stack.frames);
-    }
-    label
+    name
+}
+
+/// The name of its stack, and its place there.
+fn label(stack: &StackSummary, frame: usize) -> String {
+    let place = if stack.frames > 1 { format!(" {}/{}", frame + 1, stack.frames) } else { String::new() };
+    name(stack) + &place
 }
 
 fn print(study: &StudyChoice) {
@@ -146,7 +149,7 @@ fn print(study: &StudyChoice) {
         };
         let spacing = stack.spacing.map(|it| format!(", {:.2} mm apart", it.usual_mm)).unwrap_or_default();
         let gaps = if stack.gaps.is_empty() { String::new() } else { format!(", {} gaps", stack.gaps.len()) };
-        println!("  {:<16} {} {kind}{spacing}{gaps}", label(stack, 0), stack.frames);
+        println!("  {:<16} {} {kind}{spacing}{gaps}", name(stack), stack.frames);
     }
     let mut reasons = std::collections::BTreeMap::new();
     for left_out in &study.left_out {

@@ -9,6 +9,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +56,8 @@ def with_onnxruntime(chosen, model, graphs: Model, case: dict, inputs: dict) -> 
         found = graphs.seq2seq(states, [case["decoder_start_token_id"]], gen, end_tokens(model))
         found["image_features"] = features
     else:
-        found = graphs.chat(chosen.vision_feeds(inputs), ids, chosen.image_token(model),
+        found = graphs.chat(chosen.vision_feeds(inputs), partial(chosen.arrange, model, inputs=inputs), ids,
+                            chosen.image_token(model),
                             chosen.positions(model, inputs).numpy(), gen, end_tokens(model))
     differences = {}
     if found.get("image_features") is not None:
@@ -120,7 +122,8 @@ def reduced(chosen, model, folder: Path, dtype: str, cases: list[tuple[dict, dic
             states, _ = chosen.encode_onnx(model, graphs, inputs)
             found = graphs.seq2seq(states, [case["decoder_start_token_id"]], gen, end_tokens(model))
         else:
-            found = graphs.chat(chosen.vision_feeds(inputs), inputs["input_ids"][0].tolist(),
+            arrange = partial(chosen.arrange, model, inputs=inputs)
+            found = graphs.chat(chosen.vision_feeds(inputs), arrange, inputs["input_ids"][0].tolist(),
                                 chosen.image_token(model), chosen.positions(model, inputs).numpy(), gen,
                                 end_tokens(model))
         expected = np.array(case["logits_step1"]["top"])
@@ -155,7 +158,8 @@ def check(name: str, seed: int, folder: Path, dtypes: list[str], preread: str | 
             except Difference as difference:
                 bad += 1
                 print(f"{what}, {label}: {difference}", flush=True)
-    notes = [reduced(chosen, model, folder, dtype, cases) for dtype in dtypes if cases and "generated_ids" in cases[0][0]]
+    answers = "generated_ids" in cases[0][0]
+    notes = [reduced(chosen, model, folder, dtype, cases) for dtype in dtypes if answers]
     sizes = ", ".join(f"{key} {value:.0e}" for key, value in worst.items())
     told = ", ".join(f"{key} {value:.0e}" for key, value in by_preread.items())
     distinct = len({tuple(case.get("generated_ids", case.get("probs", []))) for case, _ in cases})

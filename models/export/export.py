@@ -21,7 +21,7 @@ def folder_of(source: str, revision: str | None = None) -> Path:
 
 def export_model(family: Family, source: Path, out: Path, dtypes: list[str],
                  single_file_bytes: int = SINGLE_FILE_BYTES) -> None:
-    """Writes the graphs of the checkpoint in `source`, in each of `dtypes`, and the files that say how they are used."""
+    """Writes the graphs of the checkpoint in `source`, in each of `dtypes`, and the files that say how to use them."""
     copy_side_files(source, out)
     if not (source / "tokenizer.json").exists():
         getattr(family, "tokenizer_file", tokenizer_file)(source, out)
@@ -57,6 +57,6 @@ def tokenizer_file(source: Path, out: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(source)
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
-        raise SystemExit(f"{source} has no tokenizer.json and {type(tokenizer).__name__} cannot make one: put one beside "
-                         "config.json (the same tokenizer of a repository that has it) and export again")
+        raise SystemExit(f"{source} has no tokenizer.json and {type(tokenizer).__name__} cannot make one: put one "
+                         "beside config.json (from a repository that has the same tokenizer) and export again")
     backend.save(str(out / "tokenizer.json"))

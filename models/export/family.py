@@ -1,4 +1,4 @@
-"""What a family has to say so that its models can be exported and checked. Defaults: a chat model of embedded tokens."""
+"""What a family says so that its models can be exported and checked. Defaults: a chat model of embedded tokens."""
 from __future__ import annotations
 
 import shutil
@@ -97,6 +97,11 @@ class Family:
     def vision_feeds(self, inputs: dict) -> dict:
         """What the vision graph is fed, by the names of its inputs."""
         return {name: inputs[name].numpy() for name in self.image_arguments}
+
+    def arrange(self, model, found: dict, inputs: dict):
+        """What takes the places of the image's tokens, [tokens, hidden], from the outputs of the vision graph."""
+        features = found["image_features"]
+        return features.reshape(-1, features.shape[-1]).astype("float32")
 
     def positions(self, model, inputs: dict) -> torch.Tensor:
         """Position ids of the prompt."""

@@ -32,8 +32,9 @@ def export(graph: Graph, path: Path, single_file_bytes: int = SINGLE_FILE_BYTES)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder, torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         traced = Path(folder) / path.name
-        torch.onnx.export(graph.module.eval(), tuple(graph.inputs.values()), str(traced), input_names=list(graph.inputs),
-                          output_names=graph.outputs, dynamic_axes=graph.axes, opset_version=OPSET, dynamo=False)
+        torch.onnx.export(graph.module.eval(), tuple(graph.inputs.values()), str(traced),
+                          input_names=list(graph.inputs), output_names=graph.outputs, dynamic_axes=graph.axes,
+                          opset_version=OPSET, dynamo=False)
         save(onnx.load(traced), path, single_file_bytes)
 
 

@@ -51,16 +51,14 @@ class Model:
     def interface(self, suffix: str = "") -> dict:
         return {f"{stem}{suffix}.onnx": graph.interface() for stem, graph in self.graphs.items()}
 
-    def image_features(self, feeds: dict) -> np.ndarray:
-        """What the vision graph gives, [tokens, hidden] of float32."""
-        found = next(iter(self.graphs["vision_encoder"](feeds).values()))
-        return found.reshape(-1, found.shape[-1]).astype(np.float32)
+    def chat(self, vision_feeds: dict, arrange, input_ids: list[int], image_token: int, positions: np.ndarray,
+             gen: dict, eos: list[int]) -> dict:
+        """A decoder-only answer: features take the places of the image's tokens.
 
-    def chat(self, vision_feeds: dict, input_ids: list[int], image_token: int, positions: np.ndarray, gen: dict,
-             eos: list[int]) -> dict:
-        """A decoder-only answer: features take the places of the image's tokens."""
+        `arrange(outputs)` makes of the vision graph's outputs what goes there, [tokens, hidden] of float32.
+        """
         embed, decoder = self.graphs["embed_tokens"], self.graphs["decoder_model_merged"]
-        features = self.image_features(vision_feeds)
+        features = arrange(self.graphs["vision_encoder"](vision_feeds))
         embeds = embed({"input_ids": [input_ids]})["inputs_embeds"]
         places = np.array(input_ids) == image_token
         if places.sum() != len(features):

@@ -118,7 +118,7 @@ def randomise(model: torch.nn.Module, seed: int, gain: float = 1.2) -> torch.nn.
 
 
 def pictures(seed: int, sizes: list[tuple[int, int]]) -> list[Image.Image]:
-    """Drawn pictures of the given (width, height): shades, discs and noise. The third and every fourth after is grey."""
+    """Drawn pictures of the given (width, height): shades, discs and noise. The third of four is grey."""
     draw, found = np.random.default_rng(seed), []
     for i, (width, height) in enumerate(sizes):
         y, x = np.mgrid[0:height, 0:width]

@@ -89,7 +89,8 @@ class Idefics3(Family):
         images = Idefics3ImageProcessor(
             size={"longest_edge": tile * choice(seed, 4, 3, 2)}, max_image_size={"longest_edge": tile}, resample=1,
             image_mean=[0.5] * 3, image_std=[0.5] * 3, do_image_splitting=True)
-        Idefics3Processor(images, fast, image_seq_len=(side // scale) ** 2, chat_template=TEMPLATE).save_pretrained(folder)
+        processor = Idefics3Processor(images, fast, image_seq_len=(side // scale) ** 2, chat_template=TEMPLATE)
+        processor.save_pretrained(folder)
 
 
 class SmolVLM(Idefics3):

@@ -13,7 +13,7 @@ from .gemma3 import Vision
 
 
 class Masks(torch.nn.Module):
-    """The prompt (what is run without a past) sees all of itself, windows or not; what is generated, what was before."""
+    """The prompt (what is run without a past) sees all of itself, windows or not; what follows sees what was before."""
 
     def __init__(self, window: int | None):
         super().__init__()

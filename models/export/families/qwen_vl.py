@@ -9,7 +9,8 @@ from ..family import Case, Family, decoder_graphs
 from ..graphs import Graph, additive, allowed
 from ..tiny import byte_level_tokenizer, choice, randomise, write_json
 
-SPLIT = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+SPLIT = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}|"
+         r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
 TEMPLATE = (
     "{% for message in messages %}{% if loop.first and message['role'] != 'system' %}<|im_start|>system\n"
     "You are a helpful assistant.<|im_end|>\n{% endif %}<|im_start|>{{ message['role'] }}\n"
@@ -123,7 +124,7 @@ class Masks(torch.nn.Module):
 
 
 class Processor:
-    """Image processor and tokenizer as the family's processor joins them; that class also needs torchvision for video."""
+    """Image processor and tokenizer as the family's processor joins them; that class needs torchvision (video)."""
 
     def __init__(self, folder):
         self.images = Qwen2VLImageProcessor.from_pretrained(folder)
@@ -192,7 +193,8 @@ class Qwen25VL(Family):
         patch, merge = choice(seed, 7, 8, 6), choice(seed, 2, 2, 3)
         return dict(depth=choice(seed, 3, 4, 2), hidden_size=choice(seed, 32, 48, 24), intermediate_size=56,
                     num_heads=choice(seed, 2, 4, 2), patch_size=patch, spatial_merge_size=merge, temporal_patch_size=2,
-                    window_size=patch * merge * choice(seed, 2, 3, 2), fullatt_block_indexes=choice(seed, [1], [0, 3], [1]),
+                    window_size=patch * merge * choice(seed, 2, 3, 2), 
+                    fullatt_block_indexes=choice(seed, [1], [0, 3], [1]),
                     out_hidden_size=hidden, tokens_per_second=2)
 
     def tiny(self, seed, folder):

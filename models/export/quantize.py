@@ -23,7 +23,9 @@ def quantize(source: Path, target: Path, dtype: str, block_size: int = 32,
     products computed in float32 (accuracy level 0), because a lower level can change which token is best. Embeddings,
     convolutions and normalisations keep their type.
     """
-    logging.getLogger("onnxruntime.quantization.matmul_nbits_quantizer").setLevel(logging.WARNING)
+    # The quantizers tell of every operator.
+    for name in (None, "onnxruntime.quantization.matmul_nbits_quantizer"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     if dtype == "q4":
         quantizer = MatMulNBitsQuantizer(onnx.load(source), block_size=block_size, is_symmetric=True, accuracy_level=0)
         quantizer.process()

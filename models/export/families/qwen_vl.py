@@ -193,7 +193,7 @@ class Qwen25VL(Family):
         patch, merge = choice(seed, 7, 8, 6), choice(seed, 2, 2, 3)
         return dict(depth=choice(seed, 3, 4, 2), hidden_size=choice(seed, 32, 48, 24), intermediate_size=56,
                     num_heads=choice(seed, 2, 4, 2), patch_size=patch, spatial_merge_size=merge, temporal_patch_size=2,
-                    window_size=patch * merge * choice(seed, 2, 3, 2), 
+                    window_size=patch * merge * choice(seed, 2, 3, 2),
                     fullatt_block_indexes=choice(seed, [1], [0, 3], [1]),
                     out_hidden_size=hidden, tokens_per_second=2)
 

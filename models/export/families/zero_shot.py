@@ -16,7 +16,7 @@ from ..graphs import Graph
 from ..tiny import SENTENCES, bare_words, choice, pictures, randomise, template, unigram_tokenizer, write_json
 
 LABELS = [["pleural effusion", "no acute disease", "a small nodule in the left upper lobe"],
-          ["an enlarged heart", "normal"], ["X-ray", "CT", "Größe 12,5 mm!", "lungs; clear"]]
+          ["an enlarged heart", "normal"], ["X-ray", "CT", "Größe 12.5 mm!", "lungs; clear"]]
 TEMPLATES = ["This is a photo of {}.", "{}", "a chest X-ray that shows {}"]
 
 

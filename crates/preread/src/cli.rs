@@ -80,6 +80,36 @@ pub(crate) enum Model {
         #[arg(long)]
         json: bool,
     },
+    /// Fit what a model's scores mean to labelled sentences, and say how reliable they were before and are after.
+    Calibrate(Calibrate),
+}
+
+#[derive(Args)]
+pub(crate) struct Calibrate {
+    /// Sentences, one JSON object a line: {"score": 0.93, "correct": true}.
+    #[arg(value_name = "LABELLED.jsonl")]
+    pub(crate) labelled: PathBuf,
+    /// Where to write the calibration.
+    #[arg(long, value_name = "FILE.json")]
+    pub(crate) out: PathBuf,
+    /// How: one number for all scores, or any rising curve (needs some hundred sentences).
+    #[arg(long, value_enum, default_value_t = Method::Temperature)]
+    pub(crate) method: Method,
+    /// Where to draw the reliability diagram.
+    #[arg(long, value_name = "FILE.svg")]
+    pub(crate) diagram: Option<PathBuf>,
+    /// Print one JSON document on standard output.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// A way to calibrate.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Method {
+    /// The log-odds divided by one number.
+    Temperature,
+    /// A rising curve.
+    Isotonic,
 }
 
 #[derive(Args)]
@@ -193,6 +223,32 @@ pub(crate) enum Report {
         #[arg(required = true, value_name = "FILE.dcm")]
         files: Vec<PathBuf>,
     },
+    /// Turn a free-text report into a structured, coded one, and say what it lacks.
+    Structure {
+        /// The report, as text in UTF-8.
+        #[arg(value_name = "FILE.txt")]
+        file: PathBuf,
+        /// The template: the id of one of our own, or a file with one (JSON, or MRRT in HTML).
+        #[arg(long, value_name = "TEMPLATE")]
+        template: String,
+        /// The language of the report.
+        #[arg(long, value_name = "TAG", default_value = "en")]
+        language: String,
+        /// Print one JSON document on standard output.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Say what speaks against draft reports, before anything is made of them.
+    Check {
+        /// Drafts, one JSON object a line: {"text": "...", "study": {"modalities": ["CT"], ...}}; or one draft as plain text.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Print one JSON document on standard output: the objections of each draft.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the JSON Schema that a model's structured output is held to.
+    Schema,
 }
 
 #[derive(Args)]

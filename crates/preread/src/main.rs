@@ -52,7 +52,13 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Pixels(arguments) => commands::pixels::run(&arguments),
         Command::Route(Route::Explain { paths, config }) => commands::route::explain(&paths, &config.config),
         Command::Queue(arguments) => commands::queue::run(&arguments),
+        Command::Model(Model::Calibrate(arguments)) => commands::calibrate::run(&arguments),
         Command::Report(Report::Validate { files }) => commands::report::validate(&files),
+        Command::Report(Report::Structure { file, template, language, json }) => {
+            commands::report::structure(&file, &template, &language, json)
+        }
+        Command::Report(Report::Check { file, json }) => commands::report::check(&file, json),
+        Command::Report(Report::Schema) => commands::report::schema(),
         Command::Send(arguments) => commands::network::send(&arguments),
         Command::Echo(arguments) => commands::network::echo(&arguments),
         Command::Doctor(arguments) => commands::doctor::run(&arguments),

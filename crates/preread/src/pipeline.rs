@@ -14,8 +14,8 @@ use anyhow::Result;
 use dataset::{Header, Instance, Limits, Uid};
 use pixel::{Composer, ModelInput};
 use report::{
-    Completion, ContentTime, Document, Draft, EvidenceItem, ModelText, Objection, Provenance, Report, Severity, Source,
-    StudyFacts, TokenEvidence,
+    Completion, ContentTime, Document, Draft, EvidenceItem, ModelText, Objection, Provenance, Report, Source,
+    StudyFacts, TokenEvidence, Verdict,
 };
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -140,6 +140,8 @@ struct Checked<'a> {
     inferred: Inferred<'a>,
     draft: Draft,
     objections: Vec<Objection>,
+    /// Why the draft is not the whole report.
+    partial: Vec<String>,
 }
 
 impl Pipeline {
@@ -287,11 +289,7 @@ impl Pipeline {
         let draft = report::parse(&ModelText { text: &inferred.text, tokens: tokens.collect(), grid });
         let facts = StudyFacts::of(inferred.rendered.read.iter().map(|(header, _)| header));
         let objections = report::check(&draft, &facts);
-        let against: Vec<&str> = objections
-            .iter()
-            .filter(|objection| objection.severity == Severity::Hold)
-            .map(|objection| objection.sentence.as_str())
-            .collect();
+        let Verdict { draft, held: against, partial } = report::enforce(draft, &objections, &report::Policy::default());
         if !against.is_empty() {
             let rule = inferred.rendered.routed.rule;
             return Err(held(
@@ -300,12 +298,12 @@ impl Pipeline {
                 rule,
             ));
         }
-        Ok(Checked { inferred, draft, objections })
+        Ok(Checked { inferred, draft, objections, partial })
     }
 
     /// The objects, each past our own IOD and template checks (promise 7).
     fn write<'a>(&self, checked: Checked<'a>, mut clock: Clock) -> Result<Reading<'a>, End> {
-        let Checked { inferred: Inferred { rendered, answer, text: model_text }, draft, objections } = checked;
+        let Checked { inferred: Inferred { rendered, answer, text: model_text }, draft, objections, partial } = checked;
         let Pictured { routed: Routed { opened, rule }, mut input, first, read, inputs_digest } = rendered;
         let evidence: Vec<EvidenceItem> = read.into_iter().map(|(_, evidence)| evidence).collect();
         let not_written = |error: report::Error| held("the report cannot be written", error.to_string(), rule);
@@ -316,7 +314,7 @@ impl Pipeline {
             evidence: evidence.clone(),
             predecessor: opened.study.predecessor.clone(),
         };
-        let completion = completion(opened.left_out.len(), input.frames_not_shown);
+        let completion = completion(opened.left_out.len(), input.frames_not_shown, &partial);
         let options = report::sr::Options { completion, ..Default::default() };
         let text_sr = report::sr::text_report(&draft, &source, &provenance, &options).map_err(not_written)?;
         let violations = report::validate(&text_sr.file);
@@ -392,17 +390,17 @@ pub(crate) fn hex(bytes: impl AsRef<[u8]>) -> String {
     bytes.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Partial when an image of the study was not looked at, or a frame of one that was.
-fn completion(left_out: usize, frames: usize) -> Completion {
-    match (left_out, frames) {
-        (0, 0) => Completion::Complete,
-        (0, frames) => Completion::Partial(format!("{frames} frames of the instances read were not looked at")),
-        (count, 0) => Completion::Partial(format!("{count} other instances of the study were not looked at")),
+/// Partial when an image of the study was not looked at, or a frame of one that was, or the checks say so.
+fn completion(left_out: usize, frames: usize, partial: &[String]) -> Completion {
+    let not_seen = match (left_out, frames) {
+        (0, 0) => None,
+        (0, frames) => Some(format!("{frames} frames of the instances read were not looked at")),
+        (count, 0) => Some(format!("{count} other instances of the study were not looked at")),
         // It has room for 64 characters.
-        (count, frames) => {
-            Completion::Partial(format!("{count} other instances and {frames} frames were not looked at"))
-        }
-    }
+        (count, frames) => Some(format!("{count} other instances and {frames} frames were not looked at")),
+    };
+    let reasons: Vec<String> = partial.iter().cloned().chain(not_seen).collect();
+    if reasons.is_empty() { Completion::Complete } else { Completion::Partial(reasons.join("; ")) }
 }
 
 /// `3 x no pixel data, 1 x a localizer`.

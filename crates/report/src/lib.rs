@@ -7,6 +7,7 @@
 //!
 //! Nothing here knows the file system, the network or the clock.
 
+mod calibration;
 mod check;
 mod codes;
 mod document;
@@ -15,21 +16,33 @@ mod elements;
 mod error;
 pub mod heatmap;
 mod json;
+mod lexicon;
 pub mod sr;
+mod structure;
+pub mod template;
 pub mod text;
 mod uids;
 mod validate;
 mod vocabulary;
 
-pub use check::{Objection, Severity, StudyFacts, check};
+pub use calibration::{Calibration, Labelled, Reliability};
+pub use check::{
+    Action, Kind as ObjectionKind, Measured, Objection, Opinion, Policy, ReadingFacts, Severity, StudyFacts,
+    Thresholds, Verdict, check, enforce,
+};
 pub use codes::Code;
 pub use document::{Completion, ContentTime, Document, EvidenceItem, Provenance, Source};
 pub use draft::{
     Confidence, Draft, Finding, Grid, ModelText, Normal, NormalStatement, Presence, Side, Size, TokenEvidence,
-    Unrecognised, Zone, parse,
+    Unrecognised, Zone, parse, parse_in,
 };
 pub use error::Error;
 pub use json::Report;
+pub use lexicon::Language;
+pub use structure::{
+    Category, Certainty, Change, Composition, Evidence, Measurement, Recommendation, SectionKind, Sentence, Statement,
+    Status, Structure, Understood, schema,
+};
 pub use uids::{Derivation, Input, Kind};
 pub use validate::{Violation, Weight, must_hold, validate};
-pub use vocabulary::{Concept, Urgency};
+pub use vocabulary::{Concept, Sex, Site, Sort, Urgency};

@@ -32,14 +32,21 @@ pub(crate) fn provenance_lines(provenance: &Provenance, inputs: Option<usize>) -
 
 /// The lines of the findings section: each statement, then what could not be interpreted, marked as such.
 pub(crate) fn finding_lines(draft: &Draft) -> Vec<String> {
-    let mut lines: Vec<String> =
-        draft.findings.iter().map(|finding| finding.text.clone() + &certainty(finding.confidence)).collect();
+    let mut lines: Vec<String> = Vec::new();
+    for finding in &draft.findings {
+        let line = finding.text.clone() + &certainty(finding.confidence);
+        // A sentence that names two findings is one line.
+        if lines.last() != Some(&line) {
+            lines.push(line);
+        }
+    }
     if let Some(normal) = &draft.normal {
         lines.push(normal.statement.text().to_owned() + &certainty(normal.confidence));
     }
     for sentence in &draft.unrecognised {
         lines.push(format!("[model's own words, not interpreted] {}", sentence.text));
     }
+    lines.extend(draft.struck.iter().map(|reason| format!("[{reason}]")));
     if draft.omitted > 0 {
         lines.push(format!("[{} further sentences of the model's text were left out]", draft.omitted));
     }
@@ -52,7 +59,10 @@ pub(crate) fn finding_lines(draft: &Draft) -> Vec<String> {
 /// Negation and uncertainty stand in the text itself, because viewers do not show what hangs below it.
 fn certainty(confidence: Option<Confidence>) -> String {
     let percent = |probability: f32| (probability * 100.0).round();
-    confidence.map_or_else(String::new, |Confidence { minimum, mean }| {
+    confidence.map_or_else(String::new, |Confidence { minimum, mean, calibrated }| {
+        if let Some(probability) = calibrated {
+            return format!(" (probability, calibrated: {} %)", percent(probability));
+        }
         format!(" (token probability, not calibrated: mean {} %, lowest {} %)", percent(mean), percent(minimum))
     })
 }

@@ -1,58 +1,16 @@
-//! The closed vocabulary: what a model may say that we understand, and the code it then gets.
+//! The closed vocabulary: what a report may say that we understand, where, and the code it then gets.
 //!
-//! A row without a code is shown as text: the codes that could not be verified stay out. Cardiomegaly is one of them
-//! for a reason worth keeping: in the DICOM dictionaries 287272002 is labelled so, but in SNOMED CT it is an enlarged
-//! septal foramen.
+//! The rows are data: `lexicon/concepts.tsv` and `lexicon/sites.tsv`; the phrases are each language's. A row without a code
+//! is shown as text: the codes that could not be verified stay out. Cardiomegaly is one of them for a reason worth
+//! keeping: in the DICOM dictionaries 287272002 is labelled so, but in SNOMED CT it is an enlarged septal foramen.
 
-use crate::codes::{Code, dcm, sct};
+use std::{fmt, sync::LazyLock};
+
+use crate::{codes::Code, draft::Side, lexicon};
 
 /// What a finding is about. Closed: a model cannot add to it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Concept {
-    /// Air in the pleural space.
-    Pneumothorax,
-    /// Clot in a pulmonary artery.
-    PulmonaryEmbolism,
-    /// Bleeding inside the skull.
-    IntracranialHemorrhage,
-    /// Fluid in the lungs.
-    PulmonaryEdema,
-    /// Airspaces filled.
-    Consolidation,
-    /// An infection, as far as an image can say so.
-    Pneumonia,
-    /// A lesion above 3 cm.
-    Mass,
-    /// A lesion up to 3 cm.
-    Nodule,
-    /// A broken bone.
-    Fracture,
-    /// Fluid around the lung.
-    PleuralEffusion,
-    /// Fluid around the heart.
-    PericardialEffusion,
-    /// An area of increased attenuation, without more.
-    Opacity,
-    /// Hazy opacity that leaves vessels visible.
-    GroundGlassOpacity,
-    /// Collapsed lung.
-    Atelectasis,
-    /// An enlarged heart.
-    Cardiomegaly,
-    /// A tube in the trachea.
-    EndotrachealTube,
-    /// A catheter in a central vein.
-    CentralVenousLine,
-    /// A tube in the pleural space.
-    ChestTube,
-    /// A tube to the stomach.
-    FeedingTube,
-    /// A cardiac pacemaker.
-    Pacemaker,
-    /// The statement that the lungs are clear.
-    ClearLungs,
-}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Concept(u16);
 
 /// How soon a person should look; the order of the impression.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
@@ -64,10 +22,60 @@ pub enum Urgency {
     Acute,
     /// To be known.
     Other,
-    /// A device in place: no abnormality.
+    /// A device in place, or what an operation left: no abnormality.
     Device,
     /// A statement that something is normal.
     Normal,
+}
+
+/// What sort of thing a concept is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sort {
+    /// Something seen in the patient.
+    Finding,
+    /// A device in the patient.
+    Device,
+    /// An operation that was done.
+    Procedure,
+    /// A statement that something is as it should be.
+    Normal,
+}
+
+/// The sex of a patient (0010,0040) that a concept or a place belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum Sex {
+    /// `F`.
+    #[serde(rename = "F")]
+    Female,
+    /// `M`.
+    #[serde(rename = "M")]
+    Male,
+}
+
+/// Regions of the body that a concept, a place or an image belongs to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Regions(u16);
+
+const REGIONS: &[&str] = &["chest", "breast", "abdomen", "pelvis", "head", "neck", "spine", "limb"];
+
+impl Regions {
+    /// Reads `chest|neck`; `any` is all of them.
+    pub(crate) fn read(cell: &'static str) -> Self {
+        if cell == "any" {
+            return Self(u16::MAX);
+        }
+        let bit = |name| REGIONS.iter().position(|region| *region == name).map_or(0, |bit| 1 << bit);
+        Self(lexicon::list(cell).map(bit).fold(0, |all, bit| all | bit))
+    }
+
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    pub(crate) fn meet(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
 }
 
 /// Where a concept can be, which decides how a side is said and whether one makes sense.
@@ -95,25 +103,119 @@ pub(crate) enum Grade {
 /// A row of the vocabulary.
 pub(crate) struct Row {
     pub(crate) concept: Concept,
+    id: &'static str,
     /// How we say it.
     pub(crate) name: &'static str,
     pub(crate) code: Option<Code>,
     pub(crate) urgency: Urgency,
+    pub(crate) sort: Sort,
     pub(crate) place: Place,
     pub(crate) grade: Grade,
+    /// Whether we have a sentence of our own for it.
+    pub(crate) own: bool,
+    pub(crate) regions: Regions,
+    pub(crate) sex: Option<Sex>,
+    /// The ages in years at which it can be, both included.
+    pub(crate) years: (u16, u16),
     /// What models write, in the singular, without articles; side, zone and size stand elsewhere. A longer one wins.
-    pub(crate) words: &'static [&'static str],
+    pub(crate) words: Vec<&'static str>,
+}
+
+static VOCABULARY: LazyLock<Vec<Row>> = LazyLock::new(load);
+
+/// The rows, in the order of the table.
+pub(crate) fn vocabulary() -> &'static [Row] {
+    &VOCABULARY
+}
+
+fn load() -> Vec<Row> {
+    let mut rows: Vec<Row> = lexicon::rows(include_str!("../lexicon/concepts.tsv")).filter_map(row).collect();
+    for (row, number) in rows.iter_mut().zip(0..) {
+        row.concept = Concept(number);
+    }
+    for english in lexicon::english_concepts() {
+        if let [id, name, words] = english.as_slice()
+            && let Some(row) = rows.iter_mut().find(|row| row.id == *id)
+        {
+            row.name = name;
+            row.words = lexicon::list(words).collect();
+        }
+    }
+    rows
+}
+
+fn row(cells: Vec<&'static str>) -> Option<Row> {
+    let [id, scheme, code, meaning, urgency, place, grade, sort, regions, sex, years] = *cells.as_slice() else {
+        return None;
+    };
+    let (from, to) = years.split_once('-')?;
+    Some(Row {
+        concept: Concept(0),
+        id,
+        name: id,
+        code: (code != "-").then_some(Code { value: code, scheme, meaning }),
+        urgency: match urgency {
+            "critical" => Urgency::Critical,
+            "acute" => Urgency::Acute,
+            "device" => Urgency::Device,
+            "normal" => Urgency::Normal,
+            _ => Urgency::Other,
+        },
+        sort: match sort {
+            "device" => Sort::Device,
+            "procedure" => Sort::Procedure,
+            "normal" => Sort::Normal,
+            _ => Sort::Finding,
+        },
+        place: match place {
+            "lung" => Place::Lung,
+            "side" => Place::Side,
+            _ => Place::Nowhere,
+        },
+        grade: match grade {
+            "size" => Grade::Size,
+            "severity" => Grade::Severity,
+            _ => Grade::None,
+        },
+        own: place != "-",
+        regions: Regions::read(regions),
+        sex: sex_of(sex),
+        years: (from.parse().unwrap_or(0), to.parse().unwrap_or(u16::MAX)),
+        words: Vec::new(),
+    })
+}
+
+fn sex_of(cell: &str) -> Option<Sex> {
+    match cell {
+        "F" => Some(Sex::Female),
+        "M" => Some(Sex::Male),
+        _ => None,
+    }
 }
 
 impl Concept {
     /// Its row in the vocabulary.
     pub(crate) fn row(self) -> &'static Row {
-        VOCABULARY.iter().find(|row| row.concept == self).unwrap_or(&VOCABULARY[0])
+        &VOCABULARY[usize::from(self.0)]
     }
 
-    /// Every concept, in order of urgency.
+    /// Every concept, in the order of the table.
     pub fn all() -> impl Iterator<Item = Self> {
         VOCABULARY.iter().map(|row| row.concept)
+    }
+
+    /// The concept of an id such as `pleural_effusion`.
+    pub fn named(id: &str) -> Option<Self> {
+        VOCABULARY.iter().find(|row| row.id == id).map(|row| row.concept)
+    }
+
+    /// Its id, as in `report.json` and the schema.
+    pub fn id(self) -> &'static str {
+        self.row().id
+    }
+
+    pub(crate) fn is(self, id: &str) -> bool {
+        self.id() == id
     }
 
     /// Its name as the report says it.
@@ -130,189 +232,102 @@ impl Concept {
     pub fn urgency(self) -> Urgency {
         self.row().urgency
     }
+
+    /// What sort of thing it is.
+    pub fn sort(self) -> Sort {
+        self.row().sort
+    }
 }
 
-const fn row(
-    concept: Concept,
-    name: &'static str,
+impl fmt::Debug for Concept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.id())
+    }
+}
+
+impl serde::Serialize for Concept {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.id())
+    }
+}
+
+/// A place in the body. Closed, as the concepts are.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Site(u16);
+
+struct SiteRow {
+    id: &'static str,
     code: Option<Code>,
-    urgency: Urgency,
-    (place, grade): (Place, Grade),
-    words: &'static [&'static str],
-) -> Row {
-    Row { concept, name, code, urgency, place, grade, words }
+    regions: Regions,
+    /// The only side it has.
+    side: Option<Side>,
+    sex: Option<Sex>,
 }
 
-/// The vocabulary: one row for each concept, in order of urgency.
-pub(crate) const VOCABULARY: &[Row] = {
-    use Concept as C;
-    use Grade as G;
-    use Place as P;
-    use Urgency::{Acute, Critical, Device, Normal, Other};
-    &[
-        row(
-            C::Pneumothorax,
-            "pneumothorax",
-            Some(sct("36118008", "Pneumothorax")),
-            Critical,
-            (P::Side, G::Size),
-            &["pneumothorax", "pneumothoraces"],
-        ),
-        row(
-            C::PulmonaryEmbolism,
-            "pulmonary embolism",
-            Some(sct("59282003", "Pulmonary embolism")),
-            Critical,
-            (P::Side, G::None),
-            &["pulmonary embolism", "pulmonary embolus", "pulmonary emboli"],
-        ),
-        row(
-            C::IntracranialHemorrhage,
-            "intracranial hemorrhage",
-            Some(sct("1386000", "Intracranial hemorrhage")),
-            Critical,
-            (P::Side, G::None),
-            &["intracranial hemorrhage", "intracranial haemorrhage", "intracranial bleeding"],
-        ),
-        row(
-            C::PulmonaryEdema,
-            "pulmonary edema",
-            Some(sct("19242006", "Pulmonary edema")),
-            Acute,
-            (P::Nowhere, G::Severity),
-            &["pulmonary edema", "pulmonary oedema", "lung edema"],
-        ),
-        row(
-            C::Consolidation,
-            "consolidation",
-            None,
-            Acute,
-            (P::Lung, G::Size),
-            &[
-                "consolidation",
-                "focal consolidation",
-                "airspace consolidation",
-                "focal airspace consolidation",
-                "lobar consolidation",
-                "pulmonary consolidation",
-            ],
-        ),
-        row(C::Pneumonia, "pneumonia", None, Acute, (P::Lung, G::None), &["pneumonia", "focal pneumonia"]),
-        row(C::Mass, "mass", Some(sct("4147007", "Mass")), Acute, (P::Lung, G::Size), &["mass", "pulmonary mass"]),
-        row(
-            C::Nodule,
-            "nodule",
-            Some(sct("27925004", "Nodule")),
-            Acute,
-            (P::Lung, G::Size),
-            &["nodule", "pulmonary nodule", "solitary nodule", "solitary pulmonary nodule"],
-        ),
-        row(C::Fracture, "fracture", None, Acute, (P::Side, G::None), &["fracture", "bone fracture"]),
-        row(
-            C::PleuralEffusion,
-            "pleural effusion",
-            Some(sct("60046008", "Pleural effusion")),
-            Acute,
-            (P::Side, G::Size),
-            &["pleural effusion", "effusion", "pleural fluid"],
-        ),
-        row(
-            C::PericardialEffusion,
-            "pericardial effusion",
-            Some(sct("373945007", "Pericardial effusion")),
-            Acute,
-            (P::Nowhere, G::Size),
-            &["pericardial effusion"],
-        ),
-        row(
-            C::Opacity,
-            "opacity",
-            Some(dcm("112001", "Opacity")),
-            Other,
-            (P::Lung, G::Size),
-            &[
-                "opacity",
-                "opacities",
-                "lung opacity",
-                "pulmonary opacity",
-                "focal opacity",
-                "airspace opacity",
-                "focal airspace opacity",
-                "airspace opacities",
-                "airspace opacification",
-                "opacification",
-            ],
-        ),
-        row(
-            C::GroundGlassOpacity,
-            "ground glass opacity",
-            Some(dcm("112120", "Ground glass opacity")),
-            Other,
-            (P::Lung, G::Size),
-            &["ground glass opacity", "ground glass opacities"],
-        ),
-        row(C::Atelectasis, "atelectasis", None, Other, (P::Lung, G::Severity), &["atelectasis"]),
-        row(
-            C::Cardiomegaly,
-            "cardiomegaly",
-            None,
-            Other,
-            (P::Nowhere, G::Severity),
-            &[
-                "cardiomegaly",
-                "enlarged heart",
-                "heart enlarged",
-                "heart size enlarged",
-                "enlarged heart size",
-                "cardiac silhouette enlarged",
-                "enlarged cardiac silhouette",
-                "cardiac enlargement",
-                "heart enlargement",
-            ],
-        ),
-        row(
-            C::EndotrachealTube,
-            "endotracheal tube",
-            Some(sct("26412008", "Endotracheal tube")),
-            Device,
-            (P::Nowhere, G::None),
-            &["endotracheal tube", "et tube", "ett"],
-        ),
-        row(
-            C::CentralVenousLine,
-            "central venous line",
-            Some(sct("52124006", "Central venous catheter")),
-            Device,
-            (P::Side, G::None),
-            &["central venous line", "central venous catheter", "central line", "cvc"],
-        ),
-        row(
-            C::ChestTube,
-            "chest tube",
-            Some(dcm("112173", "Chest tube")),
-            Device,
-            (P::Side, G::None),
-            &["chest tube", "chest drain", "thoracic drain", "pleural drain"],
-        ),
-        row(
-            C::FeedingTube,
-            "feeding tube",
-            Some(sct("25062003", "Feeding tube")),
-            Device,
-            (P::Nowhere, G::None),
-            &["feeding tube", "nasogastric tube", "enteric tube", "ng tube"],
-        ),
-        row(
-            C::Pacemaker,
-            "pacemaker",
-            Some(sct("14106009", "Cardiac pacemaker")),
-            Device,
-            (P::Side, G::None),
-            &["pacemaker", "cardiac pacemaker"],
-        ),
-        row(C::ClearLungs, "clear lungs", None, Normal, (P::Nowhere, G::None), &["clear lung", "lung clear"]),
-    ]
-};
+static SITES: LazyLock<Vec<SiteRow>> = LazyLock::new(|| {
+    let row = |cells: Vec<&'static str>| {
+        let [id, scheme, code, meaning, regions, side, sex] = *cells.as_slice() else { return None };
+        let side = match side {
+            "left" => Some(Side::Left),
+            "right" => Some(Side::Right),
+            _ => None,
+        };
+        let code = (code != "-").then_some(Code { value: code, scheme, meaning });
+        Some(SiteRow { id, code, regions: Regions::read(regions), side, sex: sex_of(sex) })
+    };
+    lexicon::rows(include_str!("../lexicon/sites.tsv")).filter_map(row).collect()
+});
+
+impl Site {
+    fn row(self) -> &'static SiteRow {
+        &SITES[usize::from(self.0)]
+    }
+
+    /// Every place, in the order of the table.
+    pub fn all() -> impl Iterator<Item = Self> {
+        (0..).take(SITES.len()).map(Self)
+    }
+
+    /// The place of an id such as `lower_lobe`.
+    pub fn named(id: &str) -> Option<Self> {
+        Self::all().find(|site| site.id() == id)
+    }
+
+    /// Its id, as in `report.json` and the schema.
+    pub fn id(self) -> &'static str {
+        self.row().id
+    }
+
+    /// Its code; nothing where no code could be verified.
+    pub fn code(self) -> Option<Code> {
+        self.row().code
+    }
+
+    pub(crate) fn regions(self) -> Regions {
+        self.row().regions
+    }
+
+    /// The only side that it has, as the lingula has.
+    pub(crate) fn only_side(self) -> Option<Side> {
+        self.row().side
+    }
+
+    pub(crate) fn sex(self) -> Option<Sex> {
+        self.row().sex
+    }
+}
+
+impl fmt::Debug for Site {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.id())
+    }
+}
+
+impl serde::Serialize for Site {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.id())
+    }
+}
 
 /// Statements that the whole study is normal, without articles and without "seen" and the like.
 pub(crate) const NORMAL: &[&str] = &[
@@ -355,12 +370,12 @@ pub(crate) const NOTHING_ACUTE: &[&str] = &[
     "no active cardiopulmonary disease",
 ];
 
-/// Statements that a concept is absent and that no negating word shows.
-pub(crate) const ABSENT: &[(&str, Concept)] = &[
-    ("normal heart size", Concept::Cardiomegaly),
-    ("heart size normal", Concept::Cardiomegaly),
-    ("heart normal size", Concept::Cardiomegaly),
-    ("cardiac silhouette normal size", Concept::Cardiomegaly),
-    ("normal cardiac silhouette size", Concept::Cardiomegaly),
-    ("heart size within normal limit", Concept::Cardiomegaly),
+/// Statements that a concept, by its id, is absent and that no negating word shows.
+pub(crate) const ABSENT: &[(&str, &str)] = &[
+    ("normal heart size", "cardiomegaly"),
+    ("heart size normal", "cardiomegaly"),
+    ("heart normal size", "cardiomegaly"),
+    ("cardiac silhouette normal size", "cardiomegaly"),
+    ("normal cardiac silhouette size", "cardiomegaly"),
+    ("heart size within normal limit", "cardiomegaly"),
 ];

@@ -12,6 +12,12 @@ use crate::{root, setup, step};
 pub(crate) enum Bench {
     /// From the last image's arrival to the report's, against the time the model alone takes; memory at rest
     FirstLight,
+    /// How many planted faults the checks of drafts find, and how often they object to right reports
+    Checks {
+        /// Write docs/CHECKS.md
+        #[arg(long)]
+        write: bool,
+    },
     /// How fast instances are taken, beside other receivers and what the disk allows
     Receive {
         /// A minute instead of an hour: CT images, 1 and 4 senders, preread, DCMTK and the floor
@@ -35,6 +41,10 @@ pub(crate) fn run(what: &Bench) -> Result<()> {
     let mut bench = Command::new(root().join("target/debug/bench"));
     let name = match what {
         Bench::FirstLight => "first-light",
+        Bench::Checks { write } => {
+            bench.arg("checks").args(write.then_some("--write"));
+            "checks"
+        }
         Bench::Receive { quick, rounds, write } => {
             if !quick {
                 setup::peers()?;

@@ -6,9 +6,16 @@ mod sentence;
 
 use std::ops::Range;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::vocabulary::{Concept, Urgency};
+use crate::{
+    calibration::Calibration,
+    lexicon::Language,
+    structure::{
+        self, Certainty, Change, Evidence, Measurement, SectionKind, Sentence, Statement, Status, Structure, Understood,
+    },
+    vocabulary::{Concept, Site, Urgency},
+};
 use recognise::Reading;
 
 /// What a model wrote, with what is known about each of its tokens.
@@ -34,7 +41,7 @@ pub struct TokenEvidence {
 }
 
 /// Whether a finding is said to be there or not (PS3.16 CID 240).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Presence {
     /// It is there.
@@ -44,7 +51,7 @@ pub enum Presence {
 }
 
 /// The side of a finding (PS3.16 CID 244).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Side {
     /// Left.
@@ -85,13 +92,16 @@ pub enum Size {
     Large,
 }
 
-/// How sure the model was of its words: probabilities of a sentence's tokens, not calibrated.
+/// How sure the model was of its words.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Confidence {
-    /// The least probable token.
+    /// The probability of the least probable token, not calibrated.
     pub minimum: f32,
-    /// The mean.
+    /// The mean of the tokens' probabilities, not calibrated.
     pub mean: f32,
+    /// The probability that the sentence is true, after the model's calibration; nothing for a model without one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calibrated: Option<f32>,
 }
 
 /// A map over the picture, row by row.
@@ -126,7 +136,18 @@ pub struct Finding {
     pub zone: Option<Zone>,
     /// How large or severe, only if the text says so.
     pub size: Option<Size>,
-    /// Our own sentence for it; never the model's words.
+    /// Where in the body, only if the text says so; the lung's zones and lobes are in `zone` too where they are said so.
+    pub sites: Vec<Site>,
+    /// How sure the text says it is.
+    pub certainty: Certainty,
+    /// What was measured of it, as the text says.
+    pub measurements: Vec<Measurement>,
+    /// What became of it, as the text says.
+    pub change: Option<Change>,
+    /// The pictures and regions that the model names for it.
+    pub evidence: Vec<Evidence>,
+    /// Our own sentence for it; where it says more than we have words for, the model's sentence, all of whose words are in
+    /// the closed tables.
     pub text: String,
     /// The bytes of the model's text that it was read from.
     pub range: Range<usize>,
@@ -189,55 +210,128 @@ pub struct Draft {
     pub impression: Vec<String>,
     /// Sentences beyond the limit that were left out.
     pub omitted: usize,
+    /// What was taken out by the checks: the reasons, in our own words.
+    pub struck: Vec<String>,
+    /// The text in its sections, sentence by sentence, recognised or not.
+    pub structure: Structure,
 }
 
-/// More sentences than any report has; a model that loops writes thousands.
-const SENTENCES: usize = 200;
-
-/// Reads a model's text.
+/// Reads a model's text: prose in English, or the JSON of [`schema`](crate::schema()).
 ///
-/// A sentence is recognised only when every one of its words is in the closed vocabulary: "resolved", "possible" or
-/// "old" change what a sentence means, so a sentence with such a word is shown as it stands and not interpreted. A side
-/// is never guessed.
+/// A sentence is recognised only when every one of its words is in the closed tables, so a sentence with any other word is
+/// shown as it stands and not interpreted. A side is never guessed. What stands under the headings of indication,
+/// technique, comparison and recommendations is no finding.
 ///
 /// The impression is derived: each positive finding that is no device, most urgent first; if there is none, that the
 /// model reported no abnormality. Sentences that were not recognised are counted in it, so that nobody takes it for
 /// the whole.
 pub fn parse(model: &ModelText<'_>) -> Draft {
-    let mut draft = Draft::default();
-    for (number, range) in sentence::split(model.text).into_iter().enumerate() {
-        if number >= SENTENCES {
+    parse_in(model, Language::ENGLISH)
+}
+
+/// Reads a model's text in another language.
+pub fn parse_in(model: &ModelText<'_>, language: Language) -> Draft {
+    let mut draft = Draft { structure: Structure { language, ..Structure::default() }, ..Draft::default() };
+    let pieces: Vec<_> = match structure::from_json(model.text) {
+        Some(written) => written.into_iter().map(|it| (it.piece, Some(it.words), it.claim)).collect(),
+        None => {
+            let pieces = structure::pieces(model.text, language.lexicon());
+            pieces.into_iter().map(|piece| (piece, None, None)).collect()
+        }
+    };
+    for (number, (piece, words, claim)) in pieces.into_iter().enumerate() {
+        if number >= structure::SENTENCES {
             draft.omitted += 1;
             continue;
         }
-        let words = &model.text[range.clone()];
-        let confidence = confidence(model, &range);
-        match recognise::sentence(words) {
-            Reading::Findings(facts) => {
-                let attention = attention(model, &range);
-                for fact in facts {
-                    let finding = fact.finding(range.clone(), confidence, attention.clone());
-                    if !draft.findings.iter().any(|earlier| same_statement(earlier, &finding)) {
-                        draft.findings.push(finding);
-                    }
-                }
-            }
-            Reading::Normal(statement) => {
-                draft.normal.get_or_insert(Normal { statement, confidence });
-            }
-            Reading::Unknown => {
-                let text = sentence::clean(words);
-                if !text.is_empty() {
-                    draft.unrecognised.push(Unrecognised { text, range, confidence });
-                }
-            }
-        }
+        let words = words.unwrap_or_else(|| model.text[piece.range.clone()].to_owned());
+        let confidence = confidence(model, &piece.range);
+        let mut sentence = read(&words, language, &piece, confidence);
+        sentence.claim = claim;
+        agree(&mut sentence);
+        let attention = || attention(model, &piece.range);
+        draft.take(&words, &sentence, attention);
+        draft.structure.sentences.push(sentence);
     }
+    draft.structure.omitted = draft.omitted;
     draft.impression = impression(&draft);
     draft
 }
 
+fn read(words: &str, language: Language, piece: &structure::Piece, confidence: Option<Confidence>) -> Sentence {
+    let reading = structure::read_sentence(words, language);
+    Sentence {
+        section: piece.section,
+        text: sentence::clean(words),
+        range: piece.range.clone(),
+        understood: reading.understood,
+        statements: reading.statements,
+        recommendation: reading.recommendation,
+        categories: reading.categories,
+        confidence,
+        marks: reading.marks,
+        ends: piece.ends,
+        claim: None,
+    }
+}
+
+/// What the model's own structure adds to a sentence: the pictures that it names, where both say the same.
+fn agree(sentence: &mut Sentence) {
+    let Some(claim) = &sentence.claim else { return };
+    let agrees = |it: &&mut Statement| Some(it.concept) == claim.concept && it.presence == claim.presence;
+    if let Some(statement) = sentence.statements.iter_mut().find(agrees) {
+        statement.evidence.clone_from(&claim.evidence);
+    }
+}
+
 impl Draft {
+    /// Puts a sentence where it belongs: among the findings, or among what was not recognised.
+    fn take(&mut self, words: &str, sentence: &Sentence, attention: impl Fn() -> Option<Grid>) {
+        let (range, confidence) = (sentence.range.clone(), sentence.confidence);
+        let of_images = sentence.section.is_of_images();
+        let strict = if of_images && self.structure.language == Language::ENGLISH {
+            recognise::sentence(words)
+        } else {
+            Reading::Unknown
+        };
+        let findings: Vec<Finding> = match strict {
+            Reading::Findings(facts) => {
+                let attention = attention();
+                facts.into_iter().map(|fact| fact.finding(sentence, attention.clone())).collect()
+            }
+            Reading::Normal(statement) => {
+                self.normal.get_or_insert(Normal { statement, confidence });
+                return;
+            }
+            Reading::Unknown if of_images => placed(sentence, &attention),
+            Reading::Unknown => Vec::new(),
+        };
+        if findings.is_empty() && !sentence.text.is_empty() {
+            let text = headed(sentence);
+            self.unrecognised.push(Unrecognised { text, range, confidence });
+        }
+        for finding in findings {
+            if !self.findings.iter().any(|earlier| same_statement(earlier, &finding)) {
+                self.findings.push(finding);
+            }
+        }
+    }
+
+    /// Gives every sentence its probability by the model's calibration.
+    pub fn calibrate(&mut self, calibration: &Calibration) {
+        let apply = |confidence: &mut Option<Confidence>| {
+            if let Some(confidence) = confidence {
+                #[expect(clippy::cast_possible_truncation, reason = "a probability")]
+                let probability = calibration.apply(f64::from(confidence.mean)) as f32;
+                confidence.calibrated = Some(probability);
+            }
+        };
+        self.findings.iter_mut().for_each(|it| apply(&mut it.confidence));
+        self.unrecognised.iter_mut().for_each(|it| apply(&mut it.confidence));
+        self.structure.sentences.iter_mut().for_each(|it| apply(&mut it.confidence));
+        self.normal.iter_mut().for_each(|it| apply(&mut it.confidence));
+    }
+
     /// The findings that say something is wrong: present, and neither a device nor a statement of normality.
     pub fn positive(&self) -> impl Iterator<Item = &Finding> {
         self.findings
@@ -247,20 +341,83 @@ impl Draft {
 
     /// Whether the model said nothing at all.
     pub fn is_empty(&self) -> bool {
-        self.findings.is_empty() && self.normal.is_none() && self.unrecognised.is_empty()
+        self.findings.is_empty() && self.normal.is_none() && self.unrecognised.is_empty() && self.struck.is_empty()
     }
 }
 
-fn same_statement(a: &Finding, b: &Finding) -> bool {
-    (a.concept, a.presence, a.side, a.zone, a.size) == (b.concept, b.presence, b.side, b.zone, b.size)
+/// The findings of a sentence that was understood as a whole, and says nothing but what the images show.
+fn placed(sentence: &Sentence, attention: &impl Fn() -> Option<Grid>) -> Vec<Finding> {
+    let marks = &sentence.marks;
+    let only_images = sentence.statements.iter().all(|statement| statement.status == Status::Current)
+        && sentence.recommendation.is_none()
+        && !(marks.instruction || marks.machine || marks.signature || marks.title || marks.identity || marks.telephone);
+    if sentence.understood != Understood::Whole || !only_images {
+        return Vec::new();
+    }
+    let attention = attention();
+    let finding = |statement: &Statement| Finding {
+        concept: statement.concept,
+        presence: statement.presence,
+        side: statement.side,
+        zone: statement.sites.iter().find_map(|site| zone_of(*site)),
+        size: statement.size,
+        sites: statement.sites.clone(),
+        certainty: statement.certainty,
+        measurements: statement.measurements.clone(),
+        change: statement.change,
+        evidence: statement.evidence.clone(),
+        text: sentence.text.clone(),
+        range: sentence.range.clone(),
+        confidence: sentence.confidence,
+        attention: attention.clone(),
+    };
+    sentence.statements.iter().map(finding).collect()
 }
 
-fn impression(draft: &Draft) -> Vec<String> {
+fn zone_of(site: Site) -> Option<Zone> {
+    Some(match site.id() {
+        "upper_zone" => Zone::Upper,
+        "mid_zone" => Zone::Mid,
+        "lower_zone" => Zone::Lower,
+        "upper_lobe" => Zone::UpperLobe,
+        "middle_lobe" => Zone::MiddleLobe,
+        "lower_lobe" => Zone::LowerLobe,
+        _ => return None,
+    })
+}
+
+/// The words of a sentence that is no finding, with the section that says so.
+fn headed(sentence: &Sentence) -> String {
+    let heading = match sentence.section {
+        SectionKind::Indication => "Indication",
+        SectionKind::Technique => "Technique",
+        SectionKind::Comparison => "Comparison",
+        SectionKind::Recommendations => "Recommendation",
+        SectionKind::Findings | SectionKind::Organ | SectionKind::Impression | SectionKind::Foreign => {
+            return sentence.text.clone();
+        }
+    };
+    format!("{heading}: {}", sentence.text)
+}
+
+fn same_statement(a: &Finding, b: &Finding) -> bool {
+    let parts = |it: &Finding| (it.concept, it.presence, it.side, it.zone, it.size, it.certainty, it.change);
+    parts(a) == parts(b) && a.sites == b.sites && a.measurements == b.measurements
+}
+
+/// The impression, as [`parse`] derives it.
+pub(crate) fn impression(draft: &Draft) -> Vec<String> {
     let mut positive: Vec<&Finding> = draft.positive().collect();
     // The vocabulary stands in order of urgency, and the sort keeps the text's order among equals.
     positive.sort_by_key(|finding| (finding.concept.urgency(), finding.concept));
-    let mut lines: Vec<String> = positive.into_iter().map(|finding| finding.text.clone()).collect();
-    let unread = draft.unrecognised.len() + draft.omitted;
+    let mut lines: Vec<String> = Vec::new();
+    for finding in positive {
+        // A sentence that names two findings is one line.
+        if !lines.contains(&finding.text) {
+            lines.push(finding.text.clone());
+        }
+    }
+    let unread = draft.unrecognised.len() + draft.omitted + draft.struck.len();
     let count = if unread == 1 { "1 sentence".to_owned() } else { format!("{unread} sentences") };
     if unread > 0 {
         let found = if lines.is_empty() { "No abnormality recognised, but " } else { "" };
@@ -284,7 +441,7 @@ fn confidence(model: &ModelText<'_>, range: &Range<usize>) -> Option<Confidence>
         .filter(|probability| !probability.is_nan())
         .collect();
     let minimum = probabilities.iter().copied().min_by(f32::total_cmp)?;
-    Some(Confidence { minimum, mean: probabilities.iter().sum::<f32>() / probabilities.len() as f32 })
+    Some(Confidence { minimum, mean: probabilities.iter().sum::<f32>() / probabilities.len() as f32, calibrated: None })
 }
 
 fn attention(model: &ModelText<'_>, range: &Range<usize>) -> Option<Grid> {

@@ -1,9 +1,10 @@
 //! Our own sentence for a recognised statement.
 
-use std::ops::Range;
-
-use super::{Confidence, Finding, Grid, Presence, Side, Size, Zone};
-use crate::vocabulary::{Concept, Grade, Place, Urgency};
+use super::{Finding, Grid, Presence, Side, Size, Zone};
+use crate::{
+    structure::{Certainty, Sentence, Statement},
+    vocabulary::{Concept, Grade, Place, Site, Urgency},
+};
 
 /// A recognised statement before it is a finding.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -16,14 +17,27 @@ pub(super) struct Fact {
 }
 
 impl Fact {
-    pub(super) fn finding(
-        self,
-        range: Range<usize>,
-        confidence: Option<Confidence>,
-        attention: Option<Grid>,
-    ) -> Finding {
+    pub(super) fn finding(self, sentence: &Sentence, attention: Option<Grid>) -> Finding {
         let Self { concept, presence, side, zone, size } = self;
-        Finding { concept, presence, side, zone, size, text: self.text(), range, confidence, attention }
+        // Both readers understood the sentence: what the wider one saw besides is kept where they agree.
+        let agrees = |it: &&Statement| it.concept == concept && it.presence == presence;
+        let evidence = sentence.statements.iter().find(agrees).map(|it| it.evidence.clone()).unwrap_or_default();
+        Finding {
+            concept,
+            presence,
+            side,
+            zone,
+            size,
+            sites: zone.and_then(site_of).into_iter().collect(),
+            certainty: Certainty::Certain,
+            measurements: Vec::new(),
+            change: None,
+            evidence,
+            text: self.text(),
+            range: sentence.range.clone(),
+            confidence: sentence.confidence,
+            attention,
+        }
     }
 
     /// "Large nodule in the left upper zone.", "No right pleural effusion.", "Endotracheal tube in place."
@@ -67,6 +81,17 @@ pub(super) fn side_word(side: Side) -> &'static str {
         Side::Right => "right",
         Side::Bilateral => "bilateral",
     }
+}
+
+fn site_of(zone: Zone) -> Option<Site> {
+    Site::named(match zone {
+        Zone::Upper => "upper_zone",
+        Zone::Mid => "mid_zone",
+        Zone::Lower => "lower_zone",
+        Zone::UpperLobe => "upper_lobe",
+        Zone::MiddleLobe => "middle_lobe",
+        Zone::LowerLobe => "lower_lobe",
+    })
 }
 
 fn zone_words(zone: Zone) -> &'static str {

@@ -1,7 +1,7 @@
 //! From a sentence to what it says, if every word of it is known.
 
 use super::{NormalStatement, Presence, Side, Size, Zone, phrase::Fact};
-use crate::vocabulary::{ABSENT, Concept, Grade, NORMAL, NOTHING_ACUTE, Place, Row, Urgency, VOCABULARY};
+use crate::vocabulary::{ABSENT, Concept, Grade, NORMAL, NOTHING_ACUTE, Place, Row, Urgency, vocabulary};
 
 /// What a sentence says.
 pub(super) enum Reading {
@@ -178,7 +178,8 @@ fn facts(clauses: &[Clause]) -> Option<Vec<Fact>> {
             if reaches && !matches!(clause.link, Link::But | Link::With) || clause.link == Link::Without {
                 return None;
             }
-            facts.push(Fact { concept: *concept, presence: Presence::Absent, side: None, zone: None, size: None });
+            let concept = Concept::named(concept)?;
+            facts.push(Fact { concept, presence: Presence::Absent, side: None, zone: None, size: None });
             reaches = false;
             continue;
         }
@@ -321,7 +322,8 @@ fn size(word: &str) -> Option<(Size, Option<Grade>)> {
 /// The one concept that the words name, and where its first word stands; nothing when a word is left over that is no
 /// mere place, or when two concepts are named.
 fn concept(words: &[String]) -> Option<(&'static Row, usize)> {
-    let all = || VOCABULARY.iter().flat_map(|row| row.words.iter().map(move |phrase| (row, *phrase)));
+    let own = || vocabulary().iter().filter(|row| row.own);
+    let all = || own().flat_map(|row| row.words.iter().map(move |phrase| (row, *phrase)));
     let mut found: Option<(&Row, usize, usize)> = None;
     for (row, phrase) in all() {
         let phrase: Vec<&str> = phrase.split(' ').collect();
@@ -335,7 +337,6 @@ fn concept(words: &[String]) -> Option<(&'static Row, usize)> {
     let left_over = words[..at].iter().chain(&words[at + length..]);
     let only_places = left_over.clone().all(|word| PLACES.contains(&word.as_str()));
     // "The heart of the lung enlarged" names no place of the heart.
-    let may_have_places =
-        row.place != Place::Nowhere || left_over.count() == 0 || row.concept == Concept::PulmonaryEdema;
+    let may_have_places = row.place != Place::Nowhere || left_over.count() == 0 || row.concept.is("pulmonary_edema");
     (only_places && may_have_places).then_some((row, at))
 }

@@ -1,5 +1,6 @@
 //! Figures, each with what it is compared to. Started by `cargo xtask bench`.
 
+mod checks;
 mod document;
 mod figures;
 mod first_light;
@@ -19,13 +20,16 @@ use std::{path::Path, process::ExitCode};
 use anyhow::{Context, Result, bail};
 use e2e::recorder;
 
-const USAGE: &str = "usage: bench first-light | bench receive [--quick] [--rounds N] [--write]";
+const USAGE: &str =
+    "usage: bench first-light | bench checks [--write] | bench receive [--quick] [--rounds N] [--write]";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let outcome = match arguments.as_slice() {
         ["first-light"] => first_light::run(),
+        ["checks"] => checks::run(false),
+        ["checks", "--write"] => checks::run(true),
         ["receive", options @ ..] => receive_options(options).and_then(|options| receive::run(&options)),
         // The other half of the floor: started by `receive`, so that its cost is a process's of its own.
         ["floor", port, dir] => port.parse().context(USAGE).and_then(|port| floor::serve(port, Path::new(dir))),

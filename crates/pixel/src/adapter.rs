@@ -1,12 +1,10 @@
-//! The seam to dicom-pixeldata: one frame in, its native bytes out.
+//! The seam to dicom-pixeldata, for JPEG: one codestream in, its native bytes out.
 //!
 //! It is given an object of its own for each frame: our checked header and that frame alone. From the whole instance
 //! it refuses an image for its window, copies every fragment and every native byte for each frame, and knows neither
 //! the Extended Offset Table nor fragments without a table.
 
-use std::borrow::Cow;
-
-use dataset::{TransferSyntax, tags};
+use dataset::tags;
 use dicom_core::{
     DataElement, PrimitiveValue, Tag, VR,
     value::{PixelFragmentSequence, Value},
@@ -38,34 +36,21 @@ impl Layout {
     }
 }
 
-/// Decodes a frame of native pixel data: bytes, or words as the parser keeps them of OW.
-pub(crate) fn native(frame: PrimitiveValue, layout: Layout) -> Result<Vec<u8>, Error> {
-    decode("native", TransferSyntax::EXPLICIT_VR_LITTLE_ENDIAN, Value::Primitive(frame), layout)
-}
-
 /// Decodes a codestream. What it says of itself must have been checked: the adapters allocate by it.
 pub(crate) fn encapsulated(
     codec: &'static str,
     syntax: &str,
-    codestream: Cow<'_, [u8]>,
+    mut codestream: Vec<u8>,
     layout: Layout,
 ) -> Result<Vec<u8>, Error> {
-    let mut codestream = codestream.into_owned();
-    codestream.resize(codestream.len().max(least_bytes(layout)), 0);
-    decode(codec, syntax, Value::PixelSequence(PixelFragmentSequence::new_fragments(vec![codestream])), layout)
-}
-
-/// The adapters refuse a frame of 16 MiB and more that is compressed to less than a 32nd, or a 64th: an empty
-/// mammogram does that. The size is checked by now, so zeros after the codestream's end make up the difference.
-pub(crate) fn least_bytes(layout: Layout) -> usize {
+    // The adapters refuse a frame of 16 MiB and more that is compressed to less than a 64th: an empty mammogram does
+    // that. The size is checked by now, so zeros after the codestream's end make up the difference.
     const ALWAYS_ALLOWED: usize = 16 << 20;
-    const RATIO: usize = 32;
-    if layout.bytes() < ALWAYS_ALLOWED { 0 } else { layout.bytes().div_ceil(RATIO) }
-}
-
-type PixelData = Value<InMemDicomObject, Vec<u8>>;
-
-fn decode(codec: &'static str, syntax: &str, data: PixelData, layout: Layout) -> Result<Vec<u8>, Error> {
+    const RATIO: usize = 64;
+    if layout.bytes() >= ALWAYS_ALLOWED {
+        codestream.resize(codestream.len().max(layout.bytes().div_ceil(RATIO)), 0);
+    }
+    let data = Value::PixelSequence(PixelFragmentSequence::new_fragments(vec![codestream]));
     let meta = FileMetaTableBuilder::new()
         .media_storage_sop_class_uid("")
         .media_storage_sop_instance_uid("")

@@ -10,11 +10,11 @@ use dataset::TransferSyntax;
 use jxl_oxide::{AllocTracker, JxlImage};
 
 use crate::{
-    Error,
+    Error, Limits,
     adapter::{self, Layout},
-    codestream::{JpegHeader, ending_in_ones, jpeg_2000_header, jpeg_header, name_as_coded},
+    codestream::{JpegHeader, ending_in_ones, jpeg_header, name_as_coded},
     image_pixel::{ImagePixel, Photometric},
-    jpeg, rle,
+    jpeg, jpeg_2000, jpeg_ls, rle,
 };
 
 /// How the pixels of a transfer syntax are compressed (PS3.5 section 8.2 and annex A).
@@ -39,9 +39,9 @@ impl Encoding {
             }
             "1.2.840.10008.1.2.1.98" => Self::EncapsulatedNative,
             "1.2.840.10008.1.2.5" => Self::Rle,
-            // 53 and 55 are retired progressive and spectral processes, still met; what is 12-bit the decoder refuses.
             "1.2.840.10008.1.2.4.50"
             | "1.2.840.10008.1.2.4.51"
+            // Retired progressive and spectral processes, still met; what is 12-bit the decoder refuses.
             | "1.2.840.10008.1.2.4.53"
             | "1.2.840.10008.1.2.4.55"
             | "1.2.840.10008.1.2.4.57"
@@ -54,8 +54,24 @@ impl Encoding {
             | "1.2.840.10008.1.2.4.203" => Self::Jpeg2000,
             "1.2.840.10008.1.2.4.110" | "1.2.840.10008.1.2.4.111" | "1.2.840.10008.1.2.4.112" => Self::JpegXl,
             "1.2.840.10008.1.2.8.1" => Self::DeflatedFrame,
-            uid => return Err(Error::UnsupportedTransferSyntax { uid, name: syntax.name() }),
+            uid => return Err(Error::UnsupportedTransferSyntax { uid, name: syntax.name(), reason: why_not(uid) }),
         })
+    }
+}
+
+/// Why pixel data of a transfer syntax without a decoder cannot be read.
+fn why_not(uid: &str) -> &'static str {
+    let numbered = |under: &str| {
+        let number = uid.strip_prefix(under)?.split('.').next()?;
+        number.parse::<u32>().ok()
+    };
+    match (numbered("1.2.840.10008.1.2.4."), numbered("1.2.840.10008.1.2.7.")) {
+        (Some(52..=66), _) => "a retired JPEG process",
+        (Some(92 | 93), _) => "JPEG 2000 Part 2, of which no decoder is there",
+        (Some(94 | 95 | 204 | 205), _) => "the pixels are on a JPIP server, not in the instance",
+        (Some(100..=108), _) => "it is a video, of which no decoder is there: ask for single frames",
+        (_, Some(_)) => "the pixels are in a video stream (SMPTE ST 2110), not in the instance",
+        _ => "there is no decoder for it",
     }
 }
 
@@ -68,11 +84,14 @@ pub(crate) enum Cells {
 }
 
 impl Cells {
-    /// Reads little endian cells of 8, 16 or 32 bits.
-    pub(crate) fn from_bytes(bytes: Vec<u8>, bits_allocated: u32) -> Result<Self, Error> {
+    /// Reads little endian cells of 8, 16, 24 or 32 bits.
+    pub(crate) fn from_bytes(bytes: Cow<'_, [u8]>, bits_allocated: u32) -> Result<Self, Error> {
         match bits_allocated {
-            8 => Ok(Self::Eight(bytes)),
+            8 => Ok(Self::Eight(bytes.into_owned())),
             16 => Ok(Self::Sixteen(bytes.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]])).collect())),
+            24 => Ok(Self::ThirtyTwo(
+                bytes.chunks_exact(3).map(|b| u32::from_le_bytes([b[0], b[1], b[2], 0])).collect(),
+            )),
             32 => {
                 let cell = |b: &[u8]| u32::from_le_bytes([b[0], b[1], b[2], b[3]]);
                 Ok(Self::ThirtyTwo(bytes.chunks_exact(4).map(cell).collect()))
@@ -116,19 +135,20 @@ pub(crate) struct Coded {
 }
 
 /// From a transfer syntax, a codestream and the header.
-type Decoder = fn(&str, Cow<'_, [u8]>, &ImagePixel) -> Result<Coded, Error>;
+type Decoder = fn(&str, &[u8], &ImagePixel, &Limits) -> Result<Coded, Error>;
 
 /// Decodes one frame.
 pub(crate) fn decode(
     encoding: Encoding,
     syntax: TransferSyntax,
-    data: Cow<'_, [u8]>,
+    data: &[u8],
     image: &ImagePixel,
+    limits: &Limits,
 ) -> Result<Coded, Error> {
     // The decoders index and multiply by what a codestream says. A panic in one of them is a damaged image and must
     // not take the process or the worker with it; nothing that a decoder touched outlives the call.
     let guarded = |codec: &'static str, decoder: Decoder| {
-        let coded = catch_unwind(AssertUnwindSafe(|| decoder(syntax.uid(), data, image)))
+        let coded = catch_unwind(AssertUnwindSafe(|| decoder(syntax.uid(), data, image, limits)))
             .unwrap_or_else(|_| Err(Error::codec(codec, "it panicked on this codestream")))?;
         if coded.cells.len() == image.frame_samples() {
             Ok(coded)
@@ -137,8 +157,8 @@ pub(crate) fn decode(
         }
     };
     match encoding {
-        Encoding::Rle => guarded("RLE", |syntax, data, image| {
-            let cells = rle::decode(syntax, &data, image)?;
+        Encoding::Rle => guarded("RLE", |_, data, image, _| {
+            let cells = rle::decode(data, image)?;
             Ok(Coded { cells, bits: image.bits_stored, shift: image.shift(), photometric: image.photometric })
         }),
         Encoding::Jpeg => guarded(JPEG, jpeg_frame),
@@ -176,12 +196,12 @@ fn expect(codec: &'static str, image: &ImagePixel, size: [u64; 4]) -> Result<(),
     Ok(())
 }
 
-fn jpeg_frame(syntax: &str, data: Cow<'_, [u8]>, image: &ImagePixel) -> Result<Coded, Error> {
-    let header = jpeg_header(JPEG, &data)?;
+fn jpeg_frame(syntax: &str, data: &[u8], image: &ImagePixel, _: &Limits) -> Result<Coded, Error> {
+    let header = jpeg_header(JPEG, data)?;
     let components = header.components.len() as u64;
     expect(JPEG, image, [header.rows.into(), header.columns.into(), components, header.precision.into()])?;
     let ours = jpeg::decodes(&header, matches!(syntax, "1.2.840.10008.1.2.4.57" | "1.2.840.10008.1.2.4.70"));
-    let cells = if ours { jpeg::decode(&data, &header)? } else { jpeg_adapted(&data, &header, image)? };
+    let cells = if ours { jpeg::decode(data, &header)? } else { jpeg_adapted(data, &header, image)? };
     let photometric = match (image.samples, header.lossless, header.adobe_transform) {
         (1, ..) | (_, true, _) => image.photometric,
         (.., Some(0)) => Photometric::Rgb,
@@ -202,7 +222,7 @@ fn jpeg_adapted(data: &[u8], header: &JpegHeader, image: &ImagePixel) -> Result<
         jpeg::check_lossless(header)?;
         // jpeg-decoder counts modulo 65536 (T.81 annex H); what exceeds the precision some encoders mean to wrap there.
         let layout = Layout::of(image, if header.precision == 8 { 8 } else { 16 });
-        let mut cells = Cells::from_bytes(adapter::encapsulated(JPEG, EXTENDED, data.into(), layout)?, layout.bits)?;
+        let mut cells = Cells::from_bytes(adapter::encapsulated(JPEG, EXTENDED, data, layout)?.into(), layout.bits)?;
         if let Cells::Sixteen(cells) = &mut cells {
             cells.iter_mut().for_each(|cell| *cell &= u16::MAX >> 16u32.saturating_sub(header.precision));
         }
@@ -214,7 +234,7 @@ fn jpeg_adapted(data: &[u8], header: &JpegHeader, image: &ImagePixel) -> Result<
     if header.components.len() == 3 {
         name_as_coded(JPEG, &mut data)?;
     }
-    adapter::encapsulated(JPEG, EXTENDED, data.into(), Layout::of(image, 8)).map(Cells::Eight)
+    adapter::encapsulated(JPEG, EXTENDED, data, Layout::of(image, 8)).map(Cells::Eight)
 }
 
 /// A decoder gives each pixel its own colour differences, however few were coded.
@@ -222,34 +242,24 @@ fn upsampled(photometric: Photometric) -> Photometric {
     if photometric == Photometric::YbrFull422 { Photometric::YbrFull } else { photometric }
 }
 
-fn jpeg_ls(syntax: &str, data: Cow<'_, [u8]>, image: &ImagePixel) -> Result<Coded, Error> {
-    let header = jpeg_header(JPEG_LS, &data)?;
+fn jpeg_ls(_: &str, data: &[u8], image: &ImagePixel, _: &Limits) -> Result<Coded, Error> {
+    let header = jpeg_header(JPEG_LS, data)?;
     let components = header.components.len() as u64;
     expect(JPEG_LS, image, [header.rows.into(), header.columns.into(), components, header.precision.into()])?;
-    let layout = Layout::of(image, if header.precision <= 8 { 8 } else { 16 });
-    let cells = Cells::from_bytes(adapter::encapsulated(JPEG_LS, syntax, data, layout)?, layout.bits)?;
-    // The adapter leaves planes as they were coded.
-    let cells = if header.planar && image.samples > 1 { cells.interleaved(image.samples) } else { cells };
+    if header.subsampled {
+        return Err(Error::unsupported("JPEG-LS with subsampled components"));
+    }
+    let cells = jpeg_ls::decode(data, &header)?;
     Ok(Coded { cells, bits: header.precision, shift: 0, photometric: upsampled(image.photometric) })
 }
 
-/// A codestream that was cut short must not pass for a whole image, and does not: OpenJPEG is strict unless told
-/// otherwise, which jpeg2k does when its feature `strict-mode` is on, so no crate should ask for that.
-fn jpeg_2000(syntax: &str, data: Cow<'_, [u8]>, image: &ImagePixel) -> Result<Coded, Error> {
-    let (siz, at) = jpeg_2000_header(JPEG_2000, &data)?;
+/// A codestream that was cut short must not pass for a whole image: the decoders are asked to be strict.
+fn jpeg_2000(_: &str, data: &[u8], image: &ImagePixel, limits: &Limits) -> Result<Coded, Error> {
+    let (siz, at) = jpeg_2000::header(data)?;
     expect(JPEG_2000, image, [siz.rows, siz.columns, siz.components.into(), siz.precision.into()])?;
-    if siz.subsampled {
-        return Err(Error::unsupported("JPEG 2000 with subsampled components"));
-    }
-    if siz.precision > 16 {
-        return Err(Error::unsupported("JPEG 2000 of more than 16 bits"));
-    }
-    // Samples come as the low bits of a cell, negative ones in two's complement.
-    let layout = Layout::of(image, image.bits_allocated.clamp(8, 16));
-    let codestream = if at == 0 { data } else { Cow::Borrowed(&data[at..]) };
-    let cells = Cells::from_bytes(adapter::encapsulated(JPEG_2000, syntax, codestream, layout)?, layout.bits)?;
+    let cells = jpeg_2000::decode(&data[at..], &siz, image, limits.memory_per_frame)?;
     // A signed sample is whole already: sign extension must begin at the cell's own highest bit.
-    let bits = if siz.signed { layout.bits } else { siz.precision };
+    let bits = if siz.signed { image.bits_allocated.clamp(8, 16) } else { siz.precision };
     let photometric = match image.photometric {
         Photometric::YbrIct | Photometric::YbrRct => Photometric::Rgb,
         other => upsampled(other),
@@ -259,13 +269,14 @@ fn jpeg_2000(syntax: &str, data: Cow<'_, [u8]>, image: &ImagePixel) -> Result<Co
 
 /// Not through dicom-pixeldata: its adapter renders whatever size the codestream claims (measured: 6.9 kB for an image of
 /// 10 by 10 pixels took 140 MB, and more by the claim), and spreads samples of 12 bits over the 16 of their cell.
-fn jpeg_xl(_: &str, data: Cow<'_, [u8]>, image: &ImagePixel) -> Result<Coded, Error> {
+fn jpeg_xl(_: &str, data: &[u8], image: &ImagePixel, limits: &Limits) -> Result<Coded, Error> {
     // A renderer keeps several float planes of the image; what a codestream asks beyond that is not this image.
     const FIXED: usize = 64 << 20;
     const PER_SAMPLE: usize = 64;
-    let tracker = AllocTracker::with_limit(FIXED + PER_SAMPLE * image.frame_samples());
+    let memory = usize::try_from(limits.memory_per_frame).unwrap_or(usize::MAX);
+    let tracker = AllocTracker::with_limit(memory.min(FIXED + PER_SAMPLE * image.frame_samples()));
     let decoded =
-        JxlImage::builder().alloc_tracker(tracker).read(&*data).map_err(|error| Error::codec(JPEG_XL, error))?;
+        JxlImage::builder().alloc_tracker(tracker).read(data).map_err(|error| Error::codec(JPEG_XL, error))?;
     let format = decoded.pixel_format();
     let colours = if format.is_grayscale() { 1 } else { 3 };
     let depth = decoded.image_header().metadata.bit_depth;

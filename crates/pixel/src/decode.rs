@@ -6,7 +6,6 @@ use ndarray::{ArrayD, IxDyn};
 
 use crate::{
     Error, Limits,
-    adapter::{self, Layout},
     codec::{self, Cells, Coded, Encoding},
     colour,
     frames::{PixelData, byte_length, bytes_of, encapsulated_frame},
@@ -121,7 +120,7 @@ pub fn decode(instance: &Instance, frame: u32, limits: &Limits) -> Result<Decode
         }
         (encoding, PixelData::Encapsulated(fragments)) => {
             let data = encapsulated_frame(instance, fragments, &image, frame)?;
-            codec::decode(encoding, instance.header.transfer_syntax, data, &image)?
+            codec::decode(encoding, instance.header.transfer_syntax, &data, &image, limits)?
         }
     };
     finish(coded, image)
@@ -172,8 +171,7 @@ fn native_frame(value: &PrimitiveValue, image: &ImagePixel, frame: u32) -> Resul
             return Err(truncated(due * 2, words.len() * 2));
         }
         let start = length * frame as usize;
-        let words = PrimitiveValue::U16(words[start..start + length].into());
-        return native_coded(Cells::from_bytes(adapter::native(words, Layout::of(image, 16))?, 16)?, image);
+        return native_coded(Cells::Sixteen(words[start..start + length].to_vec()), image);
     }
     let (bytes, first_bit) = native_range(value, image, frame)?;
     native_cells(bytes, first_bit, image)
@@ -182,18 +180,19 @@ fn native_frame(value: &PrimitiveValue, image: &ImagePixel, frame: u32) -> Resul
 /// One frame of at least the bytes that are due.
 fn native_cells(bytes: Cow<'_, [u8]>, first_bit: usize, image: &ImagePixel) -> Result<Coded, Error> {
     if image.bits_allocated == 1 {
-        // dicom-pixeldata makes 0 and 255 of them, and takes the frames of a segmentation for whole bytes. The first
-        // pixel is the lowest bit (PS3.5 section 8.1.1), and frames follow each other without padding.
+        // The first pixel is the lowest bit (PS3.5 section 8.1.1), and frames follow each other without padding.
         let bit = |at: usize| bytes[at / 8] >> (at % 8) & 1;
         let cells = (first_bit..first_bit + image.frame_samples()).map(bit).collect();
         return native_coded(Cells::Eight(cells), image);
     }
-    let layout = match image.photometric {
-        // As coded: two luminances and their two colour differences. It knows this form only as three samples each.
-        Photometric::YbrFull422 => Layout { samples: 2, ..Layout::of(image, image.bits_allocated) },
-        _ => Layout::of(image, image.bits_allocated),
+    let length = native_bits(image).div_ceil(8);
+    let bytes = match bytes {
+        Cow::Borrowed(bytes) => Cow::Borrowed(&bytes[..length]),
+        Cow::Owned(mut bytes) => {
+            bytes.truncate(length);
+            Cow::Owned(bytes)
+        }
     };
-    let bytes = adapter::native(PrimitiveValue::U8(bytes.into_owned().into()), layout)?;
     native_coded(Cells::from_bytes(bytes, image.bits_allocated)?, image)
 }
 

@@ -5,12 +5,14 @@ pub enum Error {
     #[error("the instance has no pixel data")]
     NoPixelData,
     /// No decoder for this transfer syntax: ask the sender for another one.
-    #[error("pixel data in transfer syntax {uid} ({name}) cannot be decoded")]
+    #[error("pixel data in transfer syntax {uid} ({name}) cannot be decoded: {reason}")]
     UnsupportedTransferSyntax {
         /// Its UID.
         uid: &'static str,
         /// Its name in PS3.6.
         name: &'static str,
+        /// Why there is none.
+        reason: &'static str,
     },
     /// The image is of a valid kind that is not supported.
     #[error("{what} is not supported")]
@@ -73,6 +75,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// A sentence for a report: what cannot be read, and why.
+    pub fn sentence(&self) -> String {
+        format!("The image cannot be read, because {self}.")
+    }
+
     pub(crate) fn malformed(what: impl Into<String>) -> Self {
         Self::Malformed { what: what.into() }
     }

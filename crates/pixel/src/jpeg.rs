@@ -463,7 +463,8 @@ mod tests {
         if !decodes(&header, true) {
             let image = ImagePixel::grey(header.rows, header.columns, 8);
             let syntax = dataset::TransferSyntax::from_uid("1.2.840.10008.1.2.4.70").unwrap();
-            let theirs = codec::decode(codec::Encoding::Jpeg, syntax, data.into(), &image).map(|coded| coded.cells);
+            let limits = crate::Limits::default();
+            let theirs = codec::decode(codec::Encoding::Jpeg, syntax, data, &image, &limits).map(|coded| coded.cells);
             assert_eq!(theirs.as_ref().ok(), ours.as_ref().ok());
         }
         ours

@@ -24,6 +24,8 @@ mod groups;
 mod image_pixel;
 mod input;
 mod jpeg;
+mod jpeg_2000;
+mod jpeg_ls;
 mod limits;
 mod lut;
 mod mapping;

@@ -1,35 +1,54 @@
-//! RLE Lossless (PS3.5 annex G), checked before dicom-pixeldata unpacks it.
+//! RLE Lossless (PS3.5 annex G).
 //!
-//! Measured on its adapter: it allocates by the number of segments that the frame claims, unpacks a segment to
-//! whatever length it has, panics on one that is too short, and knows cells of 8 and 16 bits only.
+//! Not through dicom-pixeldata. Measured on its adapter: it allocates by the number of segments that the frame claims,
+//! unpacks a segment to whatever length it has, panics on one that is too short, and knows cells of 8 and 16 bits only.
 
-use crate::{
-    Error,
-    adapter::{self, Layout},
-    codec::Cells,
-    image_pixel::ImagePixel,
-};
+use std::ops::BitOrAssign;
+
+use crate::{Error, codec::Cells, image_pixel::ImagePixel};
 
 const CODEC: &str = "RLE";
 const HEADER_BYTES: usize = 64;
 
 /// Decodes one frame to interleaved samples.
-pub(crate) fn decode(syntax: &str, data: &[u8], image: &ImagePixel) -> Result<Cells, Error> {
-    let layout = match image.bits_allocated {
-        8 | 16 => Layout::of(image, image.bits_allocated),
-        // The four segments of a 32-bit sample are those of two samples of 16 bits.
-        32 => Layout { samples: image.samples * 2, ..Layout::of(image, 16) },
+pub(crate) fn decode(data: &[u8], image: &ImagePixel) -> Result<Cells, Error> {
+    let cell_bytes = match image.bits_allocated {
+        bits @ (8 | 16 | 24 | 32) => bits as usize / 8,
         bits => return Err(Error::unsupported(format!("RLE with Bits Allocated {bits}"))),
     };
-    let segments = segments(data, (layout.samples * layout.bits / 8) as usize)?;
-    let checked = reassembled(&segments, image.pixels(), adapter::least_bytes(layout))?;
-    let bytes = adapter::encapsulated(CODEC, syntax, checked.into(), layout)?;
-    if image.bits_allocated == 32 {
-        // The more significant half comes first.
-        let halves = |b: &[u8]| u32::from_le_bytes([b[2], b[3], b[0], b[1]]);
-        return Ok(Cells::ThirtyTwo(bytes.chunks_exact(4).map(halves).collect()));
+    let (pixels, samples) = (image.pixels(), image.samples as usize);
+    let segments = segments(data, samples * cell_bytes)?;
+    Ok(match (segments.as_slice(), cell_bytes) {
+        ([segment], 1) => {
+            let mut cells = vec![0; pixels];
+            unpack(segment, &mut cells)?;
+            Cells::Eight(cells)
+        }
+        (segments, 1) => Cells::Eight(combined(segments, pixels, 1, |byte, _| byte)?),
+        (segments, 2) => Cells::Sixteen(combined(segments, pixels, 2, |byte, place| u16::from(byte) << (8 * place))?),
+        (segments, _) => {
+            Cells::ThirtyTwo(combined(segments, pixels, cell_bytes, |byte, place| u32::from(byte) << (8 * place))?)
+        }
+    })
+}
+
+/// Of each sample the planes of its bytes, the most significant one first (PS3.5 G.2), as interleaved cells.
+fn combined<T: Copy + Default + BitOrAssign>(
+    segments: &[&[u8]],
+    pixels: usize,
+    cell_bytes: usize,
+    cell: impl Fn(u8, usize) -> T,
+) -> Result<Vec<T>, Error> {
+    let samples = segments.len() / cell_bytes;
+    let mut cells = vec![T::default(); pixels * samples];
+    let mut plane = vec![0; pixels];
+    for (index, segment) in segments.iter().enumerate() {
+        unpack(segment, &mut plane)?;
+        let (sample, place) = (index / cell_bytes, cell_bytes - 1 - index % cell_bytes);
+        let cells = cells[sample..].iter_mut().step_by(samples);
+        cells.zip(&plane).for_each(|(to, byte)| *to |= cell(*byte, place));
     }
-    Cells::from_bytes(bytes, image.bits_allocated)
+    Ok(cells)
 }
 
 /// The bytes of each segment, by the offsets of the RLE header.
@@ -54,41 +73,31 @@ fn segments(data: &[u8], due: usize) -> Result<Vec<&[u8]>, Error> {
         .ok_or_else(|| Error::codec(CODEC, "a segment offset lies outside the frame"))
 }
 
-/// The frame again, of at least `least` bytes, each segment cut where its pixels are complete: what follows is padding.
-fn reassembled(segments: &[&[u8]], pixels: usize, least: usize) -> Result<Vec<u8>, Error> {
-    let number = |number: usize| u32::try_from(number).map_err(|_| Error::unsupported("an RLE frame of 4 GiB"));
-    let cut = segments.iter().map(|segment| Some(&segment[..packed_length(segment, pixels)?]));
-    let cut: Vec<&[u8]> =
-        cut.collect::<Option<_>>().ok_or_else(|| Error::codec(CODEC, "a segment ends before the frame is full"))?;
-    let mut offset = HEADER_BYTES.max(least.saturating_sub(cut.iter().map(|segment| segment.len()).sum()));
-    let mut frame = number(cut.len())?.to_le_bytes().to_vec();
-    for segment in &cut {
-        frame.extend(number(offset)?.to_le_bytes());
-        offset += segment.len();
+/// Unpacks a segment (PS3.5 G.3.1) until the plane is full: what follows is padding.
+fn unpack(segment: &[u8], plane: &mut [u8]) -> Result<(), Error> {
+    let short = || Error::codec(CODEC, "a segment ends before the frame is full");
+    let (mut left, mut packed) = (plane, segment);
+    while !left.is_empty() {
+        let (head, rest) = packed.split_first().ok_or_else(short)?;
+        match usize::from(*head) {
+            head @ 0..=127 => {
+                let length = (head + 1).min(left.len());
+                let literal = rest.get(..length).ok_or_else(short)?;
+                let (here, after) = left.split_at_mut(length);
+                here.copy_from_slice(literal);
+                (left, packed) = (after, &rest[length..]);
+            }
+            // No operation.
+            128 => packed = rest,
+            head => {
+                let (value, after_value) = rest.split_first().ok_or_else(short)?;
+                let (here, after) = left.split_at_mut((257 - head).min(left.len()));
+                here.fill(*value);
+                (left, packed) = (after, after_value);
+            }
+        }
     }
-    let begin = offset - cut.iter().map(|segment| segment.len()).sum::<usize>();
-    frame.resize(begin, 0);
-    cut.iter().for_each(|segment| frame.extend_from_slice(segment));
-    Ok(frame)
-}
-
-/// How many bytes of a PackBits segment make `pixels` bytes; nothing when all of it makes fewer.
-fn packed_length(segment: &[u8], pixels: usize) -> Option<usize> {
-    let (mut at, mut left) = (0, pixels);
-    while left > 0 {
-        let head = usize::from(*segment.get(at)?);
-        let rest = segment.len() - at - 1;
-        let (bytes, run) = match head {
-            0..=127 => ((head + 1).min(rest), (head + 1).min(rest)),
-            // No operation (PS3.5 G.3.1).
-            128 => (0, 0),
-            _ if rest == 0 => return None,
-            _ => (1, 257 - head),
-        };
-        at += 1 + bytes;
-        left = left.saturating_sub(run);
-    }
-    Some(at)
+    Ok(())
 }
 
 #[cfg(test)]
@@ -101,7 +110,6 @@ mod tests {
         0xaa, 0xaa, 0xaa, 0x80, 0x00, 0x2a, 0xaa, 0xaa, 0xaa, 0xaa, 0x80, 0x00, 0x2a, 0x22, 0xaa, 0xaa, 0xaa, 0xaa,
         0xaa, 0xaa, 0xaa, 0xaa, 0xaa, 0xaa,
     ];
-    const SYNTAX: &str = "1.2.840.10008.1.2.5";
 
     fn image(rows: u32, bits: u32) -> ImagePixel {
         ImagePixel::grey(rows, 1, bits)
@@ -121,31 +129,38 @@ mod tests {
 
     #[test]
     fn pack_bits_unpacks() {
-        assert_eq!(decode(SYNTAX, &frame(&[&PACKED]), &image(24, 8)).unwrap(), Cells::Eight(UNPACKED.to_vec()));
-        assert!(decode(SYNTAX, &frame(&[&PACKED]), &image(25, 8)).is_err());
+        assert_eq!(decode(&frame(&[&PACKED]), &image(24, 8)).unwrap(), Cells::Eight(UNPACKED.to_vec()));
+        assert!(decode(&frame(&[&PACKED]), &image(25, 8)).is_err());
     }
 
     #[test]
-    fn a_cell_of_32_bits_has_its_most_significant_byte_first() {
+    fn a_cell_has_its_most_significant_byte_first() {
         let of = |value: u8| [0xff, value];
         let (a, b, c, d) = (of(1), of(2), of(3), of(4));
-        let cells = decode(SYNTAX, &frame(&[&a, &b, &c, &d]), &image(2, 32)).unwrap();
+        let cells = decode(&frame(&[&a, &b, &c, &d]), &image(2, 32)).unwrap();
         assert_eq!(cells, Cells::ThirtyTwo(vec![0x0102_0304; 2]));
+        let cells = decode(&frame(&[&a, &b, &c]), &image(2, 24)).unwrap();
+        assert_eq!(cells, Cells::ThirtyTwo(vec![0x0001_0203; 2]));
+        let colour = ImagePixel { samples: 3, ..image(2, 16) };
+        let cells = decode(&frame(&[&a, &b, &c, &d, &a, &b]), &colour).unwrap();
+        assert_eq!(cells, Cells::Sixteen([0x0102, 0x0304, 0x0102].repeat(2)));
     }
 
     #[test]
     fn what_follows_the_last_pixel_is_not_unpacked() {
-        // A run whose value is missing, which the adapter refuses, and a megabyte of runs.
-        let packed = [&PACKED[..], &[0x81]].concat();
-        assert_eq!(decode(SYNTAX, &frame(&[&packed]), &image(24, 8)).unwrap(), Cells::Eight(UNPACKED.to_vec()));
-        let packed = [&PACKED[..], &[0x81; 1 << 20]].concat();
-        assert_eq!(reassembled(&[&packed], 24, 0).unwrap().len(), 64 + PACKED.len());
+        // A run whose value is missing, and a megabyte of runs.
+        for tail in [&[0x81][..], &[0x81; 1 << 20]] {
+            let packed = [&PACKED[..], tail].concat();
+            assert_eq!(decode(&frame(&[&packed]), &image(24, 8)).unwrap(), Cells::Eight(UNPACKED.to_vec()));
+        }
+        // Neither is a literal that is longer than what is left.
+        assert_eq!(decode(&frame(&[&[5, 1, 2, 3]]), &image(3, 8)).unwrap(), Cells::Eight(vec![1, 2, 3]));
     }
 
     #[test]
     fn an_empty_radiograph_is_one() {
         let packed = [0x81, 0].repeat((4096 * 4096usize).div_ceil(128));
         let image = ImagePixel::grey(4096, 4096, 8);
-        assert_eq!(decode(SYNTAX, &frame(&[&packed]), &image).unwrap(), Cells::Eight(vec![0; 4096 * 4096]));
+        assert_eq!(decode(&frame(&[&packed]), &image).unwrap(), Cells::Eight(vec![0; 4096 * 4096]));
     }
 }

@@ -14,7 +14,9 @@ use crate::{
     adapter::{self, Layout},
     codestream::{JpegHeader, ending_in_ones, jpeg_header, name_as_coded},
     image_pixel::{ImagePixel, Photometric},
-    jpeg, jpeg_2000, jpeg_ls, rle,
+    jpeg, jpeg_2000, jpeg_ls,
+    limits::can_allocate,
+    rle,
 };
 
 /// How the pixels of a transfer syntax are compressed (PS3.5 section 8.2 and annex A).
@@ -89,9 +91,9 @@ impl Cells {
         match bits_allocated {
             8 => Ok(Self::Eight(bytes.into_owned())),
             16 => Ok(Self::Sixteen(bytes.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]])).collect())),
-            24 => Ok(Self::ThirtyTwo(
-                bytes.chunks_exact(3).map(|b| u32::from_le_bytes([b[0], b[1], b[2], 0])).collect(),
-            )),
+            24 => {
+                Ok(Self::ThirtyTwo(bytes.chunks_exact(3).map(|b| u32::from_le_bytes([b[0], b[1], b[2], 0])).collect()))
+            }
             32 => {
                 let cell = |b: &[u8]| u32::from_le_bytes([b[0], b[1], b[2], b[3]]);
                 Ok(Self::ThirtyTwo(bytes.chunks_exact(4).map(cell).collect()))
@@ -106,6 +108,28 @@ impl Cells {
             Self::Sixteen(cells) => cells.len(),
             Self::ThirtyTwo(cells) => cells.len(),
         }
+    }
+
+    /// Bits of a cell.
+    pub(crate) fn width(&self) -> u32 {
+        match self {
+            Self::Eight(_) => 8,
+            Self::Sixteen(_) => 16,
+            Self::ThirtyTwo(_) => 32,
+        }
+    }
+
+    /// Unsigned samples of `bits` bits from bit `shift` on, moved to bit 0, and nothing above them. Both must fit a cell.
+    pub(crate) fn aligned(mut self, bits: u32, shift: u32) -> Self {
+        let (up, down) = (self.width() - bits - shift, self.width() - bits);
+        if down > 0 {
+            match &mut self {
+                Self::Eight(cells) => cells.iter_mut().for_each(|cell| *cell = *cell << up >> down),
+                Self::Sixteen(cells) => cells.iter_mut().for_each(|cell| *cell = *cell << up >> down),
+                Self::ThirtyTwo(cells) => cells.iter_mut().for_each(|cell| *cell = *cell << up >> down),
+            }
+        }
+        self
     }
 
     /// From one plane per sample to samples interleaved by pixel.
@@ -196,6 +220,16 @@ fn expect(codec: &'static str, image: &ImagePixel, size: [u64; 4]) -> Result<(),
     Ok(())
 }
 
+/// How many bits of a sample count that a lossless codestream of so many bits holds, and from which one on. Where there
+/// are more than Bits Stored, the encoder took each cell as it was, with what stands above and below the sample.
+fn lossless_bits(image: &ImagePixel, precision: u32) -> (u32, u32) {
+    if precision > image.bits_stored && precision > image.high_bit {
+        (image.bits_stored, image.shift())
+    } else {
+        (precision, 0)
+    }
+}
+
 fn jpeg_frame(syntax: &str, data: &[u8], image: &ImagePixel, _: &Limits) -> Result<Coded, Error> {
     let header = jpeg_header(JPEG, data)?;
     let components = header.components.len() as u64;
@@ -210,24 +244,22 @@ fn jpeg_frame(syntax: &str, data: &[u8], image: &ImagePixel, _: &Limits) -> Resu
         _ if header.components == *b"RGB" => Photometric::Rgb,
         _ => image.photometric,
     };
-    Ok(Coded { cells, bits: header.precision.max(image.bits_stored), shift: 0, photometric: upsampled(photometric) })
+    let (bits, shift) = if header.lossless { lossless_bits(image, header.precision) } else { (header.precision, 0) };
+    // A codestream of fewer bits than Bits Stored has no sign of its own.
+    let bits = if shift == 0 { bits.max(image.bits_stored) } else { bits };
+    Ok(Coded { cells, bits, shift, photometric: upsampled(photometric) })
 }
 
 /// A JPEG that dicom-pixeldata decodes right.
 fn jpeg_adapted(data: &[u8], header: &JpegHeader, image: &ImagePixel) -> Result<Cells, Error> {
     // The one JPEG syntax that has them all; the retired ones have no adapter.
     const EXTENDED: &str = "1.2.840.10008.1.2.4.51";
-    let mut data = ending_in_ones(data);
-    if header.lossless {
-        jpeg::check_lossless(header)?;
-        // jpeg-decoder counts modulo 65536 (T.81 annex H); what exceeds the precision some encoders mean to wrap there.
-        let layout = Layout::of(image, if header.precision == 8 { 8 } else { 16 });
-        let mut cells = Cells::from_bytes(adapter::encapsulated(JPEG, EXTENDED, data, layout)?.into(), layout.bits)?;
-        if let Cells::Sixteen(cells) = &mut cells {
-            cells.iter_mut().for_each(|cell| *cell &= u16::MAX >> 16u32.saturating_sub(header.precision));
-        }
-        return Ok(cells);
+    // Each scan of a progressive JPEG goes over the whole image, and takes few bytes to do so.
+    const MOST_SCANS: usize = 100;
+    if header.progressive && data.windows(2).filter(|pair| *pair == [0xff, 0xda]).count() > MOST_SCANS {
+        return Err(Error::unsupported(format!("progressive JPEG of more than {MOST_SCANS} scans")));
     }
+    let mut data = ending_in_ones(data);
     if header.precision != 8 {
         return Err(Error::unsupported(format!("colour or progressive JPEG of {} bits", header.precision)));
     }
@@ -250,14 +282,16 @@ fn jpeg_ls(_: &str, data: &[u8], image: &ImagePixel, _: &Limits) -> Result<Coded
         return Err(Error::unsupported("JPEG-LS with subsampled components"));
     }
     let cells = jpeg_ls::decode(data, &header)?;
-    Ok(Coded { cells, bits: header.precision, shift: 0, photometric: upsampled(image.photometric) })
+    let near_lossless = header.predictor > 0;
+    let (bits, shift) = if near_lossless { (header.precision, 0) } else { lossless_bits(image, header.precision) };
+    Ok(Coded { cells, bits, shift, photometric: upsampled(image.photometric) })
 }
 
 /// A codestream that was cut short must not pass for a whole image: the decoders are asked to be strict.
 fn jpeg_2000(_: &str, data: &[u8], image: &ImagePixel, limits: &Limits) -> Result<Coded, Error> {
     let (siz, at) = jpeg_2000::header(data)?;
     expect(JPEG_2000, image, [siz.rows, siz.columns, siz.components.into(), siz.precision.into()])?;
-    let cells = jpeg_2000::decode(&data[at..], &siz, image, limits.memory_per_frame)?;
+    let cells = jpeg_2000::decode(&data[at..], &siz, image, limits.memory_for(data.len()))?;
     // A signed sample is whole already: sign extension must begin at the cell's own highest bit.
     let bits = if siz.signed { image.bits_allocated.clamp(8, 16) } else { siz.precision };
     let photometric = match image.photometric {
@@ -273,7 +307,10 @@ fn jpeg_xl(_: &str, data: &[u8], image: &ImagePixel, limits: &Limits) -> Result<
     // A renderer keeps several float planes of the image; what a codestream asks beyond that is not this image.
     const FIXED: usize = 64 << 20;
     const PER_SAMPLE: usize = 64;
-    let memory = usize::try_from(limits.memory_per_frame).unwrap_or(usize::MAX);
+    const FLOATS_AND_CELLS: usize = 6;
+    let memory = usize::try_from(limits.memory_for(data.len())).unwrap_or(usize::MAX);
+    let memory = memory.saturating_sub(FLOATS_AND_CELLS * image.frame_samples());
+    can_allocate(memory.min(FIXED) as u64)?;
     let tracker = AllocTracker::with_limit(memory.min(FIXED + PER_SAMPLE * image.frame_samples()));
     let decoded =
         JxlImage::builder().alloc_tracker(tracker).read(data).map_err(|error| Error::codec(JPEG_XL, error))?;

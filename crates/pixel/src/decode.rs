@@ -96,14 +96,18 @@ pub fn decode(instance: &Instance, frame: u32, limits: &Limits) -> Result<Decode
         return Err(Error::NoSuchFrame { frame, frames: image.frames });
     }
     let data = PixelData::of(instance)?;
+    if let PixelData::Native(value) = &data {
+        limits.check_frame(&image, encoding, byte_length(value))?;
+    }
     if let (PixelData::Native(value), Stored::Float | Stored::Double) = (&data, image.stored) {
         let samples = float_frame(value, &image, frame)?;
         return Ok(Decoded { samples, photometric: image.photometric, image });
     }
     let coded = match (encoding, data) {
-        (Encoding::Native, PixelData::Native(value)) => native_frame(value, &image, frame)?,
+        (Encoding::Native, PixelData::Native(value)) => native_frame(instance, value, &image, frame)?,
         (Encoding::EncapsulatedNative | Encoding::DeflatedFrame, PixelData::Encapsulated(fragments)) => {
             let data = encapsulated_frame(instance, fragments, &image, frame)?;
+            limits.check_frame(&image, encoding, data.len())?;
             let due = native_bits(&image).div_ceil(8);
             let bytes = match encoding {
                 Encoding::DeflatedFrame => Cow::Owned(codec::inflate(&data, due)?),
@@ -120,6 +124,7 @@ pub fn decode(instance: &Instance, frame: u32, limits: &Limits) -> Result<Decode
         }
         (encoding, PixelData::Encapsulated(fragments)) => {
             let data = encapsulated_frame(instance, fragments, &image, frame)?;
+            limits.check_frame(&image, encoding, data.len())?;
             codec::decode(encoding, instance.header.transfer_syntax, &data, &image, limits)?
         }
     };
@@ -162,10 +167,10 @@ fn native_range<'a>(
     Ok((bytes_of(value, start / 8, (start + bits).div_ceil(8))?, start % 8))
 }
 
-fn native_frame(value: &PrimitiveValue, image: &ImagePixel, frame: u32) -> Result<Coded, Error> {
+fn native_frame(instance: &Instance, value: &PrimitiveValue, image: &ImagePixel, frame: u32) -> Result<Coded, Error> {
     // The common radiograph, without a detour through bytes.
     if let (PrimitiveValue::U16(words), 16) = (value, image.bits_allocated) {
-        let length = image.frame_samples();
+        let length = native_bits(image) / 16;
         let due = length.checked_mul(image.frames as usize).ok_or_else(|| Error::malformed("the frames overflow"))?;
         if words.len() < due {
             return Err(truncated(due * 2, words.len() * 2));
@@ -174,7 +179,14 @@ fn native_frame(value: &PrimitiveValue, image: &ImagePixel, frame: u32) -> Resul
         return native_coded(Cells::Sixteen(words[start..start + length].to_vec()), image);
     }
     let (bytes, first_bit) = native_range(value, image, frame)?;
-    native_cells(bytes, first_bit, image)
+    let mut coded = native_cells(bytes, first_bit, image)?;
+    // Read as words, a big endian value of two words has the higher one first.
+    if let (Cells::ThirtyTwo(cells), PrimitiveValue::U16(_), true) =
+        (&mut coded.cells, value, instance.header.transfer_syntax.big_endian())
+    {
+        cells.iter_mut().for_each(|cell| *cell = cell.rotate_left(16));
+    }
+    Ok(coded)
 }
 
 /// One frame of at least the bytes that are due.
@@ -220,10 +232,16 @@ fn float_frame(value: &PrimitiveValue, image: &ImagePixel, frame: u32) -> Result
 fn finish(coded: Coded, image: ImagePixel) -> Result<Decoded, Error> {
     let bits = coded.bits.min(image.bits_allocated);
     let cells = widened(coded.cells, image.bits_allocated);
-    let (cells, photometric) = match coded.photometric {
-        Photometric::YbrFull => (colour::ybr_to_rgb(cells, &image)?, Photometric::Rgb),
-        Photometric::YbrIct | Photometric::YbrRct => (cells, Photometric::Rgb),
-        other => (cells, other),
+    if bits == 0 || bits + coded.shift > cells.width() {
+        return Err(Error::malformed("High Bit (0028,0102) contradicts Bits Stored and Bits Allocated"));
+    }
+    if coded.photometric == Photometric::YbrFull {
+        let cells = colour::ybr_to_rgb(cells.aligned(bits, coded.shift), &image)?;
+        return Ok(Decoded { samples: values(cells, bits, 0, &image)?, photometric: Photometric::Rgb, image });
+    }
+    let photometric = match coded.photometric {
+        Photometric::YbrIct | Photometric::YbrRct => Photometric::Rgb,
+        other => other,
     };
     Ok(Decoded { samples: values(cells, bits, coded.shift, &image)?, photometric, image })
 }
@@ -234,38 +252,37 @@ fn widened(cells: Cells, bits_allocated: u32) -> Cells {
     match (cells, bits_allocated) {
         (Cells::Eight(cells), 16) => Cells::Sixteen(cells.into_iter().map(u16::from).collect()),
         (Cells::Sixteen(cells), 8) => Cells::Eight(cells.into_iter().map(|cell| cell as u8).collect()),
-        (Cells::Eight(cells), 32) => Cells::ThirtyTwo(cells.into_iter().map(u32::from).collect()),
-        (Cells::Sixteen(cells), 32) => Cells::ThirtyTwo(cells.into_iter().map(u32::from).collect()),
+        (Cells::Eight(cells), 24 | 32) => Cells::ThirtyTwo(cells.into_iter().map(u32::from).collect()),
+        (Cells::Sixteen(cells), 24 | 32) => Cells::ThirtyTwo(cells.into_iter().map(u32::from).collect()),
         (cells, _) => cells,
     }
 }
 
-/// Takes `bits` bits from bit `shift` of each cell, as a signed or an unsigned value.
+/// Takes `bits` bits from bit `shift` of each cell, as a signed or an unsigned value. Both must fit a cell.
 #[expect(clippy::cast_possible_wrap)] // that a cell's bits are read as two's complement is the purpose
 fn values(cells: Cells, bits: u32, shift: u32, image: &ImagePixel) -> Result<Samples, Error> {
-    macro_rules! taken {
-        ($cells:expr, $width:expr, $signed:ty, $unsigned_variant:ident, $signed_variant:ident) => {{
-            let mut cells = $cells;
-            // To the top of the cell and down again: drops what is above, and below, and extends the sign.
-            let (up, down) = ($width - bits - shift, $width - bits);
-            if image.signed() {
-                let value = |cell| ((cell << up) as $signed) >> down;
-                Samples::$signed_variant(shaped(cells.into_iter().map(value).collect(), image)?)
-            } else {
-                if up > 0 || down > 0 {
-                    cells.iter_mut().for_each(|cell| *cell = *cell << up >> down);
-                }
-                Samples::$unsigned_variant(shaped(cells, image)?)
-            }
-        }};
+    if !image.signed() {
+        return Ok(match cells.aligned(bits, shift) {
+            Cells::Eight(cells) => Samples::U8(shaped(cells, image)?),
+            Cells::Sixteen(cells) => Samples::U16(shaped(cells, image)?),
+            Cells::ThirtyTwo(cells) => Samples::U32(shaped(cells, image)?),
+        });
     }
-    if bits == 0 || bits + shift > image.bits_allocated.max(8) {
-        return Err(Error::malformed("High Bit (0028,0102) contradicts Bits Stored and Bits Allocated"));
-    }
+    // To the top of the cell and down again: drops what is above, and below, and extends the sign.
+    let (up, down) = (cells.width() - bits - shift, cells.width() - bits);
     Ok(match cells {
-        Cells::Eight(cells) => taken!(cells, 8, i8, U8, I8),
-        Cells::Sixteen(cells) => taken!(cells, 16, i16, U16, I16),
-        Cells::ThirtyTwo(cells) => taken!(cells, 32, i32, U32, I32),
+        Cells::Eight(cells) => {
+            let value = |cell| ((cell << up) as i8) >> down;
+            Samples::I8(shaped(cells.into_iter().map(value).collect(), image)?)
+        }
+        Cells::Sixteen(cells) => {
+            let value = |cell| ((cell << up) as i16) >> down;
+            Samples::I16(shaped(cells.into_iter().map(value).collect(), image)?)
+        }
+        Cells::ThirtyTwo(cells) => {
+            let value = |cell| ((cell << up) as i32) >> down;
+            Samples::I32(shaped(cells.into_iter().map(value).collect(), image)?)
+        }
     })
 }
 

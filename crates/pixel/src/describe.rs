@@ -1,11 +1,11 @@
-use dataset::Instance;
+use dataset::{Instance, tags};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    Error, Limits,
+    Budget, Error, Limits, Rendered,
     colour::{self, Palette},
-    decode::{Decoded, Samples, decode, with_array},
-    grey::{Grey, Padding, Window, each_level, slice},
+    decode::{Decoded, Samples, with_array},
+    grey::{Grey, Offered, Padding, Window, each_level, offered_windows, slice},
     image_pixel::Photometric,
     render::{RenderOptions, picture},
     spacing::PixelSpacing,
@@ -28,6 +28,10 @@ pub struct Description {
     pub voi8: Voi8,
     /// How [`render`](crate::render) makes grey levels of the frame; nothing for colour.
     pub window: Option<Window>,
+    /// What the file offers instead of `window`; nothing for colour.
+    pub offered_windows: Vec<Offered>,
+    /// Whether the file says by an ICC profile what its colours are. It is not applied: models are trained without.
+    pub icc_profile: bool,
     /// The distance between pixels in mm.
     pub pixel_spacing: Option<PixelSpacing>,
     /// Height of a pixel through its width.
@@ -67,10 +71,11 @@ pub struct Voi8 {
     pub window: Option<Window>,
 }
 
-/// Describes all frames, and one of them in detail. Holds one decoded frame at a time. Errors as
-/// [`render`](crate::render).
+/// Describes all frames, and one of them in detail. Holds one decoded frame at a time, and takes no more time than a study
+/// may. Errors as [`render`](crate::render).
 pub fn describe(instance: &Instance, frame: u32, limits: &Limits) -> Result<Description, Error> {
-    let chosen = decode(instance, frame, limits)?;
+    let mut budget = Budget::new(limits);
+    let chosen = budget.decode(instance, frame)?;
     let voi8 = voi8(instance, frame, &chosen)?;
     let image = chosen.image.clone();
     let mut shape = chosen.samples.shape().to_vec();
@@ -82,10 +87,10 @@ pub fn describe(instance: &Instance, frame: u32, limits: &Limits) -> Result<Desc
     if image.frames == 1 {
         total.add(&chosen.samples);
     }
-    let picture = picture(instance, frame, chosen, &RenderOptions::default())?;
+    let picture = Rendered { rgb: Vec::new(), ..picture(instance, frame, chosen, &RenderOptions::default())? };
     if image.frames > 1 {
         for frame in 0..image.frames {
-            total.add(&decode(instance, frame, limits)?.samples);
+            total.add(&budget.decode(instance, frame)?.samples);
         }
     }
     let (min, max) = total.range.unwrap_or((f64::NAN, f64::NAN));
@@ -98,10 +103,18 @@ pub fn describe(instance: &Instance, frame: u32, limits: &Limits) -> Result<Desc
         array: ArrayDescription { shape, dtype, min, max, sha256_le },
         voi8,
         window: picture.window,
+        offered_windows: if image.photometric.is_grey() { offered_windows(instance, frame)? } else { Vec::new() },
+        icc_profile: has_icc_profile(instance),
         pixel_spacing: picture.pixel_spacing,
         aspect: picture.aspect,
         notes: picture.notes,
     })
+}
+
+/// Whether there is an ICC Profile (0028,2000), of the image (PS3.3 C.11.15) or of an optical path (C.8.12.5).
+fn has_icc_profile(instance: &Instance) -> bool {
+    let paths = instance.element(tags::OPTICAL_PATH_SEQUENCE).and_then(|element| element.items()).unwrap_or_default();
+    instance.element(tags::ICC_PROFILE).is_some() || paths.iter().any(|path| path.get(tags::ICC_PROFILE).is_some())
 }
 
 struct Total {
@@ -130,37 +143,85 @@ impl Total {
 
 fn voi8(instance: &Instance, frame: u32, decoded: &Decoded) -> Result<Voi8, Error> {
     let image = &decoded.image;
-    let mut levels: Vec<f32> = Vec::with_capacity(image.pixels());
-    let mut of_colour = |rgb: &[u8]| {
-        levels.extend(rgb.chunks_exact(3).map(|pixel| pixel.iter().copied().map(f32::from).sum::<f32>() / 3.0));
-    };
+    let mut grid = Grid::new(image.rows as usize, image.columns as usize);
+    let of_pixel = |pixel: &[u8]| pixel.iter().copied().map(f32::from).sum::<f32>() / 3.0;
     let mut display = (None, None);
     match decoded.photometric {
         Photometric::Monochrome1 | Photometric::Monochrome2 => {
             let grey = Grey::of(instance, frame, image, &decoded.samples, None, Padding::Counts)?;
             #[expect(clippy::cast_possible_truncation)] // a level of 0 to 255 loses nothing that counts
-            each_level(&decoded.samples, |stored| grey.level(stored) as f32, |level| levels.push(level));
+            each_level(&decoded.samples, |stored| grey.level(stored) as f32, |level| grid.add(level));
             display = (Some(grey.inverted), Some(grey.window));
         }
-        Photometric::PaletteColor => of_colour(&Palette::of(instance, image)?.apply(&decoded.samples)?),
-        _ => of_colour(&colour::rgb8(decoded.samples.clone(), image)?),
+        Photometric::PaletteColor => {
+            let rgb = Palette::of(instance, image)?.apply(&decoded.samples)?;
+            rgb.chunks_exact(3).for_each(|pixel| grid.add(of_pixel(pixel)));
+        }
+        _ => colour::each_rgb8(&decoded.samples, image, |pixel| grid.add(of_pixel(&pixel)))?,
     }
-    let (rows, columns) = (image.rows as usize, image.columns as usize);
-    let mean = |rows: std::ops::Range<usize>, from: usize, to: usize| {
-        let pixels = rows.len() * (to - from);
-        let of_row =
-            |row: usize| levels[row * columns + from..row * columns + to].iter().copied().map(f64::from).sum::<f64>();
-        rounded(rows.map(of_row).sum::<f64>() / pixels as f64)
-    };
-    // A cell has at least one pixel, so that an image of fewer than 16 rows has a grid too.
-    let cell =
-        |index: usize, length: usize| (index * length / 16, ((index + 1) * length / 16).max(index * length / 16 + 1));
-    let grid16 = (0..16).map(|i| {
-        let (top, bottom) = cell(i, rows);
-        (0..16).map(|j| cell(j, columns)).map(|(left, right)| mean(top..bottom, left, right)).collect()
-    });
-    let grid16 = grid16.collect();
-    Ok(Voi8 { mean: mean(0..rows, 0, columns), grid16, display_inverted: display.0, window: display.1 })
+    let (mean, grid16) = grid.means();
+    Ok(Voi8 { mean, grid16, display_inverted: display.0, window: display.1 })
+}
+
+/// Sums over cells of an image whose levels come one by one. A cell has at least one pixel, so that an image of fewer
+/// than 16 rows has a grid too: neighbours then share a row.
+struct Grid {
+    /// First row or column of a cell, and the one after its last.
+    rows: [(usize, usize); 16],
+    columns: [(usize, usize); 16],
+    pixels: f64,
+    /// The levels of the row that is not yet full.
+    row: Vec<f32>,
+    length: usize,
+    done: usize,
+    sum: f64,
+    cells: [[f64; 16]; 16],
+}
+
+impl Grid {
+    fn new(rows: usize, columns: usize) -> Self {
+        let cell = |index: usize, length: usize| {
+            let first = index * length / 16;
+            (first, ((index + 1) * length / 16).max(first + 1))
+        };
+        Self {
+            rows: std::array::from_fn(|index| cell(index, rows)),
+            columns: std::array::from_fn(|index| cell(index, columns)),
+            pixels: (rows * columns) as f64,
+            row: Vec::with_capacity(columns),
+            length: columns,
+            done: 0,
+            sum: 0.0,
+            cells: [[0.0; 16]; 16],
+        }
+    }
+
+    fn add(&mut self, level: f32) {
+        self.row.push(level);
+        if self.row.len() < self.length {
+            return;
+        }
+        let of = |levels: &[f32]| levels.iter().copied().map(f64::from).sum::<f64>();
+        self.sum += of(&self.row);
+        let sums = self.columns.map(|(left, right)| of(&self.row[left..right]));
+        for (cells, (top, bottom)) in self.cells.iter_mut().zip(self.rows) {
+            if (top..bottom).contains(&self.done) {
+                cells.iter_mut().zip(sums).for_each(|(cell, sum)| *cell += sum);
+            }
+        }
+        self.row.clear();
+        self.done += 1;
+    }
+
+    /// The mean of all, and of each cell.
+    fn means(&self) -> (f64, Vec<Vec<f64>>) {
+        let of_row = |(cells, (top, bottom)): (&[f64; 16], (usize, usize))| {
+            let mean =
+                |(sum, (left, right)): (&f64, (usize, usize))| rounded(sum / ((bottom - top) * (right - left)) as f64);
+            cells.iter().zip(self.columns).map(mean).collect()
+        };
+        (rounded(self.sum / self.pixels), self.cells.iter().zip(self.rows).map(of_row).collect())
+    }
 }
 
 /// Three digits after the point: a thousandth of a grey level, in a document that a person may read.

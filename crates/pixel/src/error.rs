@@ -36,6 +36,12 @@ pub enum Error {
         /// What is allowed.
         limit: u64,
     },
+    /// The machine has no memory for a frame that is within the limits: try again later.
+    #[error("{bytes} bytes of memory for a frame cannot be had")]
+    OutOfMemory {
+        /// How many it takes.
+        bytes: u64,
+    },
     /// There is less pixel data than the header asks for: the instance arrived incomplete.
     #[error("the pixel data is incomplete: {expected} bytes are due, {available} are there")]
     Truncated {

@@ -64,7 +64,8 @@ pub(crate) fn byte_length(value: &PrimitiveValue) -> usize {
 /// The bytes of a frame's codestream, its fragments put together.
 ///
 /// A frame is one fragment where there are as many fragments as frames (PS3.5 A.4.4). Otherwise the Basic Offset Table
-/// decides, then the Extended Offset Table (7FE0,0001), then which fragments begin with a codestream's start.
+/// decides, then the Extended Offset Table (7FE0,0001), then which fragments begin with a codestream's start, then which
+/// end with its end. Against the standard, but met: all frames in one fragment, told apart by their codestreams' ends.
 pub(crate) fn encapsulated_frame<'a>(
     instance: &Instance,
     fragments: &'a Fragments,
@@ -81,12 +82,20 @@ pub(crate) fn encapsulated_frame<'a>(
     if all.len() == frames {
         return Ok(Cow::Borrowed(&all[frame]));
     }
+    if let [one] = all {
+        let codestreams = codestreams(one);
+        let found = codestreams.get(frame).filter(|_| codestreams.len() == frames).copied();
+        return found
+            .map(Cow::Borrowed)
+            .ok_or_else(|| Error::malformed("one fragment of pixel data does not hold as many codestreams as frames"));
+    }
     if all.len() < frames {
         return Err(Error::malformed("there are fewer fragments of pixel data than frames"));
     }
     let starts = starts_by_table(all, frames, fragments.offset_table().iter().map(|offset| u64::from(*offset)))
         .or_else(|| starts_by_table(all, frames, extended_offsets(instance).into_iter()))
         .or_else(|| starts_by_signature(all, frames))
+        .or_else(|| starts_after_ends(all, frames))
         .ok_or_else(|| Error::malformed("no offset table says which fragments of pixel data make a frame"))?;
     let end = starts.get(frame + 1).copied().unwrap_or(all.len());
     Ok(joined(&all[starts[frame]..end]))
@@ -123,17 +132,52 @@ fn extended_offsets(instance: &Instance) -> Vec<u64> {
     bytes.chunks_exact(8).map(|b| u64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]])).collect()
 }
 
+/// Whether a codestream of JPEG or JPEG-LS (SOI and a marker) or of JPEG 2000 (SOC, SIZ) begins here.
+fn begins_with_marker(data: &[u8]) -> bool {
+    data.starts_with(&[0xff, 0xd8, 0xff]) || data.starts_with(&[0xff, 0x4f, 0xff, 0x51])
+}
+
 fn starts_by_signature(all: &[Vec<u8>], frames: usize) -> Option<Vec<usize>> {
     let begins = |fragment: &[u8]| {
-        fragment.starts_with(&[0xff, 0xd8, 0xff])               // JPEG, JPEG-LS: SOI and a marker
-            || fragment.starts_with(&[0xff, 0x4f, 0xff, 0x51])  // JPEG 2000: SOC, SIZ
-            || fragment.starts_with(&[0xff, 0x0a])              // JPEG XL codestream
-            || fragment.get(4..8) == Some(b"jP  ")              // JPEG 2000 file
+        begins_with_marker(fragment)
+            || fragment.starts_with(&[0xff, 0x0a])  // JPEG XL codestream
+            || fragment.get(4..8) == Some(b"jP  ")  // JPEG 2000 file
             || fragment.get(4..8) == Some(b"JXL ") // JPEG XL file
     };
     let starts: Vec<usize> =
         all.iter().enumerate().filter(|(_, fragment)| begins(fragment)).map(|(index, _)| index).collect();
     (starts.len() == frames && starts[0] == 0).then_some(starts)
+}
+
+/// EOI of JPEG and JPEG-LS, EOC of JPEG 2000.
+const END: [u8; 2] = [0xff, 0xd9];
+
+/// A frame begins after a fragment that ends with a codestream's end, whatever pads it to an even length.
+fn starts_after_ends(all: &[Vec<u8>], frames: usize) -> Option<Vec<usize>> {
+    let ends = |fragment: &[u8]| {
+        let last = fragment.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        fragment[..last].ends_with(&END)
+    };
+    let after_ends = all.iter().enumerate().filter(|(_, fragment)| ends(fragment)).map(|(index, _)| index + 1);
+    let starts: Vec<usize> = [0].into_iter().chain(after_ends).filter(|start| *start < all.len()).collect();
+    (starts.len() == frames).then_some(starts)
+}
+
+/// The codestreams that follow each other in one fragment: each begins where one has ended, after nothing but zeros.
+fn codestreams(fragment: &[u8]) -> Vec<&[u8]> {
+    let mut found = Vec::new();
+    let (mut begin, mut at) = (0, 0);
+    while let Some(next) = fragment[at..].windows(2).position(|pair| pair == END) {
+        at += next + 2;
+        let padding = fragment[at..].iter().position(|byte| *byte != 0).unwrap_or(0);
+        if begins_with_marker(&fragment[at + padding..]) {
+            found.push(&fragment[begin..at]);
+            begin = at + padding;
+        }
+        at += padding;
+    }
+    found.push(&fragment[begin..]);
+    found
 }
 
 #[cfg(test)]
@@ -149,6 +193,30 @@ mod tests {
         for bad in [&[0, 13][..], &[0, 900], &[12, 26], &[0], &[0, 0], &[26, 12]] {
             assert_eq!(starts(bad), None, "{bad:?}");
         }
+    }
+
+    #[test]
+    fn without_a_table_codestreams_tell_their_frames_apart() {
+        let (first, middle, last) = (vec![0xff, 0xd8, 0xff, 1], vec![2, 3], vec![4, 0xff, 0xd9, 0]);
+        let all = [first.clone(), middle.clone(), last.clone(), first.clone(), last.clone()];
+        assert_eq!(starts_by_signature(&all, 2), Some(vec![0, 3]));
+        assert_eq!(starts_after_ends(&all, 2), Some(vec![0, 3]));
+        // A frame whose start is not that of a known codestream is known by the end of the one before.
+        let all = [first, last.clone(), middle, last];
+        assert_eq!(starts_by_signature(&all, 2), None);
+        assert_eq!(starts_after_ends(&all, 2), Some(vec![0, 2]));
+        assert_eq!(starts_after_ends(&all, 3), None);
+    }
+
+    #[test]
+    fn one_fragment_may_hold_every_frame() {
+        let one = |number: u8| vec![0xff, 0xd8, 0xff, number, 0xff, 0xd9];
+        let fragment = [one(1), vec![0, 0], one(2), one(3), vec![0]].concat();
+        assert_eq!(codestreams(&fragment), [&one(1)[..], &one(2), &[&one(3)[..], &[0]].concat()]);
+        // An end that nothing begins after, as of a thumbnail, ends nothing.
+        let with_thumbnail = [&[0xff, 0xd8, 0xff, 9][..], &[0xff, 0xd9, 7], &one(2)].concat();
+        assert_eq!(codestreams(&with_thumbnail).len(), 1);
+        assert_eq!(codestreams(&[]), [&[][..]]);
     }
 
     #[test]

@@ -1,14 +1,13 @@
 //! From stored values to grey levels: modality transformation (PS3.3 C.11.1), then VOI transformation (C.11.2).
 
 use dataset::{Instance, tags};
-use dicom_core::Tag;
 use dicom_object::InMemDicomObject;
 use ndarray::ArrayD;
 
 use crate::{
     Error, Samples,
-    groups::{functional_group, number, text},
-    image_pixel::{ImagePixel, Photometric},
+    groups::{functional_group, number, numbers, text},
+    image_pixel::{ImagePixel, Photometric, Stored},
     lut::{Descriptor, Lut, lut_entries},
 };
 
@@ -40,11 +39,13 @@ pub enum Window {
         /// Window Width, more than 0.
         width: f64,
     },
-    /// The first item of VOI LUT Sequence (0028,3010).
+    /// An item of VOI LUT Sequence (0028,3010).
     #[serde(rename = "VOI_LUT")]
     VoiLut {
         /// Bits of an entry; the highest one that they can express is white.
         bits: u32,
+        /// Which one, counted from 0; the first one where there is none of this number.
+        item: u32,
     },
     /// No window in the file: the lowest value of the frame is black, the highest white. This is what most public
     /// training sets of radiographs were made with, so a model has seen it.
@@ -118,8 +119,9 @@ impl Grey {
         let shape = text(instance.object(), tags::PRESENTATION_LUT_SHAPE);
         let inverted = image.photometric == Photometric::Monochrome1 || shape.as_deref() == Some("INVERSE");
         let chosen = match window.filter(|window| window.is_valid()) {
+            Some(Window::VoiLut { item, .. }) => voi(instance, frame, image, &modality, Some(item), &mut notes)?,
             Some(window) => Some((window, None)),
-            None => voi(instance, frame, image, &modality, &mut notes)?,
+            None => voi(instance, frame, image, &modality, None, &mut notes)?,
         };
         let (window, voi_lut) = match chosen {
             Some(chosen) => chosen,
@@ -150,7 +152,7 @@ impl Grey {
             }
             Window::LinearExact { center, width } => ((value - center) / width + 0.5) * WHITE,
             Window::Sigmoid { center, width } => WHITE / (1.0 + (-4.0 * (value - center) / width).exp()),
-            Window::VoiLut { bits } => {
+            Window::VoiLut { bits, .. } => {
                 let highest = f64::from((1u32 << bits) - 1);
                 self.voi_lut.as_ref().map_or(0.0, |lut| lut.at(value)) / highest * WHITE
             }
@@ -169,8 +171,9 @@ fn modality(instance: &Instance, frame: u32, image: &ImagePixel, notes: &mut Vec
     {
         return Ok(rescale);
     }
-    if let Some(lut) = first_lut(instance.object(), tags::MODALITY_LUT_SEQUENCE, image.signed())? {
-        return Ok(Modality::Lut(lut));
+    let sequence = instance.element(tags::MODALITY_LUT_SEQUENCE).and_then(|element| element.items()?.first());
+    if let Some(item) = sequence {
+        return Ok(Modality::Lut(read_lut(item, image.signed())?));
     }
     Ok(rescale(instance.object(), notes)?.unwrap_or(Modality::Identity))
 }
@@ -188,20 +191,79 @@ fn rescale(item: &InMemDicomObject, notes: &mut Vec<String>) -> Result<Option<Mo
     Ok(Some(Modality::Rescale { slope: slope.unwrap_or(1.0), intercept: intercept.unwrap_or(0.0) }))
 }
 
-fn first_lut(item: &InMemDicomObject, sequence: Tag, signed: bool) -> Result<Option<Lut>, Error> {
-    let Some(item) = item.get(sequence).and_then(|element| element.items()?.first()) else { return Ok(None) };
+/// The table of an item of Modality LUT Sequence or VOI LUT Sequence.
+fn read_lut(item: &InMemDicomObject, signed: bool) -> Result<Lut, Error> {
     let missing = || Error::malformed("an item of a LUT sequence lacks its LUT Descriptor or LUT Data");
     let descriptor = Descriptor::of(item.get(tags::LUT_DESCRIPTOR).ok_or_else(missing)?, signed)?;
     let entries = lut_entries(item.get(tags::LUT_DATA).ok_or_else(missing)?, &descriptor)?;
-    Ok(Some(Lut { descriptor, entries }))
+    Ok(Lut { descriptor, entries })
 }
 
-/// The first VOI LUT, else the first window, of the frame's functional group before the top level.
+/// A window or VOI LUT that a file offers for a frame.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct Offered {
+    /// Window Center & Width Explanation (0028,1055) or LUT Explanation (0028,3003).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub explanation: Option<String>,
+    /// What it is. The window of [`RenderOptions`](crate::RenderOptions) takes it.
+    pub window: Window,
+}
+
+/// What a file offers for a frame, counted from 0, in the file's order: VOI LUTs first, then windows; those of the
+/// frame's functional group (PS3.3 C.7.6.16.2.10), or else those of the top level. What has an impossible width is left
+/// out. Errors with [`Error::Malformed`].
+pub fn offered_windows(instance: &Instance, frame: u32) -> Result<Vec<Offered>, Error> {
+    let mut unused = Vec::new();
+    for item in voi_items(instance, frame) {
+        let mut offered = offered_luts(item);
+        offered.extend(windows(item, &mut unused)?);
+        if !offered.is_empty() {
+            return Ok(offered);
+        }
+    }
+    Ok(Vec::new())
+}
+
+/// The first of `offered` whose explanation is `words`, or else the first whose explanation has them in it; case makes
+/// no difference.
+pub fn window_explained(offered: &[Offered], words: &str) -> Option<Window> {
+    let words = words.trim().to_lowercase();
+    let explained = |fits: &dyn Fn(&str) -> bool| {
+        let explanation =
+            |one: &&Offered| one.explanation.as_ref().is_some_and(|text| fits(&text.trim().to_lowercase()));
+        offered.iter().find(explanation).map(|one| one.window)
+    };
+    explained(&|text| text == words).or_else(|| explained(&|text| text.contains(&words)))
+}
+
+/// Where VOI LUTs and windows stand: the frame's functional group before the top level.
+fn voi_items(instance: &Instance, frame: u32) -> impl Iterator<Item = &InMemDicomObject> {
+    let group = functional_group(instance, frame, tags::FRAME_VOILUT_SEQUENCE);
+    let top_level: &InMemDicomObject = instance.object();
+    group.into_iter().chain([top_level])
+}
+
+fn lut_items(item: &InMemDicomObject) -> &[InMemDicomObject] {
+    item.get(tags::VOILUT_SEQUENCE).and_then(|element| element.items()).unwrap_or_default()
+}
+
+fn offered_luts(item: &InMemDicomObject) -> Vec<Offered> {
+    let offered = |(number, item): (u32, &InMemDicomObject)| {
+        let descriptor = Descriptor::of(item.get(tags::LUT_DESCRIPTOR)?, false).ok()?;
+        let window = Window::VoiLut { bits: descriptor.bits, item: number };
+        Some(Offered { explanation: text(item, tags::LUT_EXPLANATION), window })
+    };
+    (0..).zip(lut_items(item)).filter_map(offered).collect()
+}
+
+/// What the file says of a frame: the VOI LUT that is asked for by its number or else the first one, or else the first
+/// window; of the frame's functional group before the top level.
 fn voi(
     instance: &Instance,
     frame: u32,
     image: &ImagePixel,
     modality: &Modality,
+    number: Option<u32>,
     notes: &mut Vec<String>,
 ) -> Result<Option<(Window, Option<Lut>)>, Error> {
     let signed = match modality {
@@ -209,37 +271,43 @@ fn voi(
         Modality::Rescale { slope, intercept } => image.signed() || *slope < 0.0 || *intercept < 0.0,
         Modality::Lut(_) => false,
     };
-    let group = functional_group(instance, frame, tags::FRAME_VOILUT_SEQUENCE);
-    let top_level: &InMemDicomObject = instance.object();
-    for item in group.into_iter().chain([top_level]) {
-        if let Some(lut) = first_lut(item, tags::VOILUT_SEQUENCE, signed)? {
-            return Ok(Some((Window::VoiLut { bits: lut.descriptor.bits }, Some(lut))));
+    for item in voi_items(instance, frame) {
+        let luts = lut_items(item);
+        let number = number.filter(|number| (*number as usize) < luts.len()).unwrap_or(0);
+        if let Some(lut) = luts.get(number as usize) {
+            let lut = read_lut(lut, signed)?;
+            return Ok(Some((Window::VoiLut { bits: lut.descriptor.bits, item: number }, Some(lut))));
         }
-        if let Some(window) = first_window(item, notes)? {
-            return Ok(Some((window, None)));
+        if let Some(offered) = windows(item, notes)?.into_iter().next() {
+            return Ok(Some((offered.window, None)));
         }
     }
     Ok(None)
 }
 
-fn first_window(item: &InMemDicomObject, notes: &mut Vec<String>) -> Result<Option<Window>, Error> {
-    let center = number(item, tags::WINDOW_CENTER, "Window Center")?;
-    let width = number(item, tags::WINDOW_WIDTH, "Window Width")?;
-    let Some((center, width)) = center.zip(width) else { return Ok(None) };
-    let window = match text(item, tags::VOILUT_FUNCTION).as_deref() {
-        None | Some("LINEAR") => Window::Linear { center, width },
-        Some("LINEAR_EXACT") => Window::LinearExact { center, width },
-        Some("SIGMOID") => Window::Sigmoid { center, width },
-        Some(_) => {
-            notes.push("VOI LUT Function (0028,1056) is unknown: LINEAR is taken".to_owned());
-            Window::Linear { center, width }
-        }
+/// The windows of an item whose width is one, in order.
+fn windows(item: &InMemDicomObject, notes: &mut Vec<String>) -> Result<Vec<Offered>, Error> {
+    let centers = numbers(item, tags::WINDOW_CENTER, "Window Center")?.unwrap_or_default();
+    let widths = numbers(item, tags::WINDOW_WIDTH, "Window Width")?.unwrap_or_default();
+    let function = text(item, tags::VOILUT_FUNCTION);
+    let shape: fn(f64, f64) -> Window = match function.as_deref() {
+        Some("LINEAR_EXACT") => |center, width| Window::LinearExact { center, width },
+        Some("SIGMOID") => |center, width| Window::Sigmoid { center, width },
+        _ => |center, width| Window::Linear { center, width },
     };
-    if window.is_valid() {
-        return Ok(Some(window));
+    if !matches!(function.as_deref(), None | Some("LINEAR" | "LINEAR_EXACT" | "SIGMOID")) {
+        notes.push("VOI LUT Function (0028,1056) is unknown: LINEAR is taken".to_owned());
     }
-    notes.push("Window Width (0028,1051) is less than PS3.3 C.11.2.1.2 allows: the window is not used".to_owned());
-    Ok(None)
+    let explanations = text(item, tags::WINDOW_CENTER_WIDTH_EXPLANATION).unwrap_or_default();
+    let explanations = explanations.split('\\').map(|words| Some(words.trim().to_owned()).filter(|it| !it.is_empty()));
+    let explanations = explanations.chain(std::iter::repeat(None));
+    let offered = centers.into_iter().zip(widths).zip(explanations);
+    let offered = offered.map(|((center, width), explanation)| Offered { explanation, window: shape(center, width) });
+    let (valid, invalid): (Vec<Offered>, Vec<Offered>) = offered.partition(|offered| offered.window.is_valid());
+    if !invalid.is_empty() {
+        notes.push("Window Width (0028,1051) is less than PS3.3 C.11.2.1.2 allows: the window is not used".to_owned());
+    }
+    Ok(valid)
 }
 
 fn min_max(
@@ -254,8 +322,8 @@ fn min_max(
         Padding::DoesNotCount => padding_range(instance, image),
     };
     let range = |counted: &dyn Fn(f64) -> bool| {
-        let values = distinct(samples).into_iter().filter(|stored| counted(*stored));
-        values.map(|stored| modality.apply(stored)).fold(None, |range, value| {
+        let values = distinct(samples, counted).into_iter().map(|stored| modality.apply(stored));
+        values.fold(None, |range, value| {
             let (low, high) = range.unwrap_or((value, value));
             Some((f64::min(low, value), f64::max(high, value)))
         })
@@ -274,38 +342,44 @@ pub(crate) fn padding_range(instance: &Instance, image: &ImagePixel) -> Option<(
         let value = if big_endian { u16::from_be_bytes([a, b]) } else { u16::from_le_bytes([a, b]) };
         Some(if image.signed() { f64::from(value.cast_signed()) } else { f64::from(value) })
     };
-    let value = stored(tags::PIXEL_PADDING_VALUE)?;
-    let limit = stored(tags::PIXEL_PADDING_RANGE_LIMIT).unwrap_or(value);
+    let float = |tag| instance.element(tag)?.to_float64().ok().filter(|value| value.is_finite());
+    let (value, limit) = match image.stored {
+        Stored::Integer { .. } => (stored(tags::PIXEL_PADDING_VALUE)?, stored(tags::PIXEL_PADDING_RANGE_LIMIT)),
+        Stored::Float => (float(tags::FLOAT_PIXEL_PADDING_VALUE)?, float(tags::FLOAT_PIXEL_PADDING_RANGE_LIMIT)),
+        Stored::Double => {
+            (float(tags::DOUBLE_FLOAT_PIXEL_PADDING_VALUE)?, float(tags::DOUBLE_FLOAT_PIXEL_PADDING_RANGE_LIMIT))
+        }
+    };
+    let limit = limit.unwrap_or(value);
     Some((value.min(limit), value.max(limit)))
 }
 
-/// The stored values that occur; of types wider than 16 bits only the lowest and the highest, which is enough for a
-/// transformation that keeps order.
-fn distinct(samples: &Samples) -> Vec<f64> {
-    fn ends<T: Copy + Into<f64>>(array: &ArrayD<T>) -> Vec<f64> {
-        let numbers = array.iter().map(|value| (*value).into()).filter(|value| !value.is_nan());
-        let ends = numbers.fold(None, |ends: Option<(f64, f64)>, value| {
-            Some(ends.map_or((value, value), |(low, high)| (low.min(value), high.max(value))))
+/// The stored values that occur and count; of types wider than 16 bits only the lowest and the highest, which is enough
+/// for a transformation that keeps order. Infinities and what is no number never count.
+fn distinct(samples: &Samples, counted: &dyn Fn(f64) -> bool) -> Vec<f64> {
+    let ends = |values: &mut dyn Iterator<Item = f64>| {
+        let ends = values.filter(|value| value.is_finite() && counted(*value)).fold(None, |ends, value| {
+            Some(ends.map_or((value, value), |(low, high): (f64, f64)| (low.min(value), high.max(value))))
         });
         ends.map(|(low, high)| vec![low, high]).unwrap_or_default()
-    }
+    };
     let mut present = vec![false; 1 << 16];
     match samples {
-        Samples::U8(array) => array.iter().for_each(|value| present[usize::from(*value)] = true),
-        Samples::I8(array) => array.iter().for_each(|value| present[usize::from(value.cast_unsigned())] = true),
+        Samples::U8(array) => slice(array).iter().for_each(|value| present[usize::from(*value)] = true),
+        Samples::I8(array) => slice(array).iter().for_each(|value| present[usize::from(value.cast_unsigned())] = true),
         Samples::U16(array) => slice(array).iter().for_each(|value| present[usize::from(*value)] = true),
         Samples::I16(array) => slice(array).iter().for_each(|value| present[usize::from(value.cast_unsigned())] = true),
-        Samples::U32(array) => return ends(array),
-        Samples::I32(array) => return ends(array),
-        Samples::F32(array) => return ends(array),
-        Samples::F64(array) => return ends(array),
+        Samples::U32(array) => return ends(&mut slice(array).iter().map(|value| (*value).into())),
+        Samples::I32(array) => return ends(&mut slice(array).iter().map(|value| (*value).into())),
+        Samples::F32(array) => return ends(&mut slice(array).iter().map(|value| (*value).into())),
+        Samples::F64(array) => return ends(&mut slice(array).iter().copied()),
     }
-    let occurring = (0..=u16::MAX).zip(present).filter(|(_, present)| *present).map(|(value, _)| value);
-    match samples {
-        Samples::I8(_) => occurring.map(|value| f64::from(value.to_le_bytes()[0].cast_signed())).collect(),
-        Samples::I16(_) => occurring.map(|value| f64::from(value.cast_signed())).collect(),
-        _ => occurring.map(f64::from).collect(),
-    }
+    let occurring = (0..=u16::MAX).zip(present).filter(|(_, present)| *present).map(|(value, _)| match samples {
+        Samples::I8(_) => f64::from(value.to_le_bytes()[0].cast_signed()),
+        Samples::I16(_) => f64::from(value.cast_signed()),
+        _ => f64::from(value),
+    });
+    occurring.filter(|stored| counted(*stored)).collect()
 }
 
 /// The values in C order: every array of this crate is made from a vector, so it is contiguous.

@@ -86,7 +86,7 @@ pub struct ImagePixel {
     pub columns: u32,
     /// Samples per Pixel: 1 or 3.
     pub samples: u32,
-    /// Bits of a sample's cell: 1, 8, 16, 32 or 64.
+    /// Bits of a sample's cell: 1, 8, 16, 24, 32, or 64 for floats.
     pub bits_allocated: u32,
     /// Bits of a sample that count, at most the bits allocated.
     pub bits_stored: u32,
@@ -186,7 +186,7 @@ impl ImagePixel {
             (Stored::Float | Stored::Double, _) => {
                 return Err(Error::malformed("Bits Allocated (0028,0100) does not fit float pixel data"));
             }
-            (Stored::Integer { .. }, 1 | 8 | 16 | 32) => {}
+            (Stored::Integer { .. }, 1 | 8 | 16 | 24 | 32) => {}
             (Stored::Integer { .. }, 0) => return Err(Error::malformed("Bits Allocated (0028,0100) is 0")),
             (Stored::Integer { .. }, bits) => return Err(Error::unsupported(format!("Bits Allocated {bits}"))),
         }

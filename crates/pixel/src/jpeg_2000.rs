@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use crate::{Error, codec::Cells, image_pixel::ImagePixel};
+use crate::{Error, codec::Cells, image_pixel::ImagePixel, limits::can_allocate};
 
 const CODEC: &str = "JPEG 2000";
 
@@ -176,8 +176,7 @@ impl Structure {
     /// Reads the main header and every tile-part header (T.800 A.2). Segments whose length is not that of their contents
     /// are refused, because decoders go by either.
     fn read(data: &[u8], components: u32) -> Option<Self> {
-        let mut structure =
-            Self { styles: Vec::new(), layers: 0, high_throughput: false, open_tile_part: None };
+        let mut structure = Self { styles: Vec::new(), layers: 0, high_throughput: false, open_tile_part: None };
         let mut at = structure.segments(data, 2, components, 0xff90)?;
         while short(data, at)? == 0xff90 {
             let length = usize::try_from(long(data, at + 6)?).ok()?;
@@ -287,6 +286,7 @@ pub(crate) fn decode(data: &[u8], siz: &SizHeader, image: &ImagePixel, memory: u
     if due > memory {
         return Err(Error::TooLarge { what: "bytes for a JPEG 2000 decoder", found: due, limit: memory });
     }
+    can_allocate(due)?;
     if structure.layers > 32 {
         return Err(Error::unsupported("JPEG 2000 of more than 32 layers"));
     }

@@ -179,7 +179,9 @@ struct Coding {
     error_bits: u32,
     limit: u32,
     reset: i32,
-    /// By gradient plus `highest`: its region, -4 to 4 (T.87 A.3.3).
+    /// T3: whatever is steeper is of the same region.
+    steepest: i32,
+    /// By gradient plus `steepest`: its region.
     regions: Vec<i8>,
 }
 
@@ -200,24 +202,29 @@ impl Coding {
             return Err(damaged("RESET is out of range"));
         }
         let thresholds = thresholds(highest, near, preset)?;
+        let steepest = thresholds[2];
         let region = |gradient: i32| {
             let size = match gradient.abs() {
                 size if size <= near => 0,
                 size if size < thresholds[0] => 1,
                 size if size < thresholds[1] => 2,
-                size if size < thresholds[2] => 3,
+                size if size < steepest => 3,
                 _ => 4,
             };
             if gradient < 0 { -size } else { size }
         };
-        let regions = (-highest..=highest).map(region).collect();
+        let regions = (-steepest..=steepest).map(region).collect();
         let limit = 2 * (sample_bits + sample_bits.max(8));
-        Ok(Self { highest, near, range, error_bits, limit, reset, regions })
+        Ok(Self { highest, near, range, error_bits, limit, reset, steepest, regions })
     }
 
-    #[expect(clippy::cast_sign_loss)] // no sample is outside 0 to `highest`
+    /// The region of a gradient, -4 to 4 (T.87 A.3.3).
+    #[inline(always)]
     fn region(&self, gradient: i32) -> i32 {
-        i32::from(self.regions[(gradient + self.highest) as usize])
+        let most = self.steepest;
+        #[expect(clippy::cast_sign_loss)] // the sum is not negative
+        let index = (gradient.clamp(-most, most) + most) as usize;
+        i32::from(self.regions[index])
     }
 
     /// A prediction with its error, back in the range (T.87 A.4.5).
@@ -295,7 +302,7 @@ struct RunContext {
 const RUN_LENGTHS: [u32; 32] =
     [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7, 8, 9, 10, 11, 12, 13, 14, 15];
 
-/// The highest sum of magnitudes that a valid scan can reach, and a bound on what is added up.
+/// No valid scan comes near this sum of errors, and nothing overflows below it.
 const MAGNITUDE_LIMIT: i32 = 65536 * 256;
 
 /// What the decoder has learned since the scan or the restart interval began.
@@ -316,32 +323,30 @@ impl<'a> State<'a> {
     }
 
     /// A sample outside of runs (T.87 A.4 to A.6). `region` is that of its three gradients together.
-    #[inline]
-    fn regular<const LOSSLESS: bool>(&mut self, coding: &Coding, region: i32, predicted: i32) -> Result<i32, Error> {
-        let negative = region < 0;
+    #[inline(always)]
+    fn regular<const LOSSLESS: bool>(&mut self, coding: &Coding, region: i32, predicted: i32) -> i32 {
         let context = &mut self.contexts[region.unsigned_abs() as usize];
-        let correction = if negative { -context.correction } else { context.correction };
-        let predicted = (predicted + correction).clamp(0, coding.highest);
-        let parameter = golomb_parameter(context.count, context.magnitude)?;
-        let mapped = self.bits.golomb(parameter, coding.limit, coding.error_bits)?;
+        let sign = -i32::from(region < 0);
+        let predicted = (predicted + (context.correction ^ sign) - sign).clamp(0, coding.highest);
+        let parameter = golomb_parameter(context.count, context.magnitude);
+        let mapped = self.bits.golomb(parameter, coding.limit, coding.error_bits);
         let mut error = (mapped >> 1) ^ -(mapped & 1);
-        if LOSSLESS && parameter == 0 && 2 * context.bias + context.count <= 0 {
-            error = !error;
+        if LOSSLESS {
+            error ^= -i32::from(parameter == 0 && 2 * context.bias + context.count <= 0);
         }
-        context.learn(error, coding)?;
-        let error = if negative { -error } else { error };
-        Ok(coding.reconstructed::<LOSSLESS>(predicted, error))
+        context.learn(error, coding);
+        coding.reconstructed::<LOSSLESS>(predicted, (error ^ sign) - sign)
     }
 
     /// The error of a sample that ends a run (T.87 A.7.2). `same`: whether its neighbours are alike, RItype.
-    fn run_end(&mut self, coding: &Coding, same: bool, run_index: usize) -> Result<i32, Error> {
+    fn run_end(&mut self, coding: &Coding, same: bool, run_index: usize) -> i32 {
         let kind = usize::from(same);
         let context = &mut self.runs[kind];
         let kind = i32::from(same);
         let magnitude = context.magnitude + if same { context.count >> 1 } else { 0 };
-        let parameter = golomb_parameter(context.count, magnitude)?;
+        let parameter = golomb_parameter(context.count, magnitude);
         let limit = coding.limit - RUN_LENGTHS[run_index] - 1;
-        let mapped = self.bits.golomb(parameter, limit, coding.error_bits)?;
+        let mapped = self.bits.golomb(parameter, limit, coding.error_bits);
         let sum = mapped + kind;
         let odd = sum & 1;
         let size = (sum + odd) / 2;
@@ -350,17 +355,14 @@ impl<'a> State<'a> {
         if error < 0 {
             context.negative += 1;
         }
-        context.magnitude += (mapped + 1 - kind) >> 1;
-        if context.magnitude > MAGNITUDE_LIMIT {
-            return Err(damaged("the prediction errors are impossible"));
-        }
+        context.magnitude = (context.magnitude + ((mapped + 1 - kind) >> 1)).min(MAGNITUDE_LIMIT);
         if context.count == coding.reset {
             context.magnitude >>= 1;
             context.count >>= 1;
             context.negative >>= 1;
         }
         context.count += 1;
-        Ok(error)
+        error
     }
 
     /// The length of a run of at most `left` pixels (T.87 A.7.1).
@@ -384,13 +386,10 @@ impl<'a> State<'a> {
 
 impl Context {
     /// T.87 A.6.
-    #[inline]
-    fn learn(&mut self, error: i32, coding: &Coding) -> Result<(), Error> {
-        self.magnitude += error.abs();
-        self.bias += error * (2 * coding.near + 1);
-        if self.magnitude > MAGNITUDE_LIMIT || self.bias.abs() > MAGNITUDE_LIMIT {
-            return Err(damaged("the prediction errors are impossible"));
-        }
+    #[inline(always)]
+    fn learn(&mut self, error: i32, coding: &Coding) {
+        self.magnitude = (self.magnitude + error.abs()).min(MAGNITUDE_LIMIT);
+        self.bias = (self.bias + error * (2 * coding.near + 1)).clamp(-MAGNITUDE_LIMIT, MAGNITUDE_LIMIT);
         if self.count == coding.reset {
             self.magnitude >>= 1;
             self.bias >>= 1;
@@ -404,21 +403,15 @@ impl Context {
             self.bias = (self.bias - self.count).min(0);
             self.correction = (self.correction + 1).min(127);
         }
-        Ok(())
     }
 }
 
-/// The smallest parameter that the count reaches the magnitude with (T.87 A.5.1).
-#[inline]
-fn golomb_parameter(count: i32, magnitude: i32) -> Result<u32, Error> {
-    let mut parameter = 0;
-    while count << parameter < magnitude {
-        parameter += 1;
-        if parameter > 16 {
-            return Err(damaged("the prediction errors are impossible"));
-        }
-    }
-    Ok(parameter)
+/// The smallest parameter that the count reaches the magnitude with (T.87 A.5.1). No valid scan
+/// has more than 16.
+#[inline(always)]
+fn golomb_parameter(count: i32, magnitude: i32) -> u32 {
+    let least = count.leading_zeros().saturating_sub(magnitude.leading_zeros());
+    least.min(15) + u32::from(i64::from(count) << least < i64::from(magnitude))
 }
 
 /// Where the samples of a scan go.
@@ -471,6 +464,10 @@ impl Frame {
             if state.bits.overrun() {
                 return Err(damaged("the scan ends before the image is full"));
             }
+            if let ([line], 1) = (lines.as_slice(), self.samples) {
+                out.iter_mut().zip(&line.here[1..]).for_each(|(place, sample)| *place = T::of(*sample));
+                continue;
+            }
             for (component, line) in lines.iter().enumerate() {
                 let places = out[self.first + component..].iter_mut().step_by(self.samples);
                 places.zip(&line.here[1..]).for_each(|(place, sample)| *place = T::of(*sample));
@@ -495,7 +492,7 @@ impl Frame {
             }
             if regions != [0; 4] {
                 for (line, region) in lines.iter_mut().zip(regions) {
-                    line.here[at] = state.regular::<LOSSLESS>(coding, region, line.predicted(at))?;
+                    line.here[at] = state.regular::<LOSSLESS>(coding, region, line.predicted(at));
                 }
                 at += 1;
                 continue;
@@ -509,7 +506,7 @@ impl Frame {
             if at <= self.columns {
                 for line in &mut *lines {
                     let (left, above) = (line.here[at - 1], line.above[at]);
-                    let error = state.run_end(coding, false, run_index)?;
+                    let error = state.run_end(coding, false, run_index);
                     let error = if above < left { -error } else { error };
                     line.here[at] = coding.reconstructed::<LOSSLESS>(above, error);
                 }
@@ -543,14 +540,16 @@ impl Lines {
         let Self { above, here, run_index } = self;
         let mut at = 1;
         let (mut left, mut corner, mut over) = (here[0], above[0], above[1]);
+        // The second gradient of a place is the first one of the place before.
+        let mut second = coding.region(over - corner);
         while at <= columns {
             let right = above[at + 1];
-            let region =
-                81 * coding.region(right - over) + 9 * coding.region(over - corner) + coding.region(corner - left);
+            let first = coding.region(right - over);
+            let region = 81 * first + 9 * second + coding.region(corner - left);
             if region != 0 {
-                left = state.regular::<LOSSLESS>(coding, region, median(left, over, corner))?;
+                left = state.regular::<LOSSLESS>(coding, region, median(left, over, corner));
                 here[at] = left;
-                (corner, over) = (over, right);
+                (corner, over, second) = (over, right, first);
                 at += 1;
                 continue;
             }
@@ -560,29 +559,24 @@ impl Lines {
             if at <= columns {
                 let above = above[at];
                 let same = (left - above).abs() <= coding.near;
-                let error = state.run_end(coding, same, *run_index)?;
+                let error = state.run_end(coding, same, *run_index);
                 let (predicted, error) =
                     if same { (left, error) } else { (above, if above < left { -error } else { error }) };
                 here[at] = coding.reconstructed::<LOSSLESS>(predicted, error);
                 *run_index = run_index.saturating_sub(1);
                 at += 1;
             }
-            (left, corner, over) = (here[at - 1], above[at - 1], above.get(at).copied().unwrap_or_default());
+            (left, corner, over) = (here[at - 1], above[at - 1], above[at]);
+            second = coding.region(over - corner);
         }
         Ok(())
     }
 }
 
-#[inline]
+#[inline(always)]
 fn median(left: i32, above: i32, corner: i32) -> i32 {
-    let (low, high) = if left < above { (left, above) } else { (above, left) };
-    if corner >= high {
-        low
-    } else if corner <= low {
-        high
-    } else {
-        left + above - corner
-    }
+    // The plane through the three, kept between the left and the upper one: without a branch that noise decides.
+    (left + above - corner).max(left.min(above)).min(left.max(above))
 }
 
 /// The entropy-coded data, bit by bit. After a byte of ones the next one has seven bits (T.87 A.1).
@@ -592,7 +586,7 @@ struct Bits<'a> {
     after_ones: bool,
     /// The next bits, the first one highest; zeros after the end.
     buffer: u64,
-    /// How many of them are there: fewer than none when more were taken.
+    /// How many of them are there: fewer than none when more were taken, and for good.
     count: i32,
 }
 
@@ -602,7 +596,7 @@ impl<'a> Bits<'a> {
     }
 
     /// At least 32 bits, if there are so many.
-    #[inline]
+    #[inline(always)]
     fn fill(&mut self) {
         if self.count >= 32 {
             return;
@@ -643,7 +637,7 @@ impl<'a> Bits<'a> {
         self.count < 0
     }
 
-    #[inline]
+    #[inline(always)]
     fn skip(&mut self, length: u32) {
         self.buffer <<= length;
         self.count -= length.cast_signed();
@@ -653,44 +647,57 @@ impl<'a> Bits<'a> {
     #[inline]
     fn take(&mut self, length: u32) -> Result<u32, Error> {
         self.fill();
-        #[expect(clippy::cast_possible_truncation)] // at most 31 bits
         let bits = (self.buffer >> 32 >> (32 - length)) as u32;
         self.skip(length);
         if self.overrun() { Err(damaged("the scan ends before the image is full")) } else { Ok(bits) }
     }
 
-    /// A limited Golomb code (T.87 A.5.3): a mapped error, at most 17 bits.
-    #[inline]
-    fn golomb(&mut self, parameter: u32, limit: u32, error_bits: u32) -> Result<i32, Error> {
+    /// A limited Golomb code (T.87 A.5.3): a mapped error. What is none shows as an overrun.
+    #[inline(always)]
+    fn golomb(&mut self, parameter: u32, limit: u32, error_bits: u32) -> i32 {
         self.fill();
         let zeros = self.buffer.leading_zeros();
         let escape = limit - error_bits - 1;
         if zeros < escape && zeros + 1 + parameter <= 32 {
-            self.skip(zeros + 1);
-            #[expect(clippy::cast_possible_truncation)] // at most 16 bits
-            let rest = (self.buffer >> 32 >> (32 - parameter)) as u32;
-            self.skip(parameter);
-            return if self.overrun() {
-                Err(damaged("the scan ends before the image is full"))
-            } else {
-                Ok((zeros << parameter | rest).cast_signed())
-            };
+            // Beyond the zeros, without the one that ends them.
+            let rest = self.buffer << zeros << 1;
+            let rest = (rest >> 32 >> (32 - parameter)) as u32;
+            self.skip(zeros + 1 + parameter);
+            return (zeros << parameter | rest).cast_signed();
         }
         self.long_golomb(parameter, escape, error_bits)
     }
 
     /// The same for a code of more bits than are in the buffer for sure.
-    fn long_golomb(&mut self, parameter: u32, escape: u32, error_bits: u32) -> Result<i32, Error> {
+    #[inline(never)]
+    fn long_golomb(&mut self, parameter: u32, escape: u32, error_bits: u32) -> i32 {
         let mut zeros = 0;
-        while self.take(1)? == 0 {
-            zeros += 1;
-            if zeros > escape {
-                return Err(damaged("a code has too many zeros"));
+        loop {
+            let some = self.buffer.leading_zeros().min(32);
+            self.skip(some);
+            zeros += some;
+            self.fill();
+            if some < 32 || zeros > escape {
+                break;
             }
         }
-        let mapped =
-            if zeros < escape { zeros << parameter | self.take(parameter)? } else { self.take(error_bits)? + 1 };
-        if mapped < 1 << 18 { Ok(mapped.cast_signed()) } else { Err(damaged("a prediction error is impossible")) }
+        self.skip(1);
+        self.fill();
+        let bits = if zeros < escape { parameter } else { error_bits };
+        if zeros > escape || bits > 31 || self.overrun() {
+            self.count = -1;
+            return 0;
+        }
+        let rest = (self.buffer >> 32 >> (32 - bits)) as u32;
+        self.skip(bits);
+        let mapped = if zeros < escape { u64::from(zeros) << parameter | u64::from(rest) } else { u64::from(rest) + 1 };
+        match i32::try_from(mapped) {
+            Ok(mapped) if mapped < 1 << 18 => mapped,
+            _ => {
+                self.count = -1;
+                0
+            }
+        }
     }
 
     /// What follows the restart marker that is due: RST0 to RST7 in turn.

@@ -29,6 +29,7 @@ mod jpeg_ls;
 mod limits;
 mod lut;
 mod mapping;
+mod palette;
 mod policy;
 mod render;
 mod resample;
@@ -46,10 +47,10 @@ pub use compose::ModelImage;
 pub use decode::{Decoded, Samples, can_decode, decode};
 pub use describe::{ArrayDescription, Description, Voi8, describe};
 pub use error::Error;
-pub use grey::Window;
+pub use grey::{Offered, Window, offered_windows, window_explained};
 pub use image_pixel::{ImagePixel, Photometric, Stored};
 pub use input::{Composer, InputImage, ModelInput};
-pub use limits::Limits;
+pub use limits::{Budget, Limits, estimated_time};
 pub use mapping::{Area, Layout, Mapping, Point, SourcePoint, Tile};
 pub use policy::{
     ImagePolicy, Limit, Montage, PRESETS, Plan, Planned, PolicyError, PolicyKeys, Slices, WindowChoice, WindowFor,

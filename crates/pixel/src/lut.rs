@@ -32,11 +32,16 @@ impl Descriptor {
     }
 }
 
+/// The bytes of LUT Data, words in little endian. Errors with [`Error::Malformed`].
+pub(crate) fn lut_bytes(element: &InMemElement) -> Result<std::borrow::Cow<'_, [u8]>, Error> {
+    element.to_bytes().map_err(|_| Error::malformed("a lookup table holds no numbers"))
+}
+
 /// LUT Data (0028,3006): as many entries as the descriptor says, in bytes or in words. Errors with
 /// [`Error::Malformed`] when there are fewer.
 pub(crate) fn lut_entries(element: &InMemElement, descriptor: &Descriptor) -> Result<Vec<u16>, Error> {
     let short = || Error::malformed("a lookup table has fewer entries than its descriptor says");
-    let bytes = element.to_bytes().map_err(|_| Error::malformed("a lookup table holds no numbers"))?;
+    let bytes = lut_bytes(element)?;
     if bytes.len() >= descriptor.entries * 2 {
         let words = bytes.chunks_exact(2).take(descriptor.entries);
         return Ok(words.map(|b| u16::from_le_bytes([b[0], b[1]])).collect());

@@ -24,7 +24,7 @@ pub(crate) fn run(filters: &[String]) -> Result<()> {
     let mut clippy = cargo(&["clippy", "--workspace", "--all-targets"]);
     step::run("lints", clippy.args(["--", "-D", "warnings"]))?;
     // They are no part of the workspace, because they are run with a compiler of their own.
-    for fuzzed in ["dataset", "dimse"] {
+    for fuzzed in ["dataset", "dimse", "pixel"] {
         let manifest = format!("crates/{fuzzed}/fuzz/Cargo.toml");
         let mut check = cargo(&["check", "--manifest-path", &manifest, "--target-dir", "target/fuzz"]);
         step::run(&format!("fuzz targets of {fuzzed}"), &mut check)?;

@@ -1,5 +1,6 @@
 //! The shipped program against real peers: every test starts its own daemon on its own ports.
 
+mod bombs;
 mod cli;
 mod commitment;
 mod conform;

@@ -1,6 +1,7 @@
 //! What `cargo xtask bench pixels` measures of this crate: the time of decoding, without that of starting a process.
 //!
 //! `decoding frames FILE REPEATS` prints the median of the milliseconds that one frame takes on one thread.
+//! `decoding bytes FILE` prints how many bytes a decoded frame has.
 //! `decoding tensors THREADS FILE…` prints the seconds from files on disk to what a model is given of them.
 
 use std::{
@@ -22,11 +23,14 @@ fn main() -> ExitCode {
         ["frames", file, repeats] => {
             repeats.parse().map_err(|_| "no number".to_owned()).and_then(|it| frames(file, it))
         }
+        ["bytes", file] => bytes(file),
         ["tensors", threads, files @ ..] => {
             let files: Vec<PathBuf> = files.iter().map(PathBuf::from).collect();
             threads.parse().map_err(|_| "no number".to_owned()).and_then(|it| tensors(it, &files))
         }
-        _ => Err("usage: decoding frames FILE REPEATS | decoding tensors THREADS FILE…".to_owned()),
+        _ => {
+            Err("usage: decoding frames FILE REPEATS | decoding bytes FILE | decoding tensors THREADS FILE…".to_owned())
+        }
     };
     match figure {
         Ok(figure) => {
@@ -51,6 +55,13 @@ fn frames(file: &str, repeats: usize) -> Result<f64, String> {
     }
     times.sort_by(f64::total_cmp);
     Ok(times[times.len() / 2])
+}
+
+fn bytes(file: &str) -> Result<f64, String> {
+    let instance = Instance::open(file.as_ref(), &dataset::Limits::default()).map_err(|error| error.to_string())?;
+    let decoded = decode(&instance, 0, &Limits::default()).map_err(|error| error.to_string())?;
+    let values: usize = decoded.samples.shape().iter().product();
+    Ok((values * decoded.image.bits_allocated as usize / 8) as f64)
 }
 
 fn tensors(threads: usize, files: &[PathBuf]) -> Result<f64, String> {

@@ -124,9 +124,15 @@ impl Cells {
         let (up, down) = (self.width() - bits - shift, self.width() - bits);
         if down > 0 {
             match &mut self {
-                Self::Eight(cells) => cells.iter_mut().for_each(|cell| *cell = *cell << up >> down),
-                Self::Sixteen(cells) => cells.iter_mut().for_each(|cell| *cell = *cell << up >> down),
-                Self::ThirtyTwo(cells) => cells.iter_mut().for_each(|cell| *cell = *cell << up >> down),
+                Self::Eight(cells) => {
+                    cells.iter_mut().for_each(|cell| *cell = cell.wrapping_shl(up).wrapping_shr(down))
+                }
+                Self::Sixteen(cells) => {
+                    cells.iter_mut().for_each(|cell| *cell = cell.wrapping_shl(up).wrapping_shr(down))
+                }
+                Self::ThirtyTwo(cells) => {
+                    cells.iter_mut().for_each(|cell| *cell = cell.wrapping_shl(up).wrapping_shr(down))
+                }
             }
         }
         self

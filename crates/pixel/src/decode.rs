@@ -259,7 +259,6 @@ fn widened(cells: Cells, bits_allocated: u32) -> Cells {
 }
 
 /// Takes `bits` bits from bit `shift` of each cell, as a signed or an unsigned value. Both must fit a cell.
-#[expect(clippy::cast_possible_wrap)] // that a cell's bits are read as two's complement is the purpose
 fn values(cells: Cells, bits: u32, shift: u32, image: &ImagePixel) -> Result<Samples, Error> {
     if !image.signed() {
         return Ok(match cells.aligned(bits, shift) {
@@ -268,20 +267,21 @@ fn values(cells: Cells, bits: u32, shift: u32, image: &ImagePixel) -> Result<Sam
             Cells::ThirtyTwo(cells) => Samples::U32(shaped(cells, image)?),
         });
     }
-    // To the top of the cell and down again: drops what is above, and below, and extends the sign.
+    // To the top of the cell and down again: drops what is above, and below, and extends the sign. From a slice, because
+    // the compiler makes no vectors of what is collected in place, nor of shifts that it checks.
     let (up, down) = (cells.width() - bits - shift, cells.width() - bits);
     Ok(match cells {
         Cells::Eight(cells) => {
-            let value = |cell| ((cell << up) as i8) >> down;
-            Samples::I8(shaped(cells.into_iter().map(value).collect(), image)?)
+            let value = |cell: &u8| cell.wrapping_shl(up).cast_signed().wrapping_shr(down);
+            Samples::I8(shaped(cells.iter().map(value).collect(), image)?)
         }
         Cells::Sixteen(cells) => {
-            let value = |cell| ((cell << up) as i16) >> down;
-            Samples::I16(shaped(cells.into_iter().map(value).collect(), image)?)
+            let value = |cell: &u16| cell.wrapping_shl(up).cast_signed().wrapping_shr(down);
+            Samples::I16(shaped(cells.iter().map(value).collect(), image)?)
         }
         Cells::ThirtyTwo(cells) => {
-            let value = |cell| ((cell << up) as i32) >> down;
-            Samples::I32(shaped(cells.into_iter().map(value).collect(), image)?)
+            let value = |cell: &u32| cell.wrapping_shl(up).cast_signed().wrapping_shr(down);
+            Samples::I32(shaped(cells.iter().map(value).collect(), image)?)
         }
     })
 }

@@ -4,6 +4,8 @@
 //! rounds in another way than that of other DICOM software, so DCT under a lossless transfer syntax, which is met, would
 //! differ.
 
+use std::num::Wrapping;
+
 use crate::{
     Error,
     codec::Cells,
@@ -189,8 +191,7 @@ impl Scan {
             for (y, line) in coefficients.chunks_exact(8).enumerate().take(rows - top) {
                 let place = (top + y) * columns + left;
                 for (sample, value) in samples[place..].iter_mut().zip(line).take(columns - left) {
-                    let [low, high, ..] = value.to_le_bytes();
-                    *sample = u16::from_le_bytes([low, high]);
+                    *sample = low_word(value.0);
                 }
             }
         }
@@ -441,15 +442,15 @@ impl<'a> Bits<'a> {
         ac: &Huffman,
         quantization: &[u16; 64],
         previous: &mut i32,
-    ) -> Result<[i64; 64], Error> {
-        let mut coefficients = [0; 64];
+    ) -> Result<[Word; 64], Error> {
+        let mut coefficients = [Wrapping(0); 64];
         self.fill();
         let category = self.symbol(dc);
         if category > 15 {
             return Err(damaged("a difference has an impossible category"));
         }
         *previous = previous.wrapping_add(self.signed(category.into()));
-        coefficients[0] = i64::from(*previous) * i64::from(quantization[0]);
+        coefficients[0] = Wrapping(*previous) * Wrapping(quantization[0].into());
         let mut at = 1;
         while at < 64 {
             self.fill();
@@ -462,7 +463,7 @@ impl<'a> Bits<'a> {
                     at += run;
                     let value = self.signed(category);
                     let place = ZIGZAG.get(at).ok_or_else(|| damaged("a block has too many coefficients"))?;
-                    coefficients[usize::from(*place)] = i64::from(value) * i64::from(quantization[at]);
+                    coefficients[usize::from(*place)] = Wrapping(value) * Wrapping(quantization[at].into());
                     at += 1;
                 }
             }
@@ -496,41 +497,50 @@ const ZIGZAG: [u8; 64] = [
     47, 55, 62, 63,
 ];
 
+/// Coefficients and samples: those of a damaged scan wrap, those of a valid one do not come near it.
+type Word = Wrapping<i32>;
+
 /// The integer inverse DCT after Loeffler, Ligtenberg and Moschytz with the constants and the rounding of the
 /// Independent JPEG Group's "islow", so that values equal those of other DICOM software. Answers samples.
-fn inverse_dct(block: &mut [i64; 64], precision: u32) {
-    const CONSTANT_BITS: u32 = 13;
+fn inverse_dct(block: &mut [Word; 64], precision: u32) {
+    const CONSTANT_BITS: usize = 13;
     let extra = if precision > 8 { 1 } else { 2 };
     for column in 0..8 {
-        let transformed = dct_8(std::array::from_fn(|row| block[row * 8 + column]));
+        let input: [Word; 8] = std::array::from_fn(|row| block[row * 8 + column]);
+        // Most columns of a smooth image are constant.
+        let transformed = if input[1..] == [Wrapping(0); 7] {
+            [input[0] << extra; 8]
+        } else {
+            dct_8(input).map(|value| descaled(value, CONSTANT_BITS - extra))
+        };
         for (row, value) in transformed.into_iter().enumerate() {
-            block[row * 8 + column] = descaled(value, CONSTANT_BITS - extra);
+            block[row * 8 + column] = value;
         }
     }
-    let (middle, highest) = (1i64 << (precision - 1), (1i64 << precision) - 1);
-    for row in block.chunks_exact_mut(8) {
-        let transformed = dct_8(std::array::from_fn(|column| row[column]));
-        for (place, value) in row.iter_mut().zip(transformed) {
-            *place = (descaled(value, CONSTANT_BITS + extra + 3) + middle).clamp(0, highest);
-        }
+    let (middle, highest) = (Wrapping(1i32 << (precision - 1)), Wrapping((1i32 << precision) - 1));
+    for row in block.as_chunks_mut::<8>().0 {
+        let transformed = dct_8(*row).map(|value| descaled(value, CONSTANT_BITS + extra + 3));
+        *row = transformed.map(|value| (value + middle).clamp(Wrapping(0), highest));
     }
 }
 
-fn descaled(value: i64, bits: u32) -> i64 {
-    (value + (1 << (bits - 1))) >> bits
+fn descaled(value: Word, bits: usize) -> Word {
+    (value + Wrapping(1 << (bits - 1))) >> bits
 }
 
-fn dct_8(input: [i64; 8]) -> [i64; 8] {
-    let z1 = (input[2] + input[6]) * 4433;
-    let (even2, even3) = (z1 - input[6] * 15137, z1 + input[2] * 6270);
+#[inline(always)]
+fn dct_8(input: [Word; 8]) -> [Word; 8] {
+    let times = |value: Word, factor: i32| value * Wrapping(factor);
+    let z1 = times(input[2] + input[6], 4433);
+    let (even2, even3) = (z1 - times(input[6], 15137), z1 + times(input[2], 6270));
     let (even0, even1) = ((input[0] + input[4]) << 13, (input[0] - input[4]) << 13);
     let (a0, a3, a1, a2) = (even0 + even3, even0 - even3, even1 + even2, even1 - even2);
     let [_, i1, _, i3, _, i5, _, i7] = input;
-    let z5 = (i7 + i3 + i5 + i1) * 9633;
-    let (z1, z2) = ((i7 + i1) * -7373, (i5 + i3) * -20995);
-    let (z3, z4) = ((i7 + i3) * -16069 + z5, (i5 + i1) * -3196 + z5);
-    let (b0, b1) = (i7 * 2446 + z1 + z3, i5 * 16819 + z2 + z4);
-    let (b2, b3) = (i3 * 25172 + z2 + z3, i1 * 12299 + z1 + z4);
+    let z5 = times(i7 + i3 + i5 + i1, 9633);
+    let (z1, z2) = (times(i7 + i1, -7373), times(i5 + i3, -20995));
+    let (z3, z4) = (times(i7 + i3, -16069) + z5, times(i5 + i1, -3196) + z5);
+    let (b0, b1) = (times(i7, 2446) + z1 + z3, times(i5, 16819) + z2 + z4);
+    let (b2, b3) = (times(i3, 25172) + z2 + z3, times(i1, 12299) + z1 + z4);
     [a0 + b3, a1 + b2, a2 + b1, a3 + b0, a3 - b0, a2 - b1, a1 - b2, a0 - b3]
 }
 
@@ -611,9 +621,9 @@ mod tests {
 
     #[test]
     fn a_constant_block_is_constant() {
-        let mut block = [0; 64];
-        block[0] = 80;
+        let mut block = [Wrapping(0); 64];
+        block[0] = Wrapping(80);
         inverse_dct(&mut block, 8);
-        assert!(block.iter().all(|sample| *sample == 138));
+        assert_eq!(block, [Wrapping(138); 64]);
     }
 }

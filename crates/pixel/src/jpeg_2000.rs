@@ -326,9 +326,10 @@ fn part_1(data: &[u8], siz: &SizHeader, image: &ImagePixel) -> Result<Cells, Err
     }
     // The decoder moves samples up by half of the range, signed ones too.
     let half = 1i32 << (siz.precision - 1);
-    let (offset, low, high) = if siz.signed { (half, -half, half - 1) } else { (0, 0, 2 * half - 1) };
-    #[expect(clippy::cast_possible_truncation)] // far less than 32 bits; NaN becomes 0
-    let value = |sample: f32| ((sample + 0.5).floor() as i32 - offset).clamp(low, high);
+    let (offset, highest) = (if siz.signed { half } else { 0 }, 2 * half - 1);
+    // Truncated where it cannot be negative, which is rounding down without a call for each sample; NaN becomes 0.
+    #[expect(clippy::cast_possible_truncation)] // far less than 32 bits
+    let value = |sample: f32| ((sample + 0.5).max(0.0) as i32).min(highest) - offset;
     Ok(if image.bits_allocated <= 8 {
         Cells::Eight(interleaved(&planes, |sample| value(sample).to_le_bytes()[0]))
     } else {

@@ -174,6 +174,8 @@ struct Coding {
     /// MAXVAL.
     highest: i32,
     near: i32,
+    /// How far apart two samples are that differ: 1 where nothing is lost.
+    step: i32,
     range: i32,
     /// Bits of a prediction error that is coded as it is.
     error_bits: u32,
@@ -215,7 +217,7 @@ impl Coding {
         };
         let regions = (-steepest..=steepest).map(region).collect();
         let limit = 2 * (sample_bits + sample_bits.max(8));
-        Ok(Self { highest, near, range, error_bits, limit, reset, steepest, regions })
+        Ok(Self { highest, near, step: 2 * near + 1, range, error_bits, limit, reset, steepest, regions })
     }
 
     /// The region of a gradient, -4 to 4 (T.87 A.3.3).
@@ -232,12 +234,12 @@ impl Coding {
     fn reconstructed<const LOSSLESS: bool>(&self, predicted: i32, error: i32) -> i32 {
         if LOSSLESS {
             // The range is MAXVAL + 1, not always a power of two.
-            let value = predicted + error;
-            let value = if value < 0 { value + self.range } else { value };
-            let value = if value > self.highest { value - self.range } else { value };
+            let value = predicted.wrapping_add(error);
+            let value = if value < 0 { value.wrapping_add(self.range) } else { value };
+            let value = if value > self.highest { value.wrapping_sub(self.range) } else { value };
             return value.clamp(0, self.highest);
         }
-        let step = 2 * self.near + 1;
+        let step = self.step;
         let value = predicted + error * step;
         let value = if value < -self.near {
             value + self.range * step
@@ -326,16 +328,17 @@ impl<'a> State<'a> {
     #[inline(always)]
     fn regular<const LOSSLESS: bool>(&mut self, coding: &Coding, region: i32, predicted: i32) -> i32 {
         let context = &mut self.contexts[region.unsigned_abs() as usize];
-        let sign = -i32::from(region < 0);
-        let predicted = (predicted + (context.correction ^ sign) - sign).clamp(0, coding.highest);
+        let sign = i32::from(region < 0).wrapping_neg();
+        let predicted = predicted.wrapping_add(context.correction ^ sign).wrapping_sub(sign).clamp(0, coding.highest);
         let parameter = golomb_parameter(context.count, context.magnitude);
         let mapped = self.bits.golomb(parameter, coding.limit, coding.error_bits);
-        let mut error = (mapped >> 1) ^ -(mapped & 1);
+        let mut error = (mapped >> 1) ^ (mapped & 1).wrapping_neg();
         if LOSSLESS {
-            error ^= -i32::from(parameter == 0 && 2 * context.bias + context.count <= 0);
+            let turned = parameter == 0 && context.bias.wrapping_mul(2).wrapping_add(context.count) <= 0;
+            error ^= i32::from(turned).wrapping_neg();
         }
         context.learn(error, coding);
-        coding.reconstructed::<LOSSLESS>(predicted, (error ^ sign) - sign)
+        coding.reconstructed::<LOSSLESS>(predicted, (error ^ sign).wrapping_sub(sign))
     }
 
     /// The error of a sample that ends a run (T.87 A.7.2). `same`: whether its neighbours are alike, RItype.
@@ -388,20 +391,21 @@ impl Context {
     /// T.87 A.6.
     #[inline(always)]
     fn learn(&mut self, error: i32, coding: &Coding) {
-        self.magnitude = (self.magnitude + error.abs()).min(MAGNITUDE_LIMIT);
-        self.bias = (self.bias + error * (2 * coding.near + 1)).clamp(-MAGNITUDE_LIMIT, MAGNITUDE_LIMIT);
+        self.magnitude = self.magnitude.wrapping_add(error.wrapping_abs()).min(MAGNITUDE_LIMIT);
+        let bias = self.bias.wrapping_add(error.wrapping_mul(coding.step));
+        self.bias = bias.clamp(-MAGNITUDE_LIMIT, MAGNITUDE_LIMIT);
         if self.count == coding.reset {
             self.magnitude >>= 1;
             self.bias >>= 1;
             self.count >>= 1;
         }
-        self.count += 1;
-        if self.bias + self.count <= 0 {
-            self.bias = (self.bias + self.count).max(1 - self.count);
-            self.correction = (self.correction - 1).max(-128);
+        self.count = self.count.wrapping_add(1);
+        if self.bias.wrapping_add(self.count) <= 0 {
+            self.bias = self.bias.wrapping_add(self.count).max(1i32.wrapping_sub(self.count));
+            self.correction = self.correction.wrapping_sub(1).max(-128);
         } else if self.bias > 0 {
-            self.bias = (self.bias - self.count).min(0);
-            self.correction = (self.correction + 1).min(127);
+            self.bias = self.bias.wrapping_sub(self.count).min(0);
+            self.correction = self.correction.wrapping_add(1).min(127);
         }
     }
 }
@@ -576,7 +580,7 @@ impl Lines {
 #[inline(always)]
 fn median(left: i32, above: i32, corner: i32) -> i32 {
     // The plane through the three, kept between the left and the upper one: without a branch that noise decides.
-    (left + above - corner).max(left.min(above)).min(left.max(above))
+    left.wrapping_add(above).wrapping_sub(corner).max(left.min(above)).min(left.max(above))
 }
 
 /// The entropy-coded data, bit by bit. After a byte of ones the next one has seven bits (T.87 A.1).
@@ -640,7 +644,7 @@ impl<'a> Bits<'a> {
     #[inline(always)]
     fn skip(&mut self, length: u32) {
         self.buffer <<= length;
-        self.count -= length.cast_signed();
+        self.count = self.count.wrapping_sub(length.cast_signed());
     }
 
     /// The next bits, at most 31. Errors when the data ended long ago.

@@ -14,7 +14,16 @@ pub(crate) enum Bench {
     FirstLight,
     /// How many planted faults the checks of drafts find, and how often they object to right reports
     Checks {
-        /// Write docs/CHECKS.md
+        /// Write its chapter of docs/BENCHMARKS.md
+        #[arg(long)]
+        write: bool,
+    },
+    /// How fast pixels are decoded, beside pydicom's decoders, GDCM and DCMTK
+    Pixels {
+        /// How often each figure is taken; its median counts
+        #[arg(long)]
+        rounds: Option<usize>,
+        /// Write its chapter of docs/BENCHMARKS.md
         #[arg(long)]
         write: bool,
     },
@@ -44,6 +53,19 @@ pub(crate) fn run(what: &Bench) -> Result<()> {
         Bench::Checks { write } => {
             bench.arg("checks").args(write.then_some("--write"));
             "checks"
+        }
+        Bench::Pixels { rounds, write } => {
+            setup::peers()?;
+            setup::bench_decoders()?;
+            step::run("build", &mut step::cargo(&["build", "--package", "pixel", "--example", "decoding"]))?;
+            bench.arg("pixels");
+            if let Some(rounds) = rounds {
+                bench.args(["--rounds", &rounds.to_string()]);
+            }
+            if *write {
+                bench.arg("--write");
+            }
+            "pixels"
         }
         Bench::Receive { quick, rounds, write } => {
             if !quick {

@@ -218,20 +218,36 @@ fn sha256(file: &Path) -> Result<String> {
     Ok(Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// pynetdicom and pydicom in an environment of their own under `target/`, at the versions and digests of
-/// `tests/peers/requirements.txt`.
+/// pynetdicom and pydicom in an environment of their own under `target/`.
 fn python_peers() -> Result<()> {
-    let requirements = root().join("tests/peers/requirements.txt");
+    python_environment("pynetdicom and pydicom", "requirements.txt", "venv", "import pydicom, pynetdicom")
+}
+
+/// The decoders that are only measured against, in another one.
+///
+/// # Errors
+/// When they cannot be installed.
+pub(crate) fn bench_decoders() -> Result<()> {
+    python_environment(
+        "pydicom's decoders",
+        "decoders.txt",
+        "pixels",
+        "import pydicom, gdcm, libjpeg, openjpeg, rle, jpeg_ls",
+    )
+}
+
+/// Packages at the versions and digests of a file in `tests/peers`, in a folder under `target/peers`.
+fn python_environment(title: &str, requirements: &str, folder: &str, check: &str) -> Result<()> {
+    let requirements = root().join("tests/peers").join(requirements);
     let wanted =
         fs::read_to_string(&requirements).with_context(|| format!("cannot read {}", requirements.display()))?;
-    let venv = root().join("target/peers/venv");
+    let venv = root().join("target/peers").join(folder);
     let python = venv.join("bin/python");
     let installed = venv.join("installed-requirements.txt");
     let up_to_date = fs::read_to_string(&installed).is_ok_and(|text| text == wanted);
-    if up_to_date && step::output(Command::new(&python).args(["-c", "import pydicom, pynetdicom"])).is_ok() {
+    if up_to_date && step::output(Command::new(&python).args(["-c", check])).is_ok() {
         return Ok(());
     }
-    let title = "pynetdicom and pydicom";
     step::announce(title);
     let start = Instant::now();
     step::output(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv))?;

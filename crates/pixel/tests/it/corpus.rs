@@ -20,6 +20,6 @@ fn the_kept_corpus_still_holds() {
             body(&fs::read(entry.unwrap().path()).unwrap());
             replayed += 1;
         }
-        assert!(replayed >= 6, "{target}: only {replayed} inputs");
+        assert!(replayed >= 10, "{target}: only {replayed} inputs");
     }
 }

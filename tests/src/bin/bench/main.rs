@@ -8,6 +8,7 @@ mod floor;
 mod light;
 mod load;
 mod machine;
+mod pixels;
 mod process;
 mod receive;
 mod servers;
@@ -20,8 +21,7 @@ use std::{path::Path, process::ExitCode};
 use anyhow::{Context, Result, bail};
 use e2e::recorder;
 
-const USAGE: &str =
-    "usage: bench first-light | bench checks [--write] | bench receive [--quick] [--rounds N] [--write]";
+const USAGE: &str = "usage: bench first-light | bench checks [--write] | bench pixels [--rounds N] [--write] | bench receive [--quick] [--rounds N] [--write]";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -30,6 +30,7 @@ fn main() -> ExitCode {
         ["first-light"] => first_light::run(),
         ["checks"] => checks::run(false),
         ["checks", "--write"] => checks::run(true),
+        ["pixels", options @ ..] => pixels_options(options).and_then(|options| pixels::run(&options)),
         ["receive", options @ ..] => receive_options(options).and_then(|options| receive::run(&options)),
         // The other half of the floor: started by `receive`, so that its cost is a process's of its own.
         ["floor", port, dir] => port.parse().context(USAGE).and_then(|port| floor::serve(port, Path::new(dir))),
@@ -43,6 +44,22 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn pixels_options(words: &[&str]) -> Result<pixels::Options> {
+    let mut options = pixels::Options { rounds: 5, write: false };
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        match *word {
+            "--write" => options.write = true,
+            "--rounds" => {
+                let rounds: usize = words.next().and_then(|rounds| rounds.parse().ok()).context(USAGE)?;
+                options.rounds = rounds.max(1);
+            }
+            _ => bail!(USAGE),
+        }
+    }
+    Ok(options)
 }
 
 fn receive_options(words: &[&str]) -> Result<receive::Options> {

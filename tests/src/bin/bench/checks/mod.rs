@@ -6,10 +6,10 @@ mod reports;
 use std::{collections::BTreeMap, fmt::Write, fs};
 
 use anyhow::{Context, Result, ensure};
-use e2e::{daemon, place, random::Random};
+use e2e::{daemon, random::Random};
 use serde_json::{Value, json};
 
-use crate::{figures::float, table};
+use crate::{document, figures::float, table};
 
 /// Right reports.
 const RIGHT: u64 = 300;
@@ -56,7 +56,7 @@ pub(crate) fn run(write: bool) -> Result<()> {
     println!("{text}");
     if write {
         let preface = "# Benchmarks: checks\n\nMade by `cargo xtask bench checks --write`. ";
-        fs::write(place::root().join("docs/CHECKS.md"), format!("{preface}{METHOD}{text}"))?;
+        document::write(&format!("{preface}{METHOD}{text}"))?;
     }
     ensure!(outcome.recall() >= LEAST_RECALL, "recall of {:.1} %", outcome.recall());
     ensure!(outcome.false_share() <= MOST_FALSE, "{:.1} % of the right reports are objected to", outcome.false_share());

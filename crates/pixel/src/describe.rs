@@ -7,7 +7,8 @@ use crate::{
     decode::{Decoded, Samples, decode, with_array},
     grey::{Grey, Padding, Window, each_level, slice},
     image_pixel::Photometric,
-    render::{PixelSpacing, RenderOptions, picture},
+    render::{RenderOptions, picture},
+    spacing::PixelSpacing,
 };
 
 /// What this crate makes of an instance's pixels: the answer of `preread pixels --json`.

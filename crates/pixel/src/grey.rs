@@ -128,6 +128,11 @@ impl Grey {
         Ok(Self { modality, voi_lut, window, inverted, notes })
     }
 
+    /// A stored value in modality units.
+    pub(crate) fn value(&self, stored: f64) -> f64 {
+        self.modality.apply(stored)
+    }
+
     /// The grey level of a stored value, 0 to 255, neither rounded nor inverted; never NaN.
     pub(crate) fn level(&self, stored: f64) -> f64 {
         const WHITE: f64 = 255.0;
@@ -262,7 +267,7 @@ fn min_max(
 }
 
 /// Pixel Padding Value to Pixel Padding Range Limit (PS3.3 C.7.5.1.1.2), as stored values.
-fn padding_range(instance: &Instance, image: &ImagePixel) -> Option<(f64, f64)> {
+pub(crate) fn padding_range(instance: &Instance, image: &ImagePixel) -> Option<(f64, f64)> {
     let stored = |tag| {
         let &[a, b, ..] = instance.header.raw(tag)? else { return None };
         let big_endian = instance.header.transfer_syntax.big_endian();

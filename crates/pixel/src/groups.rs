@@ -1,6 +1,6 @@
 //! Where an attribute of a frame stands: its own functional group, the shared one (PS3.3 C.7.6.16), or the top level.
 
-use dataset::{Instance, tags};
+use dataset::{Header, Instance, tags};
 use dicom_core::Tag;
 use dicom_object::InMemDicomObject;
 
@@ -47,4 +47,27 @@ pub(crate) fn text(item: &InMemDicomObject, tag: Tag) -> Option<String> {
     let text = item.get(tag)?.to_str().ok()?;
     let text = text.trim_matches(['\0', ' ']);
     (!text.is_empty()).then(|| text.to_owned())
+}
+
+/// The attributes of VR FD among those that are asked of a header; the others are text.
+const DOUBLES: [Tag; 4] = [
+    tags::DIFFUSION_B_VALUE,
+    tags::DIFFUSION_GRADIENT_ORIENTATION,
+    tags::EFFECTIVE_ECHO_TIME,
+    tags::NOMINAL_PERCENTAGE_OF_CARDIAC_PHASE,
+];
+
+/// The values of a numeric attribute of a header: none when absent, empty or not all finite numbers.
+pub(crate) fn header_numbers(header: &Header, tag: Tag) -> Vec<f64> {
+    let values: Option<Vec<f64>> = if DOUBLES.contains(&tag) {
+        let double = |bytes: &[u8; 8]| match header.transfer_syntax.big_endian() {
+            true => f64::from_be_bytes(*bytes),
+            false => f64::from_le_bytes(*bytes),
+        };
+        Some(header.raw(tag).unwrap_or_default().as_chunks::<8>().0.iter().map(double).collect())
+    } else {
+        let texts = header.texts(tag);
+        texts.iter().map(|text| text.trim_matches(['\0', ' ']).parse().ok()).collect()
+    };
+    values.filter(|values| values.iter().all(|value| value.is_finite())).unwrap_or_default()
 }

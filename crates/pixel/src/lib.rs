@@ -9,6 +9,7 @@ mod choose;
 mod codec;
 mod codestream;
 mod colour;
+mod compose;
 mod decode;
 mod describe;
 mod error;
@@ -20,15 +21,34 @@ mod jpeg;
 mod limits;
 mod lut;
 mod mapping;
+mod policy;
 mod render;
+mod resample;
 mod rle;
+mod series;
+mod spacing;
+mod turn;
+mod values;
+mod views;
 
 pub use choose::{Reason, Selection, choose};
+pub use compose::ModelImage;
 pub use decode::{Decoded, Samples, can_decode, decode};
 pub use describe::{ArrayDescription, Description, Voi8, describe};
 pub use error::Error;
 pub use grey::Window;
 pub use image_pixel::{ImagePixel, Photometric, Stored};
 pub use limits::Limits;
-pub use mapping::{Mapping, Point};
-pub use render::{PixelSpacing, RenderOptions, Rendered, Source, SpacingSource, picture, png, render};
+pub use mapping::{Area, Layout, Mapping, Point, SourcePoint, Tile};
+pub use policy::{
+    ImagePolicy, Limit, Montage, PRESETS, Plan, Planned, PolicyError, PolicyKeys, Slices, WindowChoice, WindowFor,
+    WindowsAs, reading_order,
+};
+pub use render::{RenderOptions, Rendered, Source, picture, png, render};
+pub use series::{
+    Apart, Frame, Gap, Kind, Order, Plane, SliceSpacing, Stack, StackFrame, frames_of, header_suffices, stacks,
+};
+pub use spacing::{PixelSpacing, SpacingSource, Trust, UltrasoundRegion, ultrasound_regions};
+pub use turn::Turn;
+pub use values::StackValues;
+pub use views::{StandsBy, Upright, View, upright};

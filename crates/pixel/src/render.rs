@@ -6,8 +6,9 @@ use crate::{
     colour::{self, Palette},
     decode::{Decoded, decode},
     grey::{Grey, Padding, Window, each_level},
-    groups::{functional_group, numbers},
+    groups::numbers,
     image_pixel::Photometric,
+    spacing::{PixelSpacing, pixel_spacing},
 };
 
 /// What may be asked of a rendering beyond what the file says.
@@ -18,35 +19,12 @@ pub struct RenderOptions {
 }
 
 /// Which pixels a picture shows.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 pub struct Source {
     /// The instance.
     pub sop_instance_uid: Uid,
     /// The frame, counted from 0.
     pub frame: u32,
-}
-
-/// Which attribute a pixel spacing comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SpacingSource {
-    /// Pixel Spacing (0028,0030): in the patient, or calibrated.
-    PixelSpacing,
-    /// Imager Pixel Spacing (0018,1164): at the detector, so a projection magnifies what it shows.
-    ImagerPixelSpacing,
-    /// Nominal Scanned Pixel Spacing (0018,2010): of the film.
-    NominalScannedPixelSpacing,
-}
-
-/// The distance between the centres of neighbouring pixels.
-#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
-pub struct PixelSpacing {
-    /// Between rows, in mm.
-    pub row: f64,
-    /// Between columns, in mm.
-    pub column: f64,
-    /// Which attribute says so.
-    pub source: SpacingSource,
 }
 
 /// A display-ready picture of one frame.
@@ -120,25 +98,6 @@ pub fn picture(instance: &Instance, frame: u32, decoded: Decoded, options: &Rend
         _ => picture.rgb = colour::rgb8(samples, &image)?,
     }
     Ok(picture)
-}
-
-fn pixel_spacing(instance: &Instance, frame: u32) -> Result<Option<PixelSpacing>, Error> {
-    let top_level = [
-        (tags::PIXEL_SPACING, SpacingSource::PixelSpacing),
-        (tags::IMAGER_PIXEL_SPACING, SpacingSource::ImagerPixelSpacing),
-        (tags::NOMINAL_SCANNED_PIXEL_SPACING, SpacingSource::NominalScannedPixelSpacing),
-    ];
-    let measures = functional_group(instance, frame, tags::PIXEL_MEASURES_SEQUENCE);
-    let of_frame = measures.map(|item| (item, (tags::PIXEL_SPACING, SpacingSource::PixelSpacing)));
-    for (item, (tag, source)) in of_frame.into_iter().chain(top_level.map(|it| (&**instance.object(), it))) {
-        match numbers(item, tag, "a pixel spacing")?.as_deref() {
-            Some(&[row, column, ..]) if row > 0.0 && column > 0.0 => {
-                return Ok(Some(PixelSpacing { row, column, source }));
-            }
-            _ => {}
-        }
-    }
-    Ok(None)
 }
 
 fn aspect(instance: &Instance, spacing: Option<PixelSpacing>) -> Result<f64, Error> {

@@ -2,4 +2,9 @@
 
 mod choose;
 mod mapping;
+mod policy;
 mod references;
+mod series;
+mod spacing;
+mod support;
+mod views;

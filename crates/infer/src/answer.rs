@@ -30,6 +30,23 @@ pub struct Attention {
     pub per_token: Vec<Vec<f32>>,
 }
 
+/// Where an image of the request lies in what the vision graph saw, in plain numbers: for each axis, columns then rows,
+/// seen = image * scale + offset. Both are counted in pixels from the upper left corner of the upper left one. A
+/// processor that cuts an image into tiles has one of these for each.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Placement {
+    /// Index of the image in the request.
+    pub image: usize,
+    /// Pixels seen for each pixel of the image.
+    pub scale: [f64; 2],
+    /// Where the image's upper left corner is, negative where it was cut off.
+    pub offset: [f64; 2],
+    /// Columns of what was seen.
+    pub width: u32,
+    /// Rows of what was seen.
+    pub height: u32,
+}
+
 /// A tensor in short.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Statistics {
@@ -148,6 +165,8 @@ pub struct Answer {
     pub encoder_outputs: BTreeMap<String, EncoderOutput>,
     /// The preprocessed image, in short.
     pub pixel_values: Option<Statistics>,
+    /// Where the request's images lie in it; none when the backend does not say.
+    pub placements: Vec<Placement>,
     /// The encoder's features, in short.
     pub image_features: Option<Statistics>,
     /// Wall time per stage.
@@ -177,6 +196,7 @@ impl Answer {
             logits_step1: Logits::default(),
             encoder_outputs: BTreeMap::new(),
             pixel_values: None,
+            placements: Vec::new(),
             image_features: None,
             timings_ms: Timings::default(),
             tokens_per_second: 0.0,
@@ -188,7 +208,7 @@ impl Answer {
 impl Serialize for Answer {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let logprobs: Vec<f32> = self.tokens.iter().map(|token| token.logprob).collect();
-        let mut out = serializer.serialize_struct("Answer", 15)?;
+        let mut out = serializer.serialize_struct("Answer", 16)?;
         out.serialize_field("family", &self.family)?;
         out.serialize_field("prompt", &self.prompt)?;
         out.serialize_field("input_ids", &self.input_ids)?;
@@ -200,6 +220,7 @@ impl Serialize for Answer {
         out.serialize_field("logits_step1", &self.logits_step1)?;
         out.serialize_field("encoder_outputs", &self.encoder_outputs)?;
         out.serialize_field("pixel_values", &self.pixel_values)?;
+        out.serialize_field("placements", &self.placements)?;
         out.serialize_field("image_features", &self.image_features)?;
         out.serialize_field("timings_ms", &self.timings_ms)?;
         out.serialize_field("tokens_per_second", &self.tokens_per_second)?;

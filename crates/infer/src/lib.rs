@@ -42,7 +42,7 @@ mod resample;
 mod runtime;
 mod text;
 
-pub use answer::{Answer, Attention, EncoderOutput, Logits, Statistics, StoppedBy, Timings, Token};
+pub use answer::{Answer, Attention, EncoderOutput, Logits, Placement, Statistics, StoppedBy, Timings, Token};
 pub use backend::{Backend, Scripted};
 pub use bundle::{Bundle, BundleFile, Layout};
 pub use cancel::Cancel;
@@ -50,6 +50,6 @@ pub use dispatcher::{Dispatcher, Ticket};
 pub use error::{Error, Result};
 pub use graph::{Dimension, GraphInfo, TensorInfo};
 pub use image::{Image, MAX_PIXELS};
-pub use manifest::{AttentionManifest, AttentionSource, Manifest};
+pub use manifest::{AttentionManifest, AttentionSource, ImagesManifest, Manifest};
 pub use model::{Model, Request, SessionOptions};
 pub use runtime::Runtime;

@@ -30,6 +30,28 @@ pub struct Manifest {
     pub prompt: Option<String>,
     /// How attention is read from the graphs.
     pub attention: AttentionManifest,
+    /// Which images it is given.
+    pub images: ImagesManifest,
+}
+
+/// `[images]` of a manifest: which images a request is made of. The engine takes what it is given; whoever makes the
+/// requests reads these keys.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ImagesManifest {
+    /// Which slices of a stack or frames of a cine: `middle` (the default), `all`, `every 5 mm`, `8 evenly`.
+    pub slices: Option<String>,
+    /// Rows and columns of a picture of several slices; it is filled evenly unless `slices` says which.
+    pub montage: Option<[u32; 2]>,
+    /// Width and height of a slice's place in the montage, in pixels; 256 when absent.
+    pub cell: Option<u32>,
+    /// Windows: `file` (the default), `lung`, `mediastinum`, `bone`, `brain`, `liver` (CT), `40/400` (centre and width),
+    /// `percentiles` or `percentiles 1 99` of the stack's values.
+    pub windows: Vec<String>,
+    /// What several windows become: `images` (the default), or `channels` of one image, when there are three.
+    pub windows_as: Option<String>,
+    /// How many images a request has at most; 1 when absent.
+    pub limit: Option<u32>,
 }
 
 /// `[attention]` of a manifest.
@@ -79,11 +101,13 @@ mod tests {
     #[test]
     fn reads_every_key() {
         let manifest = Manifest::parse(
-            "name = 'a'\nmodality = ['CR', 'DX']\nprompt = 'p'\n[attention]\nsource = 'cross_attentions'\nlayer = 1\ngrid = [16, 16]\n",
+            "name = 'a'\nmodality = ['CR', 'DX']\nprompt = 'p'\n[attention]\nsource = 'cross_attentions'\nlayer = 1\ngrid = [16, 16]\n\
+             [images]\nslices = 'all'\nmontage = [3, 4]\ncell = 128\nwindows = ['lung']\nwindows_as = 'images'\nlimit = 2\n",
         )
         .expect("valid");
         assert_eq!(manifest.modality, ["CR", "DX"]);
         assert_eq!(manifest.attention.grid, Some([16, 16]));
+        assert_eq!((manifest.images.montage, manifest.images.limit), (Some([3, 4]), Some(2)));
     }
 
     #[test]

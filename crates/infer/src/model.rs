@@ -169,6 +169,7 @@ impl Model {
         let began = Instant::now();
         let pixels = self.family.prepare(&request.images, &processor)?;
         let preprocess = began.elapsed();
+        let placements = pixels.placements.clone();
         let seen = self.see(pixels, cancel)?;
 
         let mut decoding = self.decoder.begin(seen.features)?;
@@ -205,6 +206,7 @@ impl Model {
             logits_step1: generated.first,
             encoder_outputs: seen.others,
             pixel_values: Some(seen.pixel_values),
+            placements,
             image_features: Some(seen.image_features),
             timings_ms: Timings {
                 load: milliseconds(self.load),

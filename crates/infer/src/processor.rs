@@ -4,6 +4,7 @@
 use serde_json::{Map, Value};
 
 use crate::{
+    answer::Placement,
     bundle::{Bundle, read_optional_json},
     error::{Error, Result},
     image::Image,
@@ -14,6 +15,8 @@ use crate::{
 pub(crate) struct Pixels {
     pub(crate) shape: [usize; 4],
     pub(crate) values: Vec<f32>,
+    /// Where each image of the request lies in them.
+    pub(crate) placements: Vec<Placement>,
 }
 
 /// Target of a resize, in the forms image processors use.
@@ -113,10 +116,17 @@ impl Processor {
             }
             None => image.clone(),
         };
-        let cropped = match self.center_crop {
-            Some((height, width)) => center_crop(&resized, height, width),
-            None => resized,
+        let scale = [(resized.width, image.width), (resized.height, image.height)]
+            .map(|(to, from)| f64::from(to) / f64::from(from));
+        let (cropped, offset) = match self.center_crop {
+            Some((height, width)) => {
+                #[expect(clippy::cast_precision_loss, reason = "a number of pixels")]
+                let offset = [(resized.width, width), (resized.height, height)].map(|(of, to)| -(margin(of, to) as f64));
+                (center_crop(&resized, height, width), offset)
+            }
+            None => (resized, [0.0; 2]),
         };
+        let placement = Placement { image: 0, scale, offset, width: cropped.width, height: cropped.height };
         let (width, height) = (cropped.width as usize, cropped.height as usize);
         let mut values = Vec::with_capacity(channels * width * height);
         for channel in 0..channels {
@@ -134,7 +144,7 @@ impl Processor {
                 }
             }
         }
-        Ok(Pixels { shape: [1, channels, height, width], values })
+        Ok(Pixels { shape: [1, channels, height, width], values, placements: vec![placement] })
     }
 
     /// What each of the 256 grey levels of a channel becomes.
@@ -283,10 +293,14 @@ fn target(size: Size, image: &Image) -> Result<(u32, u32)> {
     Ok((width as u32, height as u32))
 }
 
+/// What a crop from the middle cuts off at the beginning; less than 0 where it adds.
+fn margin(of: u32, to: u32) -> i64 {
+    (i64::from(of) - i64::from(to)).div_euclid(2)
+}
+
 /// Cuts the middle out; what lies outside the image is black.
 fn center_crop(image: &Image, height: u32, width: u32) -> Image {
-    let top = (i64::from(image.height) - i64::from(height)).div_euclid(2);
-    let left = (i64::from(image.width) - i64::from(width)).div_euclid(2);
+    let (top, left) = (margin(image.height, height), margin(image.width, width));
     let mut rgb = Vec::with_capacity(height as usize * width as usize * 3);
     for y in 0..i64::from(height) {
         for x in 0..i64::from(width) {
@@ -358,6 +372,24 @@ mod tests {
         check(2, 4, &[0, 1, 2, 3, 4, 5, 6, 7]);
         check(4, 2, &[0, 0, 1, 2, 5, 6, 0, 0]);
         check(1, 7, &[0, 0, 0, 1, 2, 3, 0]);
+    }
+
+    #[test]
+    fn says_where_the_image_went() {
+        let check = |keys: Value, scale: [f64; 2], offset: [f64; 2], size: (u32, u32)| {
+            let mut all = json!({"do_normalize": false});
+            all.as_object_mut().expect("an object").extend(keys.as_object().expect("an object").clone());
+            let pixels = processor(all).expect("valid").apply(&counting(20, 10), 3).expect("prepared");
+            let [placement] = &pixels.placements[..] else { panic!("one image") };
+            let Placement { image: 0, width, height, .. } = *placement else { panic!("the only image") };
+            assert_eq!((placement.scale, placement.offset, (width, height)), (scale, offset, size), "{keys}");
+        };
+        check(json!({"do_resize": false}), [1.0, 1.0], [0.0, 0.0], (20, 10));
+        check(json!({"size": 8}), [0.4, 0.8], [0.0, 0.0], (8, 8));
+        let crop = |size: u32| json!({"size": {"shortest_edge": 5}, "do_center_crop": true, "crop_size": size});
+        check(crop(5), [0.5, 0.5], [-2.0, 0.0], (5, 5));
+        // The crop goes beyond the image: black above and below.
+        check(crop(8), [0.5, 0.5], [-1.0, 2.0], (8, 8));
     }
 
     #[test]

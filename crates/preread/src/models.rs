@@ -40,13 +40,15 @@ impl Models {
         let mut entries = HashMap::new();
         for (name, folder) in folders {
             let bundle = Bundle::open(folder).with_context(|| format!("model \"{name}\""))?;
-            if !bundle.missing.is_empty() {
-                bail!("model \"{name}\": {} lacks {}", folder.display(), bundle.missing.join(", "));
-            }
+            bundle.check().with_context(|| format!("model \"{name}\""))?;
             entries.insert(name.to_owned(), Entry { bundle, loaded: Mutex::new(None) });
         }
         let library = if entries.is_empty() { None } else { Some(find_library(library)?) };
-        let options = if threads == 0 { SessionOptions::default() } else { SessionOptions { threads } };
+        let options = if threads == 0 {
+            SessionOptions::default()
+        } else {
+            SessionOptions { threads, ..SessionOptions::default() }
+        };
         Ok(Self { library, options, entries })
     }
 

@@ -4,19 +4,14 @@
 mod vision_encoder_decoder;
 
 use crate::{
-    bundle::Bundle,
-    error::Result,
-    generation::Generation,
-    graph::GraphInfo,
-    image::Image,
-    processor::{Pixels, Processor},
-    text::Text,
+    bundle::Bundle, error::Result, generation::Generation, graph::GraphInfo, image::Image, prepared::Prepared,
+    processor::Processor, text::Text,
 };
 
 /// The adapter of one model family.
 pub(crate) trait Family: Send {
     /// Images as the vision graph takes them.
-    fn prepare(&self, images: &[Image], processor: &Processor) -> Result<Pixels>;
+    fn prepare(&self, images: &[Image], processor: &Processor) -> Result<Prepared>;
 
     /// The ids the decoder starts from.
     fn prompt(&self, prompt: Option<&str>, text: &Text, generation: &Generation) -> Result<Vec<u32>>;

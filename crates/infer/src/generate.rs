@@ -9,6 +9,7 @@ use crate::{
     error::{Error, Result},
     generation::Generation,
     logits::{Processors, argmax, log_softmax},
+    sampler::Sampler,
 };
 
 /// A finished sequence.
@@ -54,10 +55,11 @@ pub(crate) fn check_scores(logits: &[f32]) -> Result<()> {
     Ok(())
 }
 
-/// The best token at every step.
+/// The best token at every step, or one drawn.
 fn greedy(options: &Generation, prompt: Vec<u32>, step: &mut StepFn<'_>) -> Result<Generated> {
     let limit = room(options, &prompt)?;
     let processors = Processors::new(options, prompt.len(), limit);
+    let mut sampler = options.sampling.as_ref().map(|sampling| Sampler::new(sampling, 0));
     let mut generated = Generated {
         ids: prompt,
         logprobs: Vec::new(),
@@ -82,7 +84,10 @@ fn greedy(options: &Generation, prompt: Vec<u32>, step: &mut StepFn<'_>) -> Resu
         let logprobs = log_softmax(&logits);
         let mut scores = logits;
         processors.apply(&generated.ids, &mut scores);
-        let best = argmax(&scores);
+        let best = match &mut sampler {
+            Some(sampler) => sampler.draw(&mut scores),
+            None => argmax(&scores),
+        };
         generated.logprobs.push(logprobs[best]);
         generated.attention.extend(attention);
         #[expect(clippy::cast_possible_truncation, reason = "vocabularies are far below 2^32")]

@@ -26,6 +26,8 @@ mod backend;
 mod beam;
 mod bundle;
 mod cancel;
+#[cfg_attr(not(test), allow(dead_code, reason = "for requests that bring a grammar"))]
+mod constraint;
 mod decoder;
 mod dispatcher;
 mod error;
@@ -37,9 +39,13 @@ mod image;
 mod logits;
 mod manifest;
 mod model;
+mod prepared;
 mod processor;
 mod resample;
 mod runtime;
+mod sampler;
+#[cfg_attr(not(test), allow(dead_code, reason = "for the models that chat"))]
+mod template;
 mod text;
 
 pub use answer::{Answer, Attention, EncoderOutput, Logits, Placement, Statistics, StoppedBy, Timings, Token};

@@ -24,7 +24,8 @@ use crate::{
     graph::{Graph, GraphInfo, floats, read_floats},
     image::Image,
     manifest::Manifest,
-    processor::{self, Pixels, Processor},
+    prepared::{Pixels, Prepared},
+    processor::{self, Processor},
     runtime::Runtime,
     text::Text,
 };
@@ -167,10 +168,9 @@ impl Model {
         let input_ids = self.family.prompt(prompt.as_deref(), &self.text, &options)?;
 
         let began = Instant::now();
-        let pixels = self.family.prepare(&request.images, &processor)?;
+        let Prepared { pixel_values, placements, .. } = self.family.prepare(&request.images, &processor)?;
         let preprocess = began.elapsed();
-        let placements = pixels.placements.clone();
-        let seen = self.see(pixels, cancel)?;
+        let seen = self.see(pixel_values, cancel)?;
 
         let mut decoding = self.decoder.begin(seen.features)?;
         let layer = self.attention_layer;

@@ -10,7 +10,8 @@ use crate::{
     generation::Generation,
     graph::GraphInfo,
     image::Image,
-    processor::{Pixels, Processor},
+    prepared::Prepared,
+    processor::Processor,
     text::Text,
 };
 
@@ -53,22 +54,31 @@ fn refuse(vision: &GraphInfo) -> Error {
 }
 
 impl Family for VisionEncoderDecoder {
-    fn prepare(&self, images: &[Image], processor: &Processor) -> Result<Pixels> {
+    fn prepare(&self, images: &[Image], processor: &Processor) -> Result<Prepared> {
         let [image] = images else {
             return Err(Error::Request(format!("{} images; this model reads exactly one", images.len())));
         };
-        let pixels = processor.apply(image, self.channels)?;
-        for (fixed, found) in self.size.iter().zip(&pixels.shape[2..]) {
-            if fixed.is_some_and(|fixed| usize::try_from(fixed) != Ok(*found)) {
-                let [height, width] = self.size.map(|size| size.map_or("any".to_owned(), |size| size.to_string()));
+        let prepared = processor.prepare(std::slice::from_ref(image), self.channels)?;
+        let shape = &prepared.pixel_values.shape;
+        let [_, _, height, width] = shape[..] else {
+            return Err(Error::unsupported(
+                format!("an image processor that makes pixel_values of {} dimensions", shape.len()),
+                "one that makes [batch, channels, height, width]",
+                "correct image_processor_type in preprocessor_config.json",
+            ));
+        };
+        for (fixed, found) in self.size.iter().zip([height, width]) {
+            if fixed.is_some_and(|fixed| usize::try_from(fixed) != Ok(found)) {
+                let [fixed_height, fixed_width] =
+                    self.size.map(|size| size.map_or("any".to_owned(), |size| size.to_string()));
                 return Err(Error::Request(format!(
-                    "the image is {} x {} pixels after preprocessing, the graph takes height {height} and width {width}; \
-                     correct `size` of the image processor",
-                    pixels.shape[3], pixels.shape[2]
+                    "the image is {} x {} pixels after preprocessing, the graph takes height {fixed_height} and width \
+                     {fixed_width}; correct `size` of the image processor",
+                    width, height
                 )));
             }
         }
-        Ok(pixels)
+        Ok(prepared)
     }
 
     fn prompt(&self, prompt: Option<&str>, text: &Text, generation: &Generation) -> Result<Vec<u32>> {
@@ -76,7 +86,7 @@ impl Family for VisionEncoderDecoder {
             Some(prompt) => text.encode(prompt)?,
             None => Vec::new(),
         };
-        let start = generation.decoder_start_token_id;
+        let start = generation.start()?;
         if ids.is_empty() || (ids[0] != start && !self.prompt_is_whole) {
             ids.insert(0, start);
         }

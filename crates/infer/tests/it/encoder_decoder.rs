@@ -144,7 +144,7 @@ fn says_what_is_wrong_with_a_request() {
         ..Request::default()
     };
     check(Request::default(), "0 images");
-    check(request(json!({"do_sample": true}), Value::Null), "do_sample");
+    check(request(json!({"do_sample": true, "num_beams": 2}), Value::Null), "do_sample");
     check(request(Value::Null, json!({"sise": 3})), "`sise` is unknown");
     check(request(Value::Null, json!({"size": {"height": 0, "width": 4}})), "`size`");
     check(request(json!({"max_length": 1}), Value::Null), "max_length 1");

@@ -279,7 +279,6 @@ impl Generation {
 
     /// Whether a stop string ends within the last token. `text` is all that was written, `before` how many bytes of it
     /// stood before that token. What the token writes after the stop string stays, as in Transformers.
-    #[cfg_attr(not(test), allow(dead_code, reason = "for loops that decode as they go"))]
     pub(crate) fn stops(&self, text: &str, before: usize) -> bool {
         self.stop_strings.iter().any(|stop| {
             let from = (before + 1).saturating_sub(stop.len()).min(text.len());

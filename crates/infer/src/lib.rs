@@ -26,6 +26,8 @@ mod backend;
 mod beam;
 mod bundle;
 mod cancel;
+#[cfg_attr(not(test), allow(dead_code, reason = "for requests that bring a grammar"))]
+mod constraint;
 mod decoder;
 mod description;
 mod dispatcher;

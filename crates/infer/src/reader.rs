@@ -227,8 +227,8 @@ impl Reader {
         };
         let text = &self.engine.text;
         let stops = |ids: &[u32]| -> Result<bool> {
-            let text = text.decode(ids)?;
-            Ok(options.stop_strings.iter().any(|stop| text.contains(stop.as_str())))
+            let before = text.decode(&ids[..ids.len().saturating_sub(1)])?.len();
+            Ok(options.stops(&text.decode(ids)?, before))
         };
         let prompt = Prompt { ids: &asked.decoder_ids, read: &asked.read, stops: &stops };
         let mut generated = match (choices.len(), choices.pop()) {

@@ -207,7 +207,10 @@ impl Vision {
                 let parts = views.iter().copied().enumerate().collect();
                 Ok(vec![Call { shape: whole, ..slice(prepared, &[0..shape[0]], &shape[1..], parts) }])
             }
-            (5, 5) if shape[0] == 1 => {
+            (5, 5) if shape[0] == views.len() => {
+                Ok((0..shape[0]).map(|image| self.by_image(prepared, image, views[image])).collect())
+            }
+            (5, 5) if shape[0] == 1 && shape[1] == views.iter().sum::<usize>() => {
                 let parts: Vec<(usize, usize)> = views.iter().copied().enumerate().collect();
                 let rows = 0..shape[1];
                 let mut call = slice(prepared, &[rows], &shape[2..], parts);
@@ -215,15 +218,7 @@ impl Vision {
                 if let Some((mask, _)) = &mut call.mask {
                     mask.insert(0, 1);
                 }
-                call.sizes.clone_from(&prepared.image_sizes);
-                if self.knows_sizes() && prepared.images.len() == 1 {
-                    // The graph arranges the features of all views of an image; how many come out is its own.
-                    call.parts = vec![(0, 1)];
-                }
                 Ok(vec![call])
-            }
-            (5, 5) if shape[0] == views.len() => {
-                Ok((0..shape[0]).map(|image| self.by_image(prepared, image, views[image])).collect())
             }
             _ => Err(Error::unsupported(
                 format!(

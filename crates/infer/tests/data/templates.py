@@ -58,7 +58,7 @@ TEMPLATES = [
     "{{ ' a b '.strip() }}|{{ 'xay'.lstrip('x').rstrip('y') }}|{{ 'a-b'.replace('-', '+') }}|{{ 'ab'.startswith('a') }}|{{ 'ab'.endswith(('a', 'b')) }}|{{ 'hello world'.title() }}|{{ 'hELLO'.capitalize() }}",
     "{{ 'prefix-x'.removeprefix('prefix-') }}|{{ 'x.txt'.removesuffix('.txt') }}|{{ 'a=b=c'.partition('=') }}|{{ 'a=b=c'.rpartition('=')[0] }}|{{ 'a b c'.rsplit(' ', 1) }}|{{ 'abc'.find('c') }}|{{ '7'.zfill(3) }}|{{ 'a'.center(4) }}b|{{ 'a b'.split() }}",
     "{% for k, v in tool.items() %}{{ k }}={{ v }};{% endfor %}{{ tool.keys() | list }}{{ tool.get('absent', 3) }}{{ tool.get('name') }}{{ 'name' in tool }}{% for k in tool.parameters | dictsort %}{{ k[0] }}{% endfor %}",
-    "{{ messages | length }} {{ messages | first | string | length > 3 }} {{ 'abc' | upper }} {{ [3, 1, 2] | sort | join(',') }} {{ messages[-1].content | last | tojson }} {{ 'a\nb' | indent(2) }} {{ [1, 2, 3] | reject('equalto', 2) | list }}",
+    "{{ messages | length }} {{ messages | first | string | length > 3 }} {{ 'abc' | upper }} {{ [3, 1, 2] | sort | join(',') }} {{ messages[0].content | last | tojson }} {{ 'a\nb' | indent(2) }} {{ [1, 2, 3] | reject('equalto', 2) | list }}",
     "{{ tool is mapping }} {{ tool is iterable }} {{ messages is sequence }} {{ 'x' is string }} {{ none is none }} {{ 1 is number }} {{ tool.name in ['measure'] }} {{ not tools }} {{ tools is none }} {{ 3 is odd }} {{ true is sameas true }}",
     "{{ strftime_now('%d %b %Y') }} {{ strftime_now('%Y-%m-%d %H:%M') }}",
     "{% if add_generation_prompt %}<start>assistant\n{% endif %}{{ eos_token }}{{ image_token }}",

@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, ops::Range};
 
-use serde::{Serialize, Serializer, ser::SerializeStruct};
+use serde::{Serialize, Serializer, ser::SerializeMap};
+
+use crate::{evidence::Evidence, logits::log_normalizer};
 
 /// One generated token.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -88,14 +90,31 @@ pub struct Logits {
     pub top: Vec<(u32, f32)>,
     /// Sum of all scores.
     pub sum: f64,
+    /// The best tokens and the natural logarithms of their probabilities, best first.
+    #[serde(skip)]
+    pub(crate) likeliest: Vec<(u32, f32)>,
 }
 
+/// Tokens kept of the first scores.
+const BEST: usize = 100;
+
 impl Logits {
-    #[expect(clippy::cast_possible_truncation, reason = "vocabularies are far below 2^32")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "vocabularies are far below 2^32; single precision is reported"
+    )]
     pub(crate) fn of(scores: &[f32]) -> Self {
         let mut order: Vec<usize> = (0..scores.len()).collect();
-        order.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]));
+        let best = |a: &usize, b: &usize| scores[*b].total_cmp(&scores[*a]).then(a.cmp(b));
+        if order.len() > BEST {
+            order.select_nth_unstable_by(BEST, best);
+            order.truncate(BEST);
+        }
+        order.sort_by(best);
+        let normalizer = log_normalizer(scores);
+        let likeliest = order.iter().map(|id| (*id as u32, (f64::from(scores[*id]) - normalizer) as f32)).collect();
         Self {
+            likeliest,
             n: scores.len(),
             first: scores.iter().take(16).copied().collect(),
             top: order.into_iter().take(10).map(|id| (id as u32, scores[id])).collect(),
@@ -114,6 +133,32 @@ pub struct EncoderOutput {
     /// What the entries of the last dimension stand for: `id2label` of `config.json`, for outputs whose name ends in
     /// `logits` and whose length fits; else empty.
     pub labels: Vec<String>,
+}
+
+/// A region that an answer speaks of, in pixels of the request's first image.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Region {
+    /// What the model calls it; empty when it does not say.
+    pub label: String,
+    /// Left, top, right and bottom.
+    pub bounds: [f64; 4],
+    /// Corners as x and y, where it is not just a box.
+    pub outline: Vec<[f64; 2]>,
+}
+
+/// What a zero-shot model says of images and labels.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ZeroShot {
+    /// The labels of the request.
+    pub labels: Vec<String>,
+    /// For each image, a score for each label.
+    pub logits_per_image: Vec<Vec<f32>>,
+    /// The same as probabilities: of one label against the others (softmax, CLIP) or of each on its own (sigmoid, SigLIP).
+    pub probs: Vec<Vec<f32>>,
+    /// Token ids of each label in its sentence.
+    pub input_ids: Vec<Vec<i64>>,
+    /// The images' embeddings in short, when the graph returns them.
+    pub image_embeds: Option<Statistics>,
 }
 
 /// Milliseconds of wall time per stage.
@@ -147,11 +192,12 @@ pub enum StoppedBy {
 pub struct Answer {
     /// `model_type` of the model's configuration.
     pub family: String,
-    /// The prompt that was used, the manifest's when the request brought none.
+    /// The prompt as the model saw it, with everything a template and images put into it; none when it saw none.
     pub prompt: Option<String>,
-    /// Ids the decoder started from.
-    pub input_ids: Vec<u32>,
-    /// The whole decoder sequence: in encoder-decoder models `input_ids` and what was generated after them.
+    /// Ids of the prompt. In encoder-decoder models whose prompt is the decoder's, ids the decoder started from; where
+    /// images have negative ids (Phi-3.5-vision), those.
+    pub input_ids: Vec<i64>,
+    /// What was generated; in encoder-decoder models the whole decoder sequence.
     pub generated_ids: Vec<u32>,
     /// Text of `generated_ids` without special tokens. Model output: untrusted.
     pub text: String,
@@ -167,8 +213,16 @@ pub struct Answer {
     pub pixel_values: Option<Statistics>,
     /// Where the request's images lie in it; none when the backend does not say.
     pub placements: Vec<Placement>,
-    /// The encoder's features, in short.
+    /// The images' features, in short.
     pub image_features: Option<Statistics>,
+    /// Regions the text speaks of, where the model's vocabulary has positions (Florence-2, PaliGemma).
+    pub regions: Vec<Region>,
+    /// Scores of labels, from a zero-shot model; such an answer has no text.
+    pub zero_shot: Option<ZeroShot>,
+    /// What the request asked for beside the text.
+    pub evidence: Evidence,
+    /// [`crate::Bundle::digest`] of the model that answered: its graphs, tokenizer and configuration.
+    pub model_digest: String,
     /// Wall time per stage.
     pub timings_ms: Timings,
     /// Tokens generated per second of prefill and decode.
@@ -178,6 +232,31 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// An answer that says nothing.
+    pub(crate) fn empty() -> Self {
+        Self {
+            family: String::new(),
+            prompt: None,
+            input_ids: Vec::new(),
+            generated_ids: Vec::new(),
+            text: String::new(),
+            tokens: Vec::new(),
+            attention: None,
+            logits_step1: Logits::default(),
+            encoder_outputs: BTreeMap::new(),
+            pixel_values: None,
+            placements: Vec::new(),
+            image_features: None,
+            regions: Vec::new(),
+            zero_shot: None,
+            evidence: Evidence::default(),
+            model_digest: String::new(),
+            timings_ms: Timings::default(),
+            tokens_per_second: 0.0,
+            stopped_by: StoppedBy::EndOfText,
+        }
+    }
+
     /// An answer that says `text`, one token per word with log-probability -0.1: for tests of what comes after a model.
     pub fn scripted(text: &str) -> Self {
         let mut ends: Vec<usize> = text.match_indices(' ').map(|(at, _)| at).filter(|at| *at > 0).collect();
@@ -187,20 +266,11 @@ impl Answer {
         let tokens: Vec<Token> = (1..).zip(ranges).map(|(id, text)| Token { id, text, logprob: -0.1 }).collect();
         Self {
             family: "scripted".to_owned(),
-            prompt: None,
             input_ids: vec![0],
             generated_ids: std::iter::once(0).chain(tokens.iter().map(|token| token.id)).collect(),
             text: text.to_owned(),
             tokens,
-            attention: None,
-            logits_step1: Logits::default(),
-            encoder_outputs: BTreeMap::new(),
-            pixel_values: None,
-            placements: Vec::new(),
-            image_features: None,
-            timings_ms: Timings::default(),
-            tokens_per_second: 0.0,
-            stopped_by: StoppedBy::EndOfText,
+            ..Self::empty()
         }
     }
 }
@@ -208,23 +278,44 @@ impl Answer {
 impl Serialize for Answer {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let logprobs: Vec<f32> = self.tokens.iter().map(|token| token.logprob).collect();
-        let mut out = serializer.serialize_struct("Answer", 16)?;
-        out.serialize_field("family", &self.family)?;
-        out.serialize_field("prompt", &self.prompt)?;
-        out.serialize_field("input_ids", &self.input_ids)?;
-        out.serialize_field("generated_ids", &self.generated_ids)?;
-        out.serialize_field("text", &self.text)?;
-        out.serialize_field("logprobs", &logprobs)?;
-        out.serialize_field("tokens", &self.tokens)?;
-        out.serialize_field("attention", &self.attention)?;
-        out.serialize_field("logits_step1", &self.logits_step1)?;
-        out.serialize_field("encoder_outputs", &self.encoder_outputs)?;
-        out.serialize_field("pixel_values", &self.pixel_values)?;
-        out.serialize_field("placements", &self.placements)?;
-        out.serialize_field("image_features", &self.image_features)?;
-        out.serialize_field("timings_ms", &self.timings_ms)?;
-        out.serialize_field("tokens_per_second", &self.tokens_per_second)?;
-        out.serialize_field("stopped_by", &self.stopped_by)?;
+        let mut out = serializer.serialize_map(None)?;
+        out.serialize_entry("family", &self.family)?;
+        out.serialize_entry("model_digest", &self.model_digest)?;
+        out.serialize_entry("pixel_values", &self.pixel_values)?;
+        out.serialize_entry("placements", &self.placements)?;
+        out.serialize_entry("timings_ms", &self.timings_ms)?;
+        if let Some(scores) = &self.zero_shot {
+            out.serialize_entry("candidate_labels", &scores.labels)?;
+            out.serialize_entry("prompt", &self.prompt)?;
+            out.serialize_entry("input_ids", &scores.input_ids)?;
+            // One image is the usual case, and then the list is that of its labels.
+            match (&scores.logits_per_image[..], &scores.probs[..]) {
+                ([logits], [probs]) => {
+                    out.serialize_entry("logits_per_image", logits)?;
+                    out.serialize_entry("probs", probs)?;
+                }
+                (logits, probs) => {
+                    out.serialize_entry("logits_per_image", logits)?;
+                    out.serialize_entry("probs", probs)?;
+                }
+            }
+            out.serialize_entry("image_embeds", &scores.image_embeds)?;
+            return out.end();
+        }
+        out.serialize_entry("prompt", &self.prompt)?;
+        out.serialize_entry("input_ids", &self.input_ids)?;
+        out.serialize_entry("generated_ids", &self.generated_ids)?;
+        out.serialize_entry("text", &self.text)?;
+        out.serialize_entry("logprobs", &logprobs)?;
+        out.serialize_entry("tokens", &self.tokens)?;
+        out.serialize_entry("attention", &self.attention)?;
+        out.serialize_entry("logits_step1", &self.logits_step1)?;
+        out.serialize_entry("encoder_outputs", &self.encoder_outputs)?;
+        out.serialize_entry("image_features", &self.image_features)?;
+        out.serialize_entry("regions", &self.regions)?;
+        out.serialize_entry("evidence", &self.evidence)?;
+        out.serialize_entry("tokens_per_second", &self.tokens_per_second)?;
+        out.serialize_entry("stopped_by", &self.stopped_by)?;
         out.end()
     }
 }

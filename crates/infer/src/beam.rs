@@ -5,9 +5,8 @@ use std::time::Instant;
 
 use crate::{
     answer::{Logits, StoppedBy},
-    decoder::Step,
     error::Result,
-    generate::{Generated, StepFn, check_scores, room},
+    generate::{Generated, Next, Prompt, StepFn, check_scores, room},
     generation::{EarlyStopping, Generation},
     logits::{Processors, log_softmax},
 };
@@ -49,13 +48,13 @@ struct Search<'a> {
 }
 
 /// Beam search with `num_beams` of the options. `step` runs the decoder over tokens it has not seen.
-pub(crate) fn beam_search(options: &Generation, prompt: Vec<u32>, step: &mut StepFn<'_>) -> Result<Generated> {
-    let limit = room(options, &prompt)?;
+pub(crate) fn beam_search(options: &Generation, prompt: Prompt<'_>, step: &mut StepFn<'_>) -> Result<Generated> {
+    let limit = room(options, prompt.ids)?;
     let began = Instant::now();
-    let mut steps = step(&[0], &[&prompt])?;
+    let mut steps = step(&[0], &[prompt.ids])?;
     let prefill = began.elapsed();
     let first = steps.first().map(|step| Logits::of(&step.logits)).unwrap_or_default();
-    let mut search = Search::new(options, &prompt, limit);
+    let mut search = Search::new(options, prompt, limit);
     loop {
         let candidates = search.expand(&mut steps)?;
         let ended: Vec<bool> = candidates.iter().map(|candidate| search.ends(candidate)).collect();
@@ -77,15 +76,15 @@ pub(crate) fn beam_search(options: &Generation, prompt: Vec<u32>, step: &mut Ste
 }
 
 impl<'a> Search<'a> {
-    fn new(options: &'a Generation, prompt: &[u32], limit: usize) -> Self {
-        let beam = |score| Beam { ids: prompt.to_vec(), node: None, score, parent: 0, finished: false };
+    fn new(options: &'a Generation, prompt: Prompt<'a>, limit: usize) -> Self {
+        let beam = |score| Beam { ids: prompt.ids.to_vec(), node: None, score, parent: 0, finished: false };
         let mut running = vec![beam(WORST); options.num_beams];
         // Only the first counts at the start: the others say the same.
         running[0].score = 0.0;
         Self {
             options,
-            processors: Processors::new(options, prompt.len(), limit),
-            prompt: prompt.len(),
+            processors: Processors::new(options, prompt.ids.len(), limit).reading(prompt.read),
+            prompt: prompt.ids.len(),
             limit,
             nodes: Vec::new(),
             attention: Vec::new(),
@@ -97,7 +96,7 @@ impl<'a> Search<'a> {
 
     /// The best continuations of all running sequences, best first: enough that as many as there are beams go on even
     /// if every end token takes a place.
-    fn expand(&mut self, steps: &mut [Step]) -> Result<Vec<Beam>> {
+    fn expand(&mut self, steps: &mut [Next]) -> Result<Vec<Beam>> {
         let kept = self.attention.len();
         let mut scored: Vec<(f32, usize, usize)> = Vec::new();
         let mut raw: Vec<Vec<f32>> = Vec::with_capacity(steps.len());

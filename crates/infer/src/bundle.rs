@@ -1,26 +1,23 @@
 //! A model folder, looked at without the runtime.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
     io::{self, Read},
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
 };
 
 use serde::Serialize;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::{
     error::{Error, Result},
+    genai::GenAi,
+    layout::{self, Layout, Role, base},
     manifest::Manifest,
+    onnx_file,
 };
-
-/// How the graphs of a model lie on disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Layout {
-    /// `encoder_model.onnx` and `decoder_model_merged.onnx`, as optimum exports image-to-text models.
-    EncoderDecoder,
-}
 
 /// One file that defines the model's behaviour.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -40,83 +37,103 @@ pub struct Bundle {
     pub folder: PathBuf,
     /// Layout of the graphs.
     pub layout: Layout,
-    /// `model_type` of `config.json`; the layout's name when it states none.
+    /// `model_type` of `config.json`, or `model.type` of `genai_config.json`; the layout's name when neither states one.
     pub family: String,
     /// `model.toml`.
     pub manifest: Manifest,
-    /// Files that define the behaviour (graphs, their external data, configuration, tokenizer), sorted by name.
+    /// Files that define the behaviour (graphs, their weights, configuration, tokenizer), sorted by name.
     pub files: Vec<BundleFile>,
     /// SHA-256 over the names and digests of `files`: the identity of the model, wherever the folder lies.
     pub digest: String,
+    /// Which file plays which part.
+    pub graphs: BTreeMap<Role, String>,
     /// Files a model of this layout needs and this folder lacks; `Model::load` refuses while there are any.
     pub missing: Vec<String>,
+    /// Files that are there and cannot be right (empty, cut short), each with what to do; `Model::load` refuses while
+    /// there are any.
+    pub problems: Vec<String>,
     #[serde(skip)]
-    pub(crate) encoder: PathBuf,
-    #[serde(skip)]
-    pub(crate) decoder: PathBuf,
+    pub(crate) genai: Option<GenAi>,
 }
 
-const LAYOUTS: &str = "encoder-decoder (encoder_model.onnx + decoder_model_merged.onnx, in the folder or under onnx/, as optimum exports)";
-
-/// Configuration the engine reads; nothing else in the folder can change an answer.
-const CONFIGURATION: [&str; 7] = [
+/// Configuration the engine reads; nothing else in the folder but graphs and their weights can change an answer.
+const CONFIGURATION: [&str; 11] = [
+    "chat_template.jinja",
+    "chat_template.json",
     "config.json",
+    "genai_config.json",
     "generation_config.json",
     "model.toml",
     "preprocessor_config.json",
     "processor_config.json",
+    "special_tokens_map.json",
     "tokenizer.json",
     "tokenizer_config.json",
 ];
 
 impl Bundle {
-    /// Looks at a model folder and hashes the files that define the model (about a second per gigabyte).
+    /// Looks at a model folder and hashes the files that define the model (about a second per gigabyte). Where the
+    /// folder has graphs of several precisions, `model.toml` says which, else the most exact are taken.
     ///
     /// # Errors
     /// [`Error::Bundle`] when a graph is missing (the message names the file and the layouts recognised), a file cannot
     /// be read or `model.toml` is wrong; [`Error::Unsupported`] for a layout this engine recognises but does not run.
     pub fn open(dir: &Path) -> Result<Self> {
-        let names = list(dir)?;
-        refuse_other_layouts(dir, &names)?;
-        let encoder = find_graph(dir, &names, "encoder_model")?;
-        let decoder = find_graph(dir, &names, "decoder_model_merged")?;
-        let manifest = Manifest::read(dir)?;
+        Self::open_precision(dir, None)
+    }
 
-        let mut defining: Vec<&String> = names
-            .iter()
-            .filter(|name| {
-                CONFIGURATION.contains(&name.as_str())
-                    || [&encoder, &decoder].iter().any(|graph| *name == *graph || is_external_data(name, graph))
-            })
-            .collect();
+    /// As [`Bundle::open`], with graphs of a precision by its file suffix: `fp32` (no suffix), `fp16`, `quantized`, `q4` ….
+    ///
+    /// # Errors
+    /// As [`Bundle::open`], and [`Error::Bundle`] when no graph has that precision.
+    pub fn open_precision(dir: &Path, precision: Option<&str>) -> Result<Self> {
+        let names = list(dir)?;
+        let manifest = Manifest::read(dir)?;
+        let layout = layout::recognise(dir, &names)?;
+        let genai = if layout == Layout::GenAi { Some(GenAi::read(&dir.join("genai_config.json"))?) } else { None };
+        let graphs = match &genai {
+            Some(genai) => genai.graphs(dir, &names)?,
+            None => layout::graphs(dir, &names, layout, precision.or(manifest.precision.as_deref()))?,
+        };
+        let (mut missing, mut problems) = (Vec::new(), Vec::new());
+        let mut defining: Vec<String> =
+            names.iter().filter(|name| CONFIGURATION.contains(&name.as_str())).cloned().collect();
+        for graph in graphs.values() {
+            defining.push(graph.clone());
+            defining.extend(names.iter().filter(|name| is_external_data(name, graph)).cloned());
+            defining.extend(weights(dir, graph, &mut missing, &mut problems));
+        }
         defining.sort();
+        defining.dedup();
         let files = defining.iter().map(|name| hash(dir, name)).collect::<Result<Vec<_>>>()?;
         let present = |name: &str| files.iter().any(|file| file.name == name);
-        let mut missing: Vec<String> = ["config.json", "tokenizer.json"]
-            .iter()
-            .filter(|name| !present(name))
-            .map(|name| (*name).to_owned())
-            .collect();
+        if genai.is_none() && !present("config.json") {
+            missing.push("config.json".to_owned());
+        }
+        if !present("tokenizer.json") {
+            missing.push("tokenizer.json".to_owned());
+        }
         if !present("preprocessor_config.json") && !present("processor_config.json") {
             missing.push("preprocessor_config.json".to_owned());
         }
-
-        let family = if present("config.json") {
-            let config = read_json(&dir.join("config.json"))?;
-            config.get("model_type").and_then(|value| value.as_str()).map(str::to_owned)
-        } else {
-            None
-        };
+        problems.extend(
+            files
+                .iter()
+                .filter(|file| file.bytes == 0 && !graphs.values().any(|graph| *graph == file.name))
+                .map(|file| format!("{} is empty; copy it again from the model's source", file.name)),
+        );
+        let family = family(dir, present("config.json"), genai.as_ref())?;
         Ok(Self {
             folder: dir.to_owned(),
-            layout: Layout::EncoderDecoder,
-            family: family.unwrap_or_else(|| "encoder-decoder".to_owned()),
+            layout,
+            family,
             manifest,
             digest: digest(&files),
             files,
+            graphs,
             missing,
-            encoder: dir.join(encoder),
-            decoder: dir.join(decoder),
+            problems,
+            genai,
         })
     }
 
@@ -126,13 +143,78 @@ impl Bundle {
         self.manifest.name.clone().unwrap_or_else(folder)
     }
 
+    /// Whether everything a model of this layout needs is there.
+    ///
+    /// # Errors
+    /// [`Error::Bundle`] naming what is missing or broken.
+    pub fn check(&self) -> Result<()> {
+        if !self.missing.is_empty() {
+            let missing = self.missing.join(", ");
+            return Err(Error::bundle(&self.folder, format!("{missing} missing; copy from the model's source")));
+        }
+        if self.problems.is_empty() { Ok(()) } else { Err(Error::bundle(&self.folder, self.problems.join("; "))) }
+    }
+
+    /// Where the graph of a part lies.
+    pub(crate) fn graph(&self, role: Role) -> Option<PathBuf> {
+        self.graphs.get(&role).map(|name| self.folder.join(name))
+    }
+
+    /// A JSON file of the folder; `null` when it is absent.
+    pub(crate) fn json(&self, name: &str) -> Result<Value> {
+        Ok(read_optional_json(&self.folder.join(name))?.unwrap_or_default())
+    }
+
     /// `id2label` of `config.json` in the order of its ids; empty unless the ids count from 0 without a gap.
     pub(crate) fn labels(&self) -> Result<Vec<String>> {
-        let config = read_json(&self.folder.join("config.json"))?;
+        let config = self.json("config.json")?;
         let Some(map) = config.get("id2label").and_then(|labels| labels.as_object()) else { return Ok(Vec::new()) };
         let label = |id: usize| map.get(&id.to_string())?.as_str().map(str::to_owned);
         Ok((0..map.len()).map(label).collect::<Option<Vec<_>>>().unwrap_or_default())
     }
+}
+
+fn family(dir: &Path, has_config: bool, genai: Option<&GenAi>) -> Result<String> {
+    let stated = if has_config { read_json(&dir.join("config.json")).unwrap_or_default() } else { Value::Null };
+    let stated = stated.get("model_type").and_then(Value::as_str).map(str::to_owned);
+    Ok(stated.or_else(|| genai.map(|genai| genai.family.clone())).unwrap_or_else(|| "encoder-decoder".to_owned()))
+}
+
+/// The files that hold a graph's weights. What is wrong with the graph or with them goes to `problems`, what is not there
+/// to `missing`.
+fn weights(dir: &Path, graph: &str, missing: &mut Vec<String>, problems: &mut Vec<String>) -> Vec<String> {
+    let file = match onnx_file::inspect(&dir.join(graph)) {
+        Ok(file) => file,
+        Err(problem) => {
+            problems.push(format!("{graph}: {problem}"));
+            return Vec::new();
+        }
+    };
+    let folder = graph.strip_suffix(base(graph)).unwrap_or_default();
+    let mut names = Vec::new();
+    for (location, needed) in file.weights {
+        let inside =
+            Path::new(&location).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+        if !inside {
+            problems.push(format!("{graph}: its weights lie outside the folder; export the model again"));
+            continue;
+        }
+        let name = format!("{folder}{}", location.trim_start_matches("./"));
+        match fs::metadata(dir.join(&name)) {
+            Ok(found) if found.len() < needed => problems.push(format!(
+                "{name} has {} bytes, {graph} reads {needed}; it was cut short or is another model's: copy it again",
+                found.len()
+            )),
+            Ok(_) => names.push(name),
+            Err(_) => missing.push(name),
+        }
+    }
+    names
+}
+
+/// `graph.onnx_data`, `graph.onnx_data_1`, `graph.onnx.data`: what weights beside a graph are usually called.
+fn is_external_data(name: &str, graph: &str) -> bool {
+    name.strip_prefix(graph).is_some_and(|rest| rest.starts_with("_data") || rest.starts_with(".data"))
 }
 
 /// Files of the folder and of its `onnx/`, relative, with `/`.
@@ -154,77 +236,6 @@ fn list(dir: &Path) -> Result<Vec<String>> {
     }
     names.sort();
     Ok(names)
-}
-
-/// File name without `onnx/`.
-fn base(name: &str) -> &str {
-    name.strip_prefix("onnx/").unwrap_or(name)
-}
-
-fn refuse_other_layouts(dir: &Path, names: &[String]) -> Result<()> {
-    let graph = |stem: &str| names.iter().find(|name| base(name).starts_with(stem) && name.ends_with(".onnx"));
-    let file = |wanted: &str| names.iter().find(|name| name.as_str() == wanted);
-    let found = if let Some(name) = file("genai_config.json") {
-        Some(("onnxruntime-genai", name))
-    } else if let Some(name) = file("export.json") {
-        Some(("transformers 5 native export", name))
-    } else if let Some(name) = graph("vision_encoder").or_else(|| graph("embed_tokens")) {
-        Some(("onnx-community vision encoder + language model", name))
-    } else if graph("encoder_model").is_none() && graph("decoder_model").is_none() {
-        graph("model").map(|name| ("single graph (zero-shot or classifier)", name))
-    } else {
-        None
-    };
-    match found {
-        Some((layout, name)) => Err(Error::unsupported(
-            format!("{}: layout `{layout}` (it has {name})", dir.display()),
-            format!("layout {LAYOUTS}"),
-            "choose or export a model in a supported layout",
-        )),
-        None => Ok(()),
-    }
-}
-
-/// The graph called `stem` or, when there is just one of its kind, `stem_<precision>`.
-fn find_graph(dir: &Path, names: &[String], stem: &str) -> Result<String> {
-    let of_kind: Vec<&String> = names
-        .iter()
-        .filter(|name| {
-            let suffix = base(name).strip_suffix(".onnx").and_then(|name| name.strip_prefix(stem));
-            suffix.is_some_and(|suffix| suffix.is_empty() || is_precision(suffix))
-        })
-        .collect();
-    let exact = of_kind.iter().find(|name| base(name).len() == stem.len() + ".onnx".len());
-    match (exact, of_kind.as_slice()) {
-        (Some(name), _) => Ok((*name).clone()),
-        (None, [name]) => Ok((*name).clone()),
-        (None, []) => {
-            let onnx: Vec<&str> = names.iter().map(String::as_str).filter(|name| name.ends_with(".onnx")).collect();
-            let have = if onnx.is_empty() { "no .onnx file".to_owned() } else { onnx.join(", ") };
-            Err(Error::bundle(
-                dir,
-                format!("{stem}.onnx is missing (the folder has {have}); layouts recognised: {LAYOUTS}"),
-            ))
-        }
-        (None, several) => {
-            let several: Vec<&str> = several.iter().map(|name| name.as_str()).collect();
-            Err(Error::bundle(
-                dir,
-                format!("{stem}.onnx is missing and {} could stand for it; keep one of them", several.join(", ")),
-            ))
-        }
-    }
-}
-
-/// Suffixes the exporters give to reduced precision (`_fp16`, `_quantized`, `_q4f16` …).
-fn is_precision(suffix: &str) -> bool {
-    ["_fp16", "_int8", "_uint8", "_quantized", "_bnb4"].contains(&suffix)
-        || suffix.strip_prefix("_q").is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
-}
-
-/// `graph.onnx_data`, `graph.onnx_data_1`, `graph.onnx.data`: weights ONNX Runtime reads beside the graph.
-fn is_external_data(name: &str, graph: &str) -> bool {
-    name.strip_prefix(graph).is_some_and(|rest| rest.starts_with("_data") || rest.starts_with(".data"))
 }
 
 fn hash(dir: &Path, name: &str) -> Result<BundleFile> {
@@ -264,12 +275,13 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// A JSON file of the folder.
-pub(crate) fn read_json(path: &Path) -> Result<serde_json::Value> {
+pub(crate) fn read_json(path: &Path) -> Result<Value> {
     let text = fs::read_to_string(path).map_err(|error| Error::bundle(path, error.to_string()))?;
-    serde_json::from_str(&text).map_err(|error| Error::bundle(path, format!("not valid JSON: {error}")))
+    serde_json::from_str(&text)
+        .map_err(|error| Error::bundle(path, format!("not valid JSON: {error}; copy it again from the model's source")))
 }
 
 /// A JSON file of the folder that may be absent.
-pub(crate) fn read_optional_json(path: &Path) -> Result<Option<serde_json::Value>> {
+pub(crate) fn read_optional_json(path: &Path) -> Result<Option<Value>> {
     if path.is_file() { read_json(path).map(Some) } else { Ok(None) }
 }

@@ -5,11 +5,18 @@ use std::time::{Duration, Instant};
 use crate::{
     answer::{Logits, StoppedBy},
     beam::beam_search,
-    decoder::Step,
     error::{Error, Result},
     generation::Generation,
-    logits::{Processors, argmax, log_softmax},
+    logits::{Processors, argmax, log_normalizer},
 };
+
+/// What a decoder says of one sequence.
+pub(crate) struct Next {
+    /// Scores of the next token, over the vocabulary.
+    pub(crate) logits: Vec<f32>,
+    /// Attention of the last position over the encoder's features.
+    pub(crate) attention: Option<Vec<f32>>,
+}
 
 /// A finished sequence.
 pub(crate) struct Generated {
@@ -27,11 +34,48 @@ pub(crate) struct Generated {
 
 /// Runs the decoder for several sequences at once: which row of the previous call each continues, and its new tokens
 /// (as many for each).
-pub(crate) type StepFn<'a> = dyn FnMut(&[usize], &[&[u32]]) -> Result<Vec<Step>> + 'a;
+pub(crate) type StepFn<'a> = dyn FnMut(&[usize], &[&[u32]]) -> Result<Vec<Next>> + 'a;
 
-/// Chooses tokens as the options say.
-pub(crate) fn generate(options: &Generation, prompt: Vec<u32>, step: &mut StepFn<'_>) -> Result<Generated> {
-    if options.num_beams > 1 { beam_search(options, prompt, step) } else { greedy(options, prompt, step) }
+/// Chooses a token from processed scores.
+pub(crate) type Choose<'a> = Box<dyn FnMut(&mut [f32]) -> Result<usize> + 'a>;
+
+/// What a sequence goes on from.
+#[derive(Clone, Copy)]
+pub(crate) struct Prompt<'a> {
+    /// What it begins with.
+    pub(crate) ids: &'a [u32],
+    /// What an encoder read of text; the prompt again where there is none, nothing where it read only images.
+    pub(crate) read: &'a [u32],
+    /// Whether what was generated has one of the texts in it that generation stops at.
+    pub(crate) stops: &'a dyn Fn(&[u32]) -> Result<bool>,
+}
+
+#[cfg(test)]
+impl<'a> Prompt<'a> {
+    fn of(ids: &'a [u32]) -> Self {
+        Self { ids, read: ids, stops: &|_| Ok(false) }
+    }
+}
+
+/// Chooses tokens as the options say: beams, or one sequence by `choose`.
+pub(crate) fn generate(
+    options: &Generation,
+    prompt: Prompt<'_>,
+    choose: Choose<'_>,
+    step: &mut StepFn<'_>,
+) -> Result<Generated> {
+    if options.num_beams > 1 {
+        if !options.stop_strings.is_empty() {
+            return Err(Error::unsupported(
+                "generation option `stop_strings` with beams",
+                "stop_strings with one sequence",
+                "set `num_beams` to 1 or `stop_strings` to null in the request",
+            ));
+        }
+        return beam_search(options, prompt, step);
+    }
+    let generated = side_by_side(options, prompt, vec![choose], step)?.pop();
+    generated.ok_or_else(|| Error::graph("decoder", "no sequence came back"))
 }
 
 /// Longest sequence allowed, when it leaves room after the prompt.
@@ -54,48 +98,102 @@ pub(crate) fn check_scores(logits: &[f32]) -> Result<()> {
     Ok(())
 }
 
-/// The best token at every step.
-fn greedy(options: &Generation, prompt: Vec<u32>, step: &mut StepFn<'_>) -> Result<Generated> {
-    let limit = room(options, &prompt)?;
-    let processors = Processors::new(options, prompt.len(), limit);
-    let mut generated = Generated {
-        ids: prompt,
-        logprobs: Vec::new(),
-        attention: Vec::new(),
-        first: Logits::default(),
-        stopped_by: StoppedBy::Length,
-        prefill: Duration::ZERO,
-        decode: Duration::ZERO,
-    };
+/// The best token.
+pub(crate) fn greedy<'a>() -> Choose<'a> {
+    Box::new(|scores| Ok(argmax(scores)))
+}
+
+/// As many sequences as there are ways to choose, which share the prompt and end each on its own.
+pub(crate) fn side_by_side(
+    options: &Generation,
+    prompt: Prompt<'_>,
+    mut choices: Vec<Choose<'_>>,
+    step: &mut StepFn<'_>,
+) -> Result<Vec<Generated>> {
+    let limit = room(options, prompt.ids)?;
+    let processors = Processors::new(options, prompt.ids.len(), limit).reading(prompt.read);
+    let mut sequences: Vec<Generated> = choices.iter().map(|_| Generated::new(prompt.ids)).collect();
     let began = Instant::now();
-    let mut seen = 0;
-    while generated.ids.len() < limit {
-        let Some(Step { logits, attention }) = step(&[0], &[&generated.ids[seen..]])?.pop() else {
-            return Err(Error::graph("decoder", "no scores came back"));
-        };
-        seen = generated.ids.len();
-        check_scores(&logits)?;
-        if generated.logprobs.is_empty() {
-            generated.first = Logits::of(&logits);
-            generated.prefill = began.elapsed();
+    let mut running: Vec<usize> = (0..sequences.len()).collect();
+    let mut next = step(&[0], &[prompt.ids])?;
+    let prefill = began.elapsed();
+    // After the prompt all sequences continue its one row.
+    let mut rows: Vec<usize> = vec![0; running.len()];
+    while !running.is_empty() {
+        let mut kept = Vec::with_capacity(running.len());
+        for (place, index) in running.iter().enumerate() {
+            let Some(Next { logits, attention }) = next.get(rows[place]) else {
+                return Err(Error::graph("decoder", "no scores came back"));
+            };
+            let sequence = &mut sequences[*index];
+            sequence.extend(&processors, &mut choices[*index], logits, attention.as_deref())?;
+            let stopped = !options.stop_strings.is_empty() && (prompt.stops)(&sequence.ids[prompt.ids.len()..])?;
+            if stopped || sequence.ended(options) {
+                sequence.stopped_by = StoppedBy::EndOfText;
+            } else if sequence.ids.len() < limit {
+                kept.push((place, *index));
+            }
         }
-        let logprobs = log_softmax(&logits);
-        let mut scores = logits;
-        processors.apply(&generated.ids, &mut scores);
-        let best = argmax(&scores);
-        generated.logprobs.push(logprobs[best]);
-        generated.attention.extend(attention);
-        #[expect(clippy::cast_possible_truncation, reason = "vocabularies are far below 2^32")]
-        let id = best as u32;
-        generated.ids.push(id);
-        // Only what was generated can end the text: in many models the start token is the end token.
-        if options.eos_token_id.contains(&id) {
-            generated.stopped_by = StoppedBy::EndOfText;
+        if kept.is_empty() {
             break;
         }
+        let continued: Vec<usize> = kept.iter().map(|(place, _)| rows[*place]).collect();
+        running = kept.into_iter().map(|(_, index)| index).collect();
+        let tokens: Vec<&[u32]> = running.iter().map(|index| sequences[*index].last()).collect();
+        next = step(&continued, &tokens)?;
+        rows = (0..running.len()).collect();
     }
-    generated.decode = began.elapsed().saturating_sub(generated.prefill);
-    Ok(generated)
+    let decode = began.elapsed().saturating_sub(prefill);
+    for sequence in &mut sequences {
+        (sequence.prefill, sequence.decode) = (prefill, decode);
+    }
+    Ok(sequences)
+}
+
+impl Generated {
+    fn new(prompt: &[u32]) -> Self {
+        Self {
+            ids: prompt.to_vec(),
+            logprobs: Vec::new(),
+            attention: Vec::new(),
+            first: Logits::default(),
+            stopped_by: StoppedBy::Length,
+            prefill: Duration::ZERO,
+            decode: Duration::ZERO,
+        }
+    }
+
+    /// Chooses a token and puts it behind the others.
+    fn extend(
+        &mut self,
+        processors: &Processors<'_>,
+        choose: &mut Choose<'_>,
+        logits: &[f32],
+        attention: Option<&[f32]>,
+    ) -> Result<()> {
+        check_scores(logits)?;
+        if self.logprobs.is_empty() {
+            self.first = Logits::of(logits);
+        }
+        let mut scores = logits.to_vec();
+        processors.apply(&self.ids, &mut scores);
+        let chosen = choose(&mut scores)?;
+        #[expect(clippy::cast_possible_truncation, reason = "log-probabilities are reported in single precision")]
+        self.logprobs.push((f64::from(logits[chosen]) - log_normalizer(logits)) as f32);
+        self.attention.extend(attention.map(<[f32]>::to_vec));
+        #[expect(clippy::cast_possible_truncation, reason = "vocabularies are far below 2^32")]
+        self.ids.push(chosen as u32);
+        Ok(())
+    }
+
+    /// Only what was generated can end the text: in many models the start token is the end token.
+    fn ended(&self, options: &Generation) -> bool {
+        self.ids.last().is_some_and(|last| options.eos_token_id.contains(last))
+    }
+
+    fn last(&self) -> &[u32] {
+        &self.ids[self.ids.len().saturating_sub(1)..]
+    }
 }
 
 #[cfg(test)]
@@ -105,19 +203,19 @@ mod tests {
     use super::*;
 
     /// A decoder over five tokens that always prefers the successor of the last.
-    fn count_up(_: &[usize], rows: &[&[u32]]) -> Result<Vec<Step>> {
-        let step = |tokens: &&[u32]| {
+    fn count_up(_: &[usize], rows: &[&[u32]]) -> Result<Vec<Next>> {
+        let next = |tokens: &&[u32]| {
             let last = tokens.last().copied().expect("something to read");
             let logits = (0..5).map(|id| if id == (last + 1) % 5 { 1.0 } else { 0.0 }).collect();
-            Step { logits, attention: Some(vec![0.5]) }
+            Next { logits, attention: Some(vec![0.5]) }
         };
-        Ok(rows.iter().map(step).collect())
+        Ok(rows.iter().map(next).collect())
     }
 
     fn run(options: Value, prompt: &[u32]) -> Result<Generated> {
         let Value::Object(mut map) = options else { panic!("an object") };
         map.insert("decoder_start_token_id".into(), 0.into());
-        generate(&Generation::new(&map, &Value::Null)?, prompt.to_vec(), &mut count_up)
+        generate(&Generation::new(&map, &Value::Null)?, Prompt::of(prompt), greedy(), &mut count_up)
     }
 
     #[test]
@@ -146,7 +244,26 @@ mod tests {
     fn refuses_scores_that_are_not_numbers() {
         let map = json!({"decoder_start_token_id": 0});
         let options = Generation::new(map.as_object().expect("object"), &Value::Null).expect("valid");
-        let mut nan = |_: &[usize], _: &[&[u32]]| Ok(vec![Step { logits: vec![0.0, f32::NAN], attention: None }]);
-        assert!(matches!(generate(&options, vec![0], &mut nan), Err(Error::Graph { .. })));
+        let mut nan = |_: &[usize], _: &[&[u32]]| Ok(vec![Next { logits: vec![0.0, f32::NAN], attention: None }]);
+        assert!(matches!(generate(&options, Prompt::of(&[0]), greedy(), &mut nan), Err(Error::Graph { .. })));
+    }
+
+    #[test]
+    fn sequences_side_by_side_end_each_on_its_own() {
+        let map = json!({"decoder_start_token_id": 0, "eos_token_id": 3, "max_length": 6});
+        let options = Generation::new(map.as_object().expect("object"), &Value::Null).expect("valid");
+        let mut seen = Vec::new();
+        let mut decoder = |rows: &[usize], tokens: &[&[u32]]| {
+            seen.push(rows.to_vec());
+            count_up(rows, tokens)
+        };
+        // The second always takes the best but one: with count_up's scores that is token 0, or 1 after 4.
+        let worse = |scores: &mut [f32]| Ok(scores.iter().position(|score| *score < 1.0).expect("several"));
+        let choices: Vec<Choose<'_>> = vec![greedy(), Box::new(worse), greedy()];
+        let found = side_by_side(&options, Prompt::of(&[0, 1]), choices, &mut decoder).expect("generates");
+        let ids: Vec<&[u32]> = found.iter().map(|sequence| &sequence.ids[..]).collect();
+        assert_eq!(ids, [&[0, 1, 2, 3][..], &[0, 1, 0, 0, 0, 0], &[0, 1, 2, 3]]);
+        assert_eq!(found[1].stopped_by, StoppedBy::Length);
+        assert_eq!(seen, [vec![0], vec![0, 0, 0], vec![1], vec![0]]);
     }
 }

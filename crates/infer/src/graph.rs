@@ -5,7 +5,10 @@ use std::{borrow::Cow, path::Path, sync::Arc};
 use half::f16;
 use ort::{
     memory::Allocator,
-    session::{RunOptions, Session, SessionInputValue, builder::GraphOptimizationLevel},
+    session::{
+        RunOptions, Session, SessionInputValue,
+        builder::{GraphOptimizationLevel, SessionBuilder},
+    },
     value::{DynTensor, DynValue, Outlet, Tensor, TensorElementType, ValueType},
 };
 use serde::{Serialize, Serializer, ser::SerializeTuple};
@@ -14,6 +17,7 @@ use crate::{
     cancel::Cancel,
     error::{Error, Result},
     model::SessionOptions,
+    provider::Provider,
     runtime::Runtime,
 };
 
@@ -37,6 +41,32 @@ pub struct TensorInfo {
     /// Dimensions, outermost first.
     pub shape: Vec<Dimension>,
     element: Option<TensorElementType>,
+    /// What the engine calls it.
+    pub(crate) role: String,
+}
+
+/// What a graph calls its inputs and outputs, where that is not what the engine calls them. `%d` stands for a number.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Names(Vec<(String, String)>);
+
+impl Names {
+    /// `theirs` in the graph is `ours` here.
+    pub(crate) fn insert(&mut self, theirs: &str, ours: &str) {
+        self.0.push((theirs.to_owned(), ours.to_owned()));
+    }
+
+    /// The engine's name of an input or output.
+    pub(crate) fn ours(&self, theirs: &str) -> String {
+        let translated = self.0.iter().find_map(|(pattern, ours)| match pattern.split_once("%d") {
+            None => (pattern == theirs).then(|| ours.clone()),
+            Some((before, after)) => {
+                let number = theirs.strip_prefix(before)?.strip_suffix(after)?;
+                let digits = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+                digits.then(|| ours.replacen("%d", number, 1))
+            }
+        });
+        translated.unwrap_or_else(|| theirs.to_owned())
+    }
 }
 
 /// A graph of a loaded model.
@@ -44,10 +74,20 @@ pub struct TensorInfo {
 pub struct GraphInfo {
     /// File name.
     pub file: String,
+    /// What runs it.
+    pub provider: Provider,
     /// Inputs, in the graph's order.
     pub inputs: Vec<TensorInfo>,
     /// Outputs, in the graph's order.
     pub outputs: Vec<TensorInfo>,
+}
+
+impl GraphInfo {
+    /// Names of the inputs, for messages.
+    pub(crate) fn input_names(&self) -> String {
+        let names: Vec<&str> = self.inputs.iter().map(|input| input.name.as_str()).collect();
+        names.join(", ")
+    }
 }
 
 impl Serialize for TensorInfo {
@@ -61,8 +101,9 @@ impl Serialize for TensorInfo {
 }
 
 impl TensorInfo {
-    fn new(outlet: &Outlet) -> Self {
+    fn new(outlet: &Outlet, names: &Names) -> Self {
         let name = outlet.name().to_owned();
+        let role = names.ours(&name);
         match outlet.dtype() {
             ValueType::Tensor { ty, shape, dimension_symbols } => {
                 let dimension = |(size, symbol): (&i64, &String)| match *size {
@@ -70,9 +111,9 @@ impl TensorInfo {
                     _ => Dimension::Symbolic(symbol.clone()),
                 };
                 let shape = shape.iter().zip(dimension_symbols.iter()).map(dimension).collect();
-                Self { name, dtype: format!("tensor({})", onnx_name(*ty)), shape, element: Some(*ty) }
+                Self { name, dtype: format!("tensor({})", onnx_name(*ty)), shape, element: Some(*ty), role }
             }
-            other => Self { name, dtype: other.to_string(), shape: Vec::new(), element: None },
+            other => Self { name, dtype: other.to_string(), shape: Vec::new(), element: None, role },
         }
     }
 
@@ -111,25 +152,38 @@ pub(crate) struct Graph {
 
 impl Graph {
     /// Loads by path, never from memory: weights may lie in files beside the graph.
-    pub(crate) fn load(path: &Path, runtime: &Runtime, options: &SessionOptions) -> Result<Self> {
+    pub(crate) fn load(path: &Path, names: &Names, runtime: &Runtime, options: &SessionOptions) -> Result<Self> {
         let file = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let session = build(path, runtime, options).map_err(|error| Error::graph(&file, error))?;
-        let inputs = session.inputs().iter().map(TensorInfo::new).collect();
-        let outputs = session.outputs().iter().map(TensorInfo::new).collect();
-        Ok(Self { session, info: Arc::new(GraphInfo { file, inputs, outputs }) })
+        let mut refused = String::new();
+        for provider in options.provider.candidates() {
+            match build(path, runtime, options, provider) {
+                Ok(session) => {
+                    tracing::info!(graph = file, %provider, "graph loaded");
+                    let describe =
+                        |outlets: &[Outlet]| outlets.iter().map(|outlet| TensorInfo::new(outlet, names)).collect();
+                    let (inputs, outputs) = (describe(session.inputs()), describe(session.outputs()));
+                    return Ok(Self { session, info: Arc::new(GraphInfo { file, provider, inputs, outputs }) });
+                }
+                Err(problem) => {
+                    tracing::warn!(graph = file, %provider, problem, "not loaded");
+                    refused = problem;
+                }
+            }
+        }
+        Err(Error::graph(&file, refused))
     }
 
     pub(crate) fn info(&self) -> &Arc<GraphInfo> {
         &self.info
     }
 
-    pub(crate) fn input(&self, name: &str) -> Option<&TensorInfo> {
-        self.info.inputs.iter().find(|input| input.name == name)
+    pub(crate) fn input(&self, role: &str) -> Option<&TensorInfo> {
+        self.info.inputs.iter().find(|input| input.role == role)
     }
 
     /// Position of an output among the values `run` returns.
-    pub(crate) fn output(&self, name: &str) -> Option<usize> {
-        self.info.outputs.iter().position(|output| output.name == name)
+    pub(crate) fn output(&self, role: &str) -> Option<usize> {
+        self.info.outputs.iter().position(|output| output.role == role)
     }
 
     /// Runs the graph; the values come in the order of its outputs.
@@ -145,17 +199,21 @@ impl Graph {
     }
 }
 
-fn build(path: &Path, runtime: &Runtime, options: &SessionOptions) -> ort::Result<Session> {
-    Session::builder(&runtime.environment)?
-        .with_optimization_level(GraphOptimizationLevel::All)?
-        .with_intra_threads(options.threads.max(1))?
-        .with_inter_threads(1)?
-        // A daemon waits most of the time, on a host it shares.
-        .with_intra_op_spinning(false)?
-        .with_inter_op_spinning(false)?
-        // The cache grows by one token a step: no two runs have the same shapes to remember.
-        .with_memory_pattern(false)?
-        .commit_from_file(path)
+/// A session, or a sentence that says what is wrong and what to do.
+fn build(path: &Path, runtime: &Runtime, options: &SessionOptions, provider: Provider) -> Result<Session, String> {
+    let prepared = || -> ort::Result<SessionBuilder> {
+        Ok(Session::builder(&runtime.environment)?
+            .with_optimization_level(GraphOptimizationLevel::All)?
+            .with_intra_threads(options.threads.max(1))?
+            .with_inter_threads(1)?
+            // A daemon waits most of the time, on a host it shares.
+            .with_intra_op_spinning(false)?
+            .with_inter_op_spinning(false)?
+            // The cache grows by one token a step: no two runs have the same shapes to remember.
+            .with_memory_pattern(false)?)
+    };
+    let builder = prepared().map_err(|error| error.to_string())?;
+    provider.register(builder)?.commit_from_file(path).map_err(|error| advised(&error.to_string()))
 }
 
 /// A tensor of floats in the element type an input asks for.
@@ -232,4 +290,50 @@ fn unsupported_element(input: &TensorInfo, supported: &str) -> Error {
         supported,
         "export the model again",
     )
+}
+
+/// A tensor of switches in the element type an input asks for.
+pub(crate) fn switches(input: &TensorInfo, shape: &[usize], values: &[bool]) -> Result<DynValue> {
+    match input.element {
+        Some(TensorElementType::Bool) => {
+            let made = Tensor::from_array((shape, values.to_vec())).map(Tensor::into_dyn);
+            made.map_err(|error| Error::graph(&input.name, error))
+        }
+        Some(TensorElementType::Float32 | TensorElementType::Float16) => {
+            floats(input, shape, values.iter().map(|value| f32::from(u8::from(*value))).collect())
+        }
+        _ => integers(input, shape, values.iter().map(|value| i64::from(*value)).collect()),
+    }
+}
+
+/// A whole number without dimensions, or with one where the graph asks for one.
+pub(crate) fn scalar(input: &TensorInfo, value: i64) -> Result<DynValue> {
+    let shape = vec![1; input.shape.len()];
+    integers(input, &shape, vec![value])
+}
+
+/// A tensor of an input's element type without values in its symbolic dimensions, the first of which is `first`.
+pub(crate) fn blank(input: &TensorInfo, first: usize) -> Result<DynValue> {
+    let size = |(index, dimension): (usize, &Dimension)| match dimension {
+        Dimension::Fixed(size) => usize::try_from(*size).unwrap_or(0),
+        Dimension::Symbolic(_) if index == 0 && input.shape.len() > 2 => first,
+        Dimension::Symbolic(_) => 0,
+    };
+    let shape: Vec<usize> = input.shape.iter().enumerate().map(size).collect();
+    floats(input, &shape, vec![0.0; shape.iter().product()])
+}
+
+/// ONNX Runtime's words about a graph it does not load, and what to do.
+fn advised(problem: &str) -> String {
+    let lower = problem.to_lowercase();
+    let advice = if lower.contains("opset") || lower.contains("ir_version") || lower.contains("ir version") {
+        "export the model for an operator set that this ONNX Runtime knows, or install a newer ONNX Runtime"
+    } else if lower.contains("alloc") || lower.contains("memory") {
+        "the machine has too little memory for it; free some, or choose a smaller precision"
+    } else if lower.contains("is not a registered function") || lower.contains("not implemented") {
+        "this ONNX Runtime lacks an operator of the graph; install a newer one, or export the model again"
+    } else {
+        "copy the file again from the model's source, or export the model again"
+    };
+    format!("{problem}; {advice}")
 }

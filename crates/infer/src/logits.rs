@@ -2,9 +2,10 @@
 
 use crate::generation::Generation;
 
-/// The processors of one generation. Their state is the sequence itself, so one serves every step.
+/// The processors of one generation. Their state is the sequence itself, so one serves every step and every row.
 pub(crate) struct Processors<'a> {
     options: &'a Generation,
+    encoder: &'a [u32],
     prompt: usize,
     limit: usize,
 }
@@ -12,17 +13,29 @@ pub(crate) struct Processors<'a> {
 impl<'a> Processors<'a> {
     /// For a prompt of `prompt` tokens and sequences of at most `limit`, prompt included.
     pub(crate) fn new(options: &'a Generation, prompt: usize, limit: usize) -> Self {
-        Self { options, prompt, limit }
+        Self { options, encoder: &[], prompt, limit }
+    }
+
+    /// With the ids an encoder read (in decoder-only models the prompt's), for the options that look at them. Without
+    /// them, as for an encoder that reads pixels, these options do nothing.
+    pub(crate) fn reading(self, encoder: &'a [u32]) -> Self {
+        Self { encoder, ..self }
     }
 
     /// Turns the scores of the token after `ids` (prompt and generated) into those to choose from.
     pub(crate) fn apply(&self, ids: &[u32], scores: &mut [f32]) {
         let options = self.options;
+        if (options.encoder_repetition_penalty - 1.0).abs() > f32::EPSILON {
+            repetition_penalty(1.0 / options.encoder_repetition_penalty, self.encoder, scores);
+        }
         if (options.repetition_penalty - 1.0).abs() > f32::EPSILON {
             repetition_penalty(options.repetition_penalty, ids, scores);
         }
         if options.no_repeat_ngram_size > 0 {
-            no_repeat_ngram(options.no_repeat_ngram_size, ids, scores);
+            no_repeat_ngram(options.no_repeat_ngram_size, ids, ids, scores);
+        }
+        if options.encoder_no_repeat_ngram_size > 0 {
+            no_repeat_ngram(options.encoder_no_repeat_ngram_size, self.encoder, ids, scores);
         }
         bad_words(&options.bad_words_ids, &options.eos_token_id, ids, scores);
         if ids.len() < options.min_length || ids.len() < self.prompt + options.min_new_tokens {
@@ -73,12 +86,13 @@ fn repetition_penalty(penalty: f32, ids: &[u32], scores: &mut [f32]) {
     }
 }
 
-fn no_repeat_ngram(size: usize, ids: &[u32], scores: &mut [f32]) {
+/// Bans what would repeat `size` tokens of `seen`.
+fn no_repeat_ngram(size: usize, seen: &[u32], ids: &[u32], scores: &mut [f32]) {
     if ids.len() + 1 < size {
         return;
     }
     let recent = &ids[ids.len() + 1 - size..];
-    for ngram in ids.windows(size).filter(|ngram| ngram[..size - 1] == *recent) {
+    for ngram in seen.windows(size).filter(|ngram| ngram[..size - 1] == *recent) {
         ban(&ngram[size - 1..], scores);
     }
 }
@@ -107,10 +121,15 @@ pub(crate) fn argmax(scores: &[f32]) -> usize {
 /// Natural logarithms of the softmax probabilities.
 #[expect(clippy::cast_possible_truncation, reason = "log-probabilities are reported in single precision")]
 pub(crate) fn log_softmax(scores: &[f32]) -> Vec<f32> {
+    let normalizer = log_normalizer(scores);
+    scores.iter().map(|score| (f64::from(*score) - normalizer) as f32).collect()
+}
+
+/// What to subtract from a score to have the natural logarithm of its softmax probability.
+pub(crate) fn log_normalizer(scores: &[f32]) -> f64 {
     let max = f64::from(scores.iter().copied().fold(f32::NEG_INFINITY, f32::max));
     let sum: f64 = scores.iter().map(|score| (f64::from(*score) - max).exp()).sum();
-    let normalizer = max + sum.ln();
-    scores.iter().map(|score| (f64::from(*score) - normalizer) as f32).collect()
+    max + sum.ln()
 }
 
 #[cfg(test)]
@@ -152,6 +171,7 @@ mod tests {
         check(json!({"min_length": 3, "eos_token_id": 0}), 1, &[0, 1], [BANNED, -1.0, 2.0, 3.0]);
         check(json!({"min_length": 3, "eos_token_id": 0}), 1, &[0, 1, 1], as_is);
         check(json!({"min_new_tokens": 2, "eos_token_id": 0}), 2, &[0, 1, 1], [BANNED, -1.0, 2.0, 3.0]);
+        check(json!({"min_new_tokens": 0, "min_length": 9, "eos_token_id": 0}), 2, &[0, 1, 1], as_is);
 
         check(json!({"forced_bos_token_id": 1}), 1, &[0], [BANNED, 0.0, BANNED, BANNED]);
         check(json!({"forced_bos_token_id": 1}), 2, &[0, 1], as_is);
@@ -164,6 +184,42 @@ mod tests {
         let shifted = json!({"begin_suppress_tokens": [2], "forced_bos_token_id": 1});
         check(shifted.clone(), 1, &[0, 1], [1.0, -1.0, BANNED, 3.0]);
         check(shifted, 1, &[0], [BANNED, 0.0, BANNED, BANNED]);
+    }
+
+    #[test]
+    fn all_processors_together_do_what_transformers_does() {
+        let cases: Value = serde_json::from_str(include_str!("../tests/data/logits.json")).expect("valid JSON");
+        for case in cases["processors"].as_array().expect("cases") {
+            let count = |key: &str| usize::try_from(case[key].as_u64().expect("a number")).expect("small");
+            let number = |value: &Value| serde_json::from_value(value.clone()).unwrap_or(BANNED);
+            let numbers = |key: &str| case[key].as_array().expect("numbers").iter().map(number).collect::<Vec<f32>>();
+            let ids: Vec<u32> = serde_json::from_value(case["ids"].clone()).expect("ids");
+            let mut options = case["options"].as_object().expect("an object").clone();
+            options.insert("eos_token_id".into(), json!([1, 4]));
+            let generation = Generation::new(&options, &Value::Null).expect("valid");
+            let mut scores = numbers("scores");
+            let prompt = count("prompt");
+            Processors::new(&generation, prompt, count("limit")).reading(&ids[..prompt]).apply(&ids, &mut scores);
+            for (index, (found, expected)) in scores.iter().zip(numbers("expected")).enumerate() {
+                let same = *found == expected || (found - expected).abs() < 1e-5;
+                assert!(same, "{case}: score {index} is {found}, not {expected}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_the_encoder_read_counts() {
+        let check = |options: Value, encoder: &[u32], ids: &[u32], expected: [f32; 4]| {
+            let Value::Object(map) = &options else { panic!("an object") };
+            let generation = Generation::new(map, &Value::Null).expect("valid");
+            let mut scores = vec![1.0, -1.0, 2.0, 3.0];
+            Processors::new(&generation, 1, 6).reading(encoder).apply(ids, &mut scores);
+            assert_eq!(scores, expected, "{options} after {ids:?}");
+        };
+        check(json!({"encoder_repetition_penalty": 2.0}), &[0, 1, 1], &[3], [2.0, -0.5, 2.0, 3.0]);
+        check(json!({"encoder_repetition_penalty": 2.0}), &[], &[3], [1.0, -1.0, 2.0, 3.0]);
+        check(json!({"encoder_no_repeat_ngram_size": 2}), &[3, 2, 1], &[0, 2], [1.0, BANNED, 2.0, 3.0]);
+        check(json!({"encoder_no_repeat_ngram_size": 2}), &[3, 2, 1], &[0, 1], [1.0, -1.0, 2.0, 3.0]);
     }
 
     #[test]

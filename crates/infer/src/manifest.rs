@@ -3,6 +3,7 @@
 use std::{fs, path::Path};
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
 
@@ -28,6 +29,13 @@ pub struct Manifest {
     pub view: Vec<String>,
     /// Prompt used when a request brings none.
     pub prompt: Option<String>,
+    /// Which graphs are taken where the folder has them in several precisions, by the file's suffix: `fp32` (no suffix),
+    /// `fp16`, `quantized`, `q4` …; the most exact when absent.
+    pub precision: Option<String>,
+    /// Generation options by their Hugging Face names, over those of the model's own files.
+    pub generation: Map<String, Value>,
+    /// Image processor options by their Hugging Face names, over those of the model's own files.
+    pub processor: Map<String, Value>,
     /// How attention is read from the graphs.
     pub attention: AttentionManifest,
     /// Which images it is given.
@@ -102,11 +110,14 @@ mod tests {
     fn reads_every_key() {
         let manifest = Manifest::parse(
             "name = 'a'\nmodality = ['CR', 'DX']\nprompt = 'p'\n[attention]\nsource = 'cross_attentions'\nlayer = 1\ngrid = [16, 16]\n\
+             [generation]\nmax_new_tokens = 40\n[processor]\nsize = { height = 8, width = 9 }\n\
              [images]\nslices = 'all'\nmontage = [3, 4]\ncell = 128\nwindows = ['lung']\nwindows_as = 'images'\nlimit = 2\n",
         )
         .expect("valid");
         assert_eq!(manifest.modality, ["CR", "DX"]);
         assert_eq!(manifest.attention.grid, Some([16, 16]));
+        assert_eq!(manifest.generation["max_new_tokens"], 40);
+        assert_eq!(manifest.processor["size"]["width"], 9);
         assert_eq!((manifest.images.montage, manifest.images.limit), (Some([3, 4]), Some(2)));
     }
 

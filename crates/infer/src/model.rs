@@ -1,32 +1,32 @@
-//! A loaded model: its sessions, its tokenizer, its configuration, and one run through them.
+//! A loaded model, and one request through it.
 
 use std::{
-    borrow::Cow,
-    collections::BTreeMap,
     num::NonZero,
     thread,
     time::{Duration, Instant},
 };
 
-use ort::value::DynValue;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    answer::{Answer, EncoderOutput, Statistics, Timings, Token},
-    attention,
+    answer::{Answer, Timings},
     bundle::Bundle,
     cancel::Cancel,
-    decoder::Decoder,
+    description::Description,
+    engine::Engine,
     error::{Error, Result},
-    family::{self, Family},
-    generate::generate,
+    evidence::EvidenceOptions,
     generation::{self, Generation},
-    graph::{Graph, GraphInfo, floats, read_floats},
+    graph::{Graph, GraphInfo},
     image::Image,
-    manifest::Manifest,
-    processor::{self, Pixels, Processor},
+    layout::{Layout, Role},
+    processor::Processor,
+    provider::Provider,
+    reader::Reader,
     runtime::Runtime,
     text::Text,
+    vision::Vision,
+    zero_shot::Scorer,
 };
 
 /// How sessions use this machine.
@@ -34,12 +34,14 @@ use crate::{
 pub struct SessionOptions {
     /// Threads that share one operator, at least 1.
     pub threads: usize,
+    /// What runs the graphs.
+    pub provider: Provider,
 }
 
 impl Default for SessionOptions {
-    /// As many threads as this process may use at once.
+    /// The processor, with as many threads as this process may use at once.
     fn default() -> Self {
-        Self { threads: thread::available_parallelism().map_or(1, NonZero::get) }
+        Self { threads: thread::available_parallelism().map_or(1, NonZero::get), provider: Provider::default() }
     }
 }
 
@@ -48,41 +50,44 @@ impl Default for SessionOptions {
 pub struct Request {
     /// The images, in the order the prompt speaks of them.
     pub images: Vec<Image>,
-    /// The prompt; the manifest's when absent. In encoder-decoder models it is the beginning of the decoder's sequence.
+    /// The prompt; the manifest's when absent. A model with a chat template gets it as a user's message about the images,
+    /// unless it has special tokens in it: then it is the whole text as it is. In encoder-decoder models it is the
+    /// beginning of the decoder's sequence; for zero-shot models the sentence that labels go into, with `{}`.
     pub prompt: Option<String>,
+    /// Messages for the chat template, in place of a prompt, as Transformers takes them: a list of objects with `role`
+    /// and `content`; `null` for none.
+    pub messages: Value,
+    /// Labels to score, for zero-shot models.
+    pub labels: Vec<String>,
     /// Generation options by their Hugging Face names, over those of the model; `null` for none.
     pub generation: Value,
     /// Image processor options by their Hugging Face names, over those of the model; `null` for none.
     pub processor: Value,
+    /// Arguments of the chat template by their Hugging Face names; `null` for none.
+    pub template: Value,
+    /// Which evidence to give beside the text.
+    pub evidence: EvidenceOptions,
 }
 
-/// A model, ready to answer. It holds no state between runs.
+/// A model, ready to answer. Between runs it keeps only features of images it has seen.
 pub struct Model {
-    family_name: String,
-    manifest: Manifest,
-    family: Box<dyn Family>,
-    encoder: Graph,
-    features: usize,
-    decoder: Decoder,
-    attention_layer: Option<usize>,
-    text: Text,
+    identity: Identity,
+    kind: Kind,
     processor: Map<String, Value>,
-    generation: Map<String, Value>,
-    labels: Vec<String>,
     load: Duration,
 }
 
-/// What the vision encoder made of an image.
-struct Seen {
-    features: DynValue,
-    others: BTreeMap<String, EncoderOutput>,
-    pixel_values: Statistics,
-    image_features: Statistics,
-    vision: Duration,
+/// What every answer says of the model.
+pub(crate) struct Identity {
+    pub(crate) family: String,
+    pub(crate) digest: String,
+    pub(crate) prompt: Option<String>,
 }
 
-/// Encoder outputs with more values than this are features, not findings, and are left out of an answer.
-const MAX_OUTPUT_VALUES: usize = 16_384;
+enum Kind {
+    Reads(Box<Reader>),
+    Scores(Box<Scorer>),
+}
 
 impl Model {
     /// Loads the graphs, the tokenizer and the configuration of a folder.
@@ -92,55 +97,47 @@ impl Model {
     /// [`Error::Graph`] when ONNX Runtime refuses a graph.
     pub fn load(bundle: &Bundle, runtime: &Runtime, options: &SessionOptions) -> Result<Self> {
         let began = Instant::now();
-        if !bundle.missing.is_empty() {
-            let missing = bundle.missing.join(", ");
-            return Err(Error::bundle(&bundle.folder, format!("{missing} missing; copy from the model's source")));
-        }
-        let processor = processor::read_keys(bundle)?;
-        let generation = generation::read_options(bundle)?;
-        // What is wrong in the folder is the folder's fault, not a request's. An option that is only not supported may
-        // still be overridden by a request.
-        for checked in
-            [Processor::new(&processor, &Value::Null).err(), Generation::new(&generation, &Value::Null).err()]
-        {
-            match checked {
-                Some(Error::Request(problem)) => return Err(Error::bundle(&bundle.folder, problem)),
-                Some(error) => tracing::warn!(model = %bundle.name(), %error, "the model's own configuration"),
-                None => {}
+        bundle.check()?;
+        let description = Description::read(bundle)?;
+        let mut processor = description.image_processor.clone();
+        processor.extend(bundle.manifest.processor.clone());
+        of_the_folder(bundle, Processor::new(&processor, &Value::Null).err())?;
+        let kind = match bundle.layout {
+            Layout::ZeroShot => {
+                let path = bundle.graph(Role::Scorer);
+                let path = path.ok_or_else(|| {
+                    Error::bundle(&bundle.folder, "model.onnx is missing; copy it from the model's source")
+                })?;
+                let graph = Graph::load(&path, &crate::graph::Names::default(), runtime, options)?;
+                Kind::Scores(Box::new(Scorer::new(graph, &description, Text::load(bundle)?)?))
             }
-        }
-        let text = Text::load(bundle)?;
-        let encoder = Graph::load(&bundle.encoder, runtime, options)?;
-        let features = encoder.output("last_hidden_state").ok_or_else(|| {
-            let outputs: Vec<&str> = encoder.info().outputs.iter().map(|output| output.name.as_str()).collect();
-            Error::unsupported(
-                format!("{} with outputs {}", encoder.info().file, outputs.join(", ")),
-                "an encoder that returns last_hidden_state",
-                "export the model again with optimum, or choose another",
-            )
-        })?;
-        let family = family::detect(bundle, encoder.info())?;
-        let decoder = Decoder::new(Graph::load(&bundle.decoder, runtime, options)?)?;
-        let attention_layer = attention::layer(bundle, decoder.attention_layers())?;
-        Ok(Self {
-            family_name: bundle.family.clone(),
-            manifest: bundle.manifest.clone(),
-            family,
-            encoder,
-            features,
-            decoder,
-            attention_layer,
-            text,
-            processor,
-            generation,
-            labels: bundle.labels()?,
-            load: began.elapsed(),
-        })
+            _ => {
+                let engine = Engine::load(bundle, &description, runtime, options)?;
+                let mut generation = generation::read_options(bundle)?;
+                if let Some(genai) = &bundle.genai {
+                    for (key, value) in genai.generation() {
+                        generation.entry(key).or_insert(value);
+                    }
+                }
+                generation.extend(bundle.manifest.generation.clone());
+                of_the_folder(bundle, Generation::new(&generation, &Value::Null).err())?;
+                Kind::Reads(Box::new(Reader::new(engine, bundle, generation)?))
+            }
+        };
+        let identity = Identity {
+            family: bundle.family.clone(),
+            digest: bundle.digest.clone(),
+            prompt: bundle.manifest.prompt.clone(),
+        };
+        Ok(Self { identity, kind, processor, load: began.elapsed() })
     }
 
     /// The graphs with names, element types and shapes of their inputs and outputs.
-    pub fn graphs(&self) -> [&GraphInfo; 2] {
-        [self.encoder.info(), self.decoder.info()]
+    pub fn graphs(&self) -> Vec<&GraphInfo> {
+        match &self.kind {
+            Kind::Reads(reader) => reader.graphs(),
+            Kind::Scores(scorer) => vec![scorer.info()],
+        }
     }
 
     /// Runs every graph once on a black image, with the model's own options, so that the first request is not the
@@ -150,7 +147,15 @@ impl Model {
     /// As [`Model::run`].
     pub fn warm_up(&mut self) -> Result<Timings> {
         let image = Image::new(64, 64, vec![0; 64 * 64 * 3])?;
-        let request = Request { images: vec![image], generation: json!({"max_new_tokens": 2}), ..Request::default() };
+        let mut request =
+            Request { images: vec![image], generation: json!({"max_new_tokens": 2}), ..Request::default() };
+        match &self.kind {
+            Kind::Scores(_) => request.labels = vec!["black".to_owned()],
+            Kind::Reads(reader) if reader.needs_prompt() && self.identity.prompt.is_none() => {
+                request.prompt = Some("Describe this image.".to_owned());
+            }
+            Kind::Reads(_) => {}
+        }
         Ok(self.run(&request, &Cancel::new())?.timings_ms)
     }
 
@@ -161,100 +166,66 @@ impl Model {
     /// [`Error::Cancelled`] and [`Error::DeadlineExceeded`] as `cancel` says.
     pub fn run(&mut self, request: &Request, cancel: &Cancel) -> Result<Answer> {
         cancel.check()?;
-        let options = Generation::new(&self.generation, &request.generation)?;
         let processor = Processor::new(&self.processor, &request.processor)?;
-        let prompt = request.prompt.clone().or_else(|| self.manifest.prompt.clone());
-        let input_ids = self.family.prompt(prompt.as_deref(), &self.text, &options)?;
-
-        let began = Instant::now();
-        let pixels = self.family.prepare(&request.images, &processor)?;
-        let preprocess = began.elapsed();
-        let placements = pixels.placements.clone();
-        let seen = self.see(pixels, cancel)?;
-
-        let mut decoding = self.decoder.begin(seen.features)?;
-        let layer = self.attention_layer;
-        let decoder = &mut self.decoder;
-        let generated = generate(&options, input_ids.clone(), &mut |rows, tokens| {
-            decoder.select(&mut decoding, rows)?;
-            decoder.step(&mut decoding, tokens, layer, cancel)
-        })?;
-
-        let (text, pieces) = self.text.decode_pieces(&generated.ids, input_ids.len())?;
-        let ids = generated.ids[input_ids.len()..].iter();
-        let tokens: Vec<Token> = ids
-            .zip(pieces)
-            .zip(&generated.logprobs)
-            .map(|((id, text), logprob)| Token { id: *id, text, logprob: *logprob })
-            .collect();
-        let attention = match layer {
-            Some(layer) => attention::map(&self.manifest.attention, layer, generated.attention)?,
-            None => None,
+        let mut answer = match &mut self.kind {
+            Kind::Reads(reader) => reader.answer(request, &processor, self.identity.prompt.as_deref(), cancel)?,
+            Kind::Scores(scorer) => score(scorer, request, &processor, self.identity.prompt.as_deref(), cancel)?,
         };
-        let seconds = (generated.prefill + generated.decode).as_secs_f64();
-        let milliseconds = |duration: Duration| duration.as_secs_f64() * 1000.0;
-        #[expect(clippy::cast_precision_loss, reason = "token counts are small")]
-        let tokens_per_second = if seconds > 0.0 { tokens.len() as f64 / seconds } else { 0.0 };
-        Ok(Answer {
-            family: self.family_name.clone(),
-            prompt,
-            input_ids,
-            generated_ids: generated.ids,
-            text,
-            tokens,
-            attention,
-            logits_step1: generated.first,
-            encoder_outputs: seen.others,
-            pixel_values: Some(seen.pixel_values),
-            placements,
-            image_features: Some(seen.image_features),
-            timings_ms: Timings {
-                load: milliseconds(self.load),
-                preprocess: milliseconds(preprocess),
-                vision: milliseconds(seen.vision),
-                prefill: milliseconds(generated.prefill),
-                decode: milliseconds(generated.decode),
-            },
-            tokens_per_second,
-            stopped_by: generated.stopped_by,
-        })
+        answer.family.clone_from(&self.identity.family);
+        answer.model_digest.clone_from(&self.identity.digest);
+        answer.timings_ms.load = milliseconds(self.load);
+        Ok(answer)
     }
+}
 
-    /// Runs the vision encoder.
-    fn see(&mut self, pixels: Pixels, cancel: &Cancel) -> Result<Seen> {
-        let began = Instant::now();
-        let pixel_values = Statistics::of(&pixels.shape, &pixels.values);
-        let input = &self.encoder.info().inputs[0];
-        let feed = (Cow::Owned(input.name.clone()), floats(input, &pixels.shape, pixels.values)?.into());
-        let mut outputs = self.encoder.run(vec![feed], cancel)?;
-        let vision = began.elapsed();
-        let others = self.encoder_outputs(&outputs)?;
-        let features = outputs.swap_remove(self.features);
-        let (shape, values) = read_floats("last_hidden_state", &features)?;
-        let image_features = Statistics::of(&shape, &values);
-        drop(values);
-        Ok(Seen { features, others, pixel_values, image_features, vision })
+/// What is wrong in the folder is the folder's fault, not a request's. An option that is only not supported may still be
+/// overridden by a request.
+fn of_the_folder(bundle: &Bundle, error: Option<Error>) -> Result<()> {
+    match error {
+        Some(Error::Request(problem)) => return Err(Error::bundle(&bundle.folder, problem)),
+        Some(error) => tracing::warn!(model = %bundle.name(), %error, "the model's own configuration"),
+        None => {}
     }
+    Ok(())
+}
 
-    fn encoder_outputs(&self, values: &[DynValue]) -> Result<BTreeMap<String, EncoderOutput>> {
-        let infos = self.encoder.info().outputs.iter().zip(values).enumerate();
-        infos
-            .filter(|(index, (info, value))| {
-                let small = value.shape().num_elements() <= MAX_OUTPUT_VALUES;
-                *index != self.features && small && info.is_float()
-            })
-            .map(|(_, (info, value))| {
-                let (shape, values) = read_floats(&info.name, value)?;
-                let labelled = info.name.ends_with("logits") && shape.last() == Some(&self.labels.len());
-                let labels = if labelled { self.labels.clone() } else { Vec::new() };
-                Ok((info.name.clone(), EncoderOutput { shape, values: values.into_owned(), labels }))
-            })
-            .collect()
+/// One request to a zero-shot model.
+fn score(
+    scorer: &mut Scorer,
+    request: &Request,
+    processor: &Processor,
+    prompt: Option<&str>,
+    cancel: &Cancel,
+) -> Result<Answer> {
+    if request.images.is_empty() {
+        return Err(Error::Request("0 images; a zero-shot model scores one or more".to_owned()));
     }
+    let sentence = Scorer::sentence(request.prompt.as_deref().or(prompt), &request.template)?;
+    let began = Instant::now();
+    let prepared = processor.prepare(&request.images, scorer.channels().unwrap_or(3))?;
+    let preprocess = began.elapsed();
+    let scores = scorer.score(&prepared, &request.labels, &sentence, cancel)?;
+    let vision = began.elapsed().saturating_sub(preprocess);
+    Ok(Answer {
+        prompt: Some(sentence),
+        pixel_values: Some(Vision::statistics(&prepared)),
+        placements: prepared.placements,
+        zero_shot: Some(scores),
+        timings_ms: Timings {
+            preprocess: milliseconds(preprocess),
+            vision: milliseconds(vision),
+            ..Timings::default()
+        },
+        ..Answer::empty()
+    })
+}
+
+pub(crate) fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1000.0
 }
 
 impl std::fmt::Debug for Model {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Model").field("family", &self.family_name).field("graphs", &self.graphs()).finish()
+        f.debug_struct("Model").field("family", &self.identity.family).field("graphs", &self.graphs()).finish()
     }
 }

@@ -1,13 +1,12 @@
 //! Pillow's resize of 8-bit images, bit for bit: the models were trained behind it.
 //!
-//! Antialiased convolution in 22-bit fixed point, horizontal pass first, rounded to 8 bits between the passes
+//! Antialiased convolution in 22-bit fixed point, a pass for each axis, rounded to 8 bits between the passes
 //! (Pillow `src/libImaging/Resample.c`). `fast_image_resize` keeps its coefficients in 16 bits, which moves some pixels
 //! by one grey level.
 
-use crate::{
-    error::{Error, Result},
-    image::Image,
-};
+use pulp::Arch;
+
+use crate::error::{Error, Result};
 
 /// Interpolation filters by Pillow's codes, as `resample` of an image processor names them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,28 +83,41 @@ impl Filter {
 
 const PRECISION_BITS: u32 = 32 - 8 - 2;
 
-/// Source pixels one destination pixel is made of: the first one, and a fixed-point weight for each.
+/// Which pass Pillow begins with (13.0, as its results show; before, it was always across). The order shows in the
+/// result, because levels are rounded between the passes.
+fn down_first(from: (u32, u32), to: (u32, u32)) -> bool {
+    let lost = |from: u32, to: u32| i64::from(from) - i64::from(to);
+    to.1 < from.1 && lost(from.1, to.1) > 2 * lost(from.0, to.0)
+}
+
+/// Source levels one destination level is made of: the first one, and a fixed-point weight for each.
 struct Taps {
     first: usize,
     weights: Vec<i32>,
 }
 
-/// Resizes to `width` by `height` pixels, both positive.
-pub(crate) fn resize(image: &Image, width: u32, height: u32, filter: Filter) -> Image {
-    if (width, height) == (image.width, image.height) {
-        return image.clone();
+/// Resizes a plane of `from` (width, height) levels, row by row, to `to`; all sides are positive.
+pub(crate) fn resize_plane(levels: &[u8], from: (u32, u32), to: (u32, u32), filter: Filter) -> Vec<u8> {
+    if from == to {
+        return levels.to_vec();
     }
     if filter == Filter::Nearest {
-        return nearest(image, width, height);
+        return nearest(levels, from, to);
     }
-    let mut out = image.clone();
-    if width != out.width {
-        out = horizontal(&out, width, filter);
-    }
-    if height != out.height {
-        out = vertical(&out, height, filter);
-    }
-    out
+    // Compiled once more for each generation of vector instructions; the machine's own is chosen here.
+    Arch::new().dispatch(
+        #[inline(always)]
+        || {
+            let across = |levels: &[u8]| horizontal(levels, from.0, &taps(from.0, to.0, filter));
+            let down = |levels: &[u8], width: u32| vertical(levels, width, &taps(from.1, to.1, filter));
+            match (from.0 == to.0, from.1 == to.1) {
+                (_, true) => across(levels),
+                (true, _) => down(levels, to.0),
+                _ if down_first(from, to) => across(&down(levels, from.0)),
+                _ => down(&across(levels), to.0),
+            }
+        },
+    )
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "Pillow's own conversions")]
@@ -113,6 +125,8 @@ fn taps(source: u32, target: u32, filter: Filter) -> Vec<Taps> {
     let scale = f64::from(source) / f64::from(target);
     let stretch = scale.max(1.0);
     let support = filter.support() * stretch;
+    // Multiplied by the reciprocal, as Pillow does: dividing moves some weights by one unit.
+    let shrink = 1.0 / stretch;
     let one = f64::from(1 << PRECISION_BITS);
     (0..target)
         .map(|position| {
@@ -120,7 +134,7 @@ fn taps(source: u32, target: u32, filter: Filter) -> Vec<Taps> {
             let first = (center - support + 0.5).max(0.0) as u32;
             let last = ((center + support + 0.5) as u32).min(source);
             let exact: Vec<f64> =
-                (first..last).map(|x| filter.weight((f64::from(x) - center + 0.5) / stretch)).collect();
+                (first..last).map(|x| filter.weight((f64::from(x) - center + 0.5) * shrink)).collect();
             let sum: f64 = exact.iter().sum();
             let fixed = |weight: f64| (weight / if sum == 0.0 { 1.0 } else { sum } * one).round() as i32;
             Taps { first: first as usize, weights: exact.into_iter().map(fixed).collect() }
@@ -128,58 +142,100 @@ fn taps(source: u32, target: u32, filter: Filter) -> Vec<Taps> {
         .collect()
 }
 
+/// Levels multiplied at a time along a row, and across columns.
+const ALONG: usize = 8;
+const ACROSS: usize = 32;
+
+// Sums wrap rather than being checked: the weights of a level sum to 2^22, those below zero to at most a third of
+// that, so nothing wraps, and a check for each product would keep them from being computed side by side.
+
 #[expect(clippy::cast_sign_loss, reason = "clamped to 0..=255 first")]
+#[inline(always)]
 fn round(sum: i32) -> u8 {
     (sum >> PRECISION_BITS).clamp(0, 255) as u8
 }
 
-fn horizontal(image: &Image, width: u32, filter: Filter) -> Image {
-    let taps = taps(image.width, width, filter);
-    let mut rgb = Vec::with_capacity(taps.len() * image.height as usize * 3);
-    for row in image.rgb.chunks_exact(image.width as usize * 3) {
-        for tap in &taps {
-            let mut sum = [1i32 << (PRECISION_BITS - 1); 3];
-            for (weight, pixel) in tap.weights.iter().zip(row[tap.first * 3..].chunks_exact(3)) {
-                sum[0] += weight * i32::from(pixel[0]);
-                sum[1] += weight * i32::from(pixel[1]);
-                sum[2] += weight * i32::from(pixel[2]);
-            }
-            rgb.extend(sum.map(round));
+/// The same taps with as many weights each, a multiple of [`ALONG`], where the row is long enough.
+#[inline(always)]
+fn evened(taps: &[Taps], length: usize) -> Vec<Taps> {
+    let most = taps.iter().map(|tap| tap.weights.len()).max().unwrap_or(0).next_multiple_of(ALONG);
+    let even = |tap: &Taps| {
+        if most > length {
+            return Taps { first: tap.first, weights: tap.weights.clone() };
         }
-    }
-    Image { width, height: image.height, rgb }
+        let first = tap.first.min(length - most);
+        let mut weights = vec![0; most];
+        weights[tap.first - first..][..tap.weights.len()].copy_from_slice(&tap.weights);
+        Taps { first, weights }
+    };
+    taps.iter().map(even).collect()
 }
 
-fn vertical(image: &Image, height: u32, filter: Filter) -> Image {
-    let stride = image.width as usize * 3;
-    let mut rgb = Vec::with_capacity(stride * height as usize);
-    let mut sums = vec![0i32; stride];
-    for tap in taps(image.height, height, filter) {
-        sums.fill(1 << (PRECISION_BITS - 1));
-        for (weight, row) in tap.weights.iter().zip(image.rgb[tap.first * stride..].chunks_exact(stride)) {
-            for (sum, value) in sums.iter_mut().zip(row) {
-                *sum += weight * i32::from(*value);
+#[inline(always)]
+fn horizontal(levels: &[u8], width: u32, taps: &[Taps]) -> Vec<u8> {
+    let width = width as usize;
+    let taps = evened(taps, width);
+    let mut out = Vec::with_capacity(levels.len() / width * taps.len());
+    for row in levels.chunks_exact(width) {
+        out.extend(taps.iter().map(|tap| {
+            let (levels, level_rest) = row[tap.first..tap.first + tap.weights.len()].as_chunks::<ALONG>();
+            let (weights, weight_rest) = tap.weights.as_chunks::<ALONG>();
+            let mut sums = [0i32; ALONG];
+            for (levels, weights) in levels.iter().zip(weights) {
+                for lane in 0..ALONG {
+                    sums[lane] = sums[lane].wrapping_add(weights[lane].wrapping_mul(i32::from(levels[lane])));
+                }
             }
-        }
-        rgb.extend(sums.iter().map(|sum| round(*sum)));
+            let rest = level_rest.iter().zip(weight_rest).map(|(level, weight)| weight.wrapping_mul((*level).into()));
+            let sum = sums.into_iter().chain(rest).fold(1 << (PRECISION_BITS - 1), i32::wrapping_add);
+            round(sum)
+        }));
     }
-    Image { width: image.width, height, rgb }
+    out
+}
+
+#[inline(always)]
+fn vertical(levels: &[u8], width: u32, taps: &[Taps]) -> Vec<u8> {
+    let width = width as usize;
+    let mut out = vec![0; taps.len() * width];
+    for (row, tap) in out.chunks_exact_mut(width).zip(taps) {
+        let levels = &levels[tap.first * width..];
+        let (blocks, rest) = row.as_chunks_mut::<ACROSS>();
+        for (index, block) in blocks.iter_mut().enumerate() {
+            let mut sums = [1i32 << (PRECISION_BITS - 1); ACROSS];
+            for (y, weight) in tap.weights.iter().enumerate() {
+                let Some(levels) = levels[y * width + index * ACROSS..].first_chunk::<ACROSS>() else { continue };
+                for lane in 0..ACROSS {
+                    sums[lane] = sums[lane].wrapping_add(weight.wrapping_mul(i32::from(levels[lane])));
+                }
+            }
+            *block = sums.map(round);
+        }
+        let begin = width - rest.len();
+        for (x, level) in rest.iter_mut().enumerate() {
+            let products = tap.weights.iter().enumerate();
+            let product = |(y, weight): (usize, &i32)| weight.wrapping_mul(levels[y * width + begin + x].into());
+            *level = round(products.map(product).fold(1 << (PRECISION_BITS - 1), i32::wrapping_add));
+        }
+    }
+    out
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "inside the image by construction")]
-fn nearest(image: &Image, width: u32, height: u32) -> Image {
-    let source = |position: u32, from: u32, to: u32| {
-        ((f64::from(position) + 0.5) * f64::from(from) / f64::from(to)).floor().min(f64::from(from - 1)) as usize
+fn nearest(levels: &[u8], from: (u32, u32), to: (u32, u32)) -> Vec<u8> {
+    // Pillow adds the step up from pixel to pixel; multiplied, it would fall on other pixels at some borders.
+    let sources = |from: u32, to: u32| -> Vec<usize> {
+        let step = f64::from(from) / f64::from(to);
+        let positions = std::iter::successors(Some(step * 0.5), |position| Some(position + step));
+        positions.take(to as usize).map(|position| (position as usize).min(from as usize - 1)).collect()
     };
-    let mut rgb = Vec::with_capacity(width as usize * height as usize * 3);
-    for y in 0..height {
-        let row = source(y, image.height, height) * image.width as usize;
-        for x in 0..width {
-            let at = (row + source(x, image.width, width)) * 3;
-            rgb.extend_from_slice(&image.rgb[at..at + 3]);
-        }
+    let columns = sources(from.0, to.0);
+    let mut out = Vec::with_capacity(to.0 as usize * to.1 as usize);
+    for y in sources(from.1, to.1) {
+        let row = &levels[y * from.0 as usize..][..from.0 as usize];
+        out.extend(columns.iter().map(|x| row[*x]));
     }
-    Image { width, height, rgb }
+    out
 }
 
 #[cfg(test)]
@@ -188,22 +244,31 @@ mod tests {
 
     use super::*;
 
-    /// 97 x 61 pixels of a linear congruential generator.
-    fn noise() -> Image {
+    /// 97 x 61 RGB pixels of a linear congruential generator.
+    fn noise() -> Vec<u8> {
         let mut state = 1u32;
         let mut next = || {
             state = state.wrapping_mul(1_103_515_245).wrapping_add(12345) & 0x7fff_ffff;
             state.to_le_bytes()[2]
         };
-        Image { width: 97, height: 61, rgb: (0..97 * 61 * 3).map(|_| next()).collect() }
+        (0..97 * 61 * 3).map(|_| next()).collect()
+    }
+
+    /// Resized plane by plane, interleaved again.
+    fn resized(rgb: &[u8], from: (u32, u32), to: (u32, u32), filter: Filter) -> Vec<u8> {
+        let planes = [0, 1, 2].map(|channel| {
+            let levels: Vec<u8> = rgb.chunks_exact(3).map(|pixel| pixel[channel]).collect();
+            resize_plane(&levels, from, to, filter)
+        });
+        (0..planes[0].len()).flat_map(|at| [planes[0][at], planes[1][at], planes[2][at]]).collect()
     }
 
     #[test]
     fn is_pillow_bit_for_bit() {
         // First bytes of the SHA-256 of Pillow 13.0's `resize` of the same noise.
         let check = |code: u64, width: u32, height: u32, expected: &str| {
-            let out = resize(&noise(), width, height, Filter::from_code(code).expect("a code"));
-            let digest: String = Sha256::digest(&out.rgb).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+            let out = resized(&noise(), (97, 61), (width, height), Filter::from_code(code).expect("a code"));
+            let digest: String = Sha256::digest(&out).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
             assert_eq!(digest, expected, "filter {code} to {width} x {height}");
         };
         check(0, 31, 17, "491995ec22f4952c");
@@ -233,10 +298,9 @@ mod tests {
 
     #[test]
     fn a_constant_image_stays_constant() {
-        let grey = Image { width: 5, height: 7, rgb: vec![200; 5 * 7 * 3] };
         for code in 0..6 {
-            let out = resize(&grey, 11, 3, Filter::from_code(code).expect("a code"));
-            assert!(out.rgb.iter().all(|value| *value == 200), "filter {code}");
+            let out = resize_plane(&[200; 5 * 7], (5, 7), (11, 3), Filter::from_code(code).expect("a code"));
+            assert_eq!(out, [200; 11 * 3], "filter {code}");
         }
         assert!(Filter::from_code(6).is_err());
     }

@@ -6,43 +6,129 @@ use serde_json::Value;
 use tokenizers::Tokenizer;
 
 use crate::{
-    bundle::{Bundle, read_optional_json},
+    bundle::Bundle,
     error::{Error, Result},
 };
 
-/// A model's tokenizer (`tokenizer.json`).
+/// A model's tokenizer (`tokenizer.json`) and what `tokenizer_config.json` says of its special tokens.
 pub(crate) struct Text {
     path: PathBuf,
     tokenizer: Tokenizer,
     clean_up: bool,
+    config: Value,
+    /// Contents of the special tokens.
+    special: Vec<String>,
 }
 
 impl Text {
     pub(crate) fn load(bundle: &Bundle) -> Result<Self> {
         let path = bundle.folder.join("tokenizer.json");
-        let tokenizer = Tokenizer::from_file(&path)
-            .map_err(|error| Error::bundle(&path, format!("not a readable tokenizer: {error}")))?;
-        let config = read_optional_json(&bundle.folder.join("tokenizer_config.json"))?;
-        let clean_up = config.as_ref().and_then(|config| config.get("clean_up_tokenization_spaces"));
-        Ok(Self { path, tokenizer, clean_up: clean_up == Some(&Value::Bool(true)) })
+        let mut tokenizer = Tokenizer::from_file(&path).map_err(|error| {
+            Error::bundle(&path, format!("not a readable tokenizer: {error}; copy it again from the model's source"))
+        })?;
+        // What was set when the file was saved is no part of the tokenizer: callers cut and pad as they need.
+        tokenizer.with_padding(None);
+        tokenizer
+            .with_truncation(None)
+            .map_err(|error| Error::bundle(&path, format!("its truncation cannot be taken off: {error}")))?;
+        let mut config = bundle.json("tokenizer_config.json")?;
+        // Older folders name special tokens in a file of their own.
+        if let (Some(config), Value::Object(map)) = (config.as_object_mut(), bundle.json("special_tokens_map.json")?) {
+            for (name, token) in map {
+                if config.get(&name).is_none_or(Value::is_null) {
+                    config.insert(name, token);
+                }
+            }
+        }
+        Ok(Self::new(path, tokenizer, config))
     }
 
-    /// Token ids of a text, without the special tokens a tokenizer would put around it.
-    pub(crate) fn encode(&self, text: &str) -> Result<Vec<u32>> {
+    fn new(path: PathBuf, tokenizer: Tokenizer, config: Value) -> Self {
+        let clean_up = config.get("clean_up_tokenization_spaces") == Some(&Value::Bool(true));
+        let added = tokenizer.get_added_tokens_decoder();
+        let special = added.values().filter(|token| token.special).map(|token| token.content.clone()).collect();
+        Self { path, tokenizer, clean_up, config, special }
+    }
+
+    /// Token ids of a text; with `special` those that the tokenizer puts around it as well.
+    pub(crate) fn encode(&self, text: &str, special: bool) -> Result<Vec<u32>> {
         let encoding = self
             .tokenizer
-            .encode(text, false)
+            .encode(text, special)
             .map_err(|error| Error::Request(format!("the prompt cannot be tokenized: {error}")))?;
         Ok(encoding.get_ids().to_vec())
     }
 
+    /// Token ids of a prompt. The special tokens around it come from the tokenizer, unless the prompt has them already.
+    pub(crate) fn encode_prompt(&self, prompt: &str) -> Result<Vec<u32>> {
+        let begun = self.named("bos_token").is_some_and(|bos| !bos.is_empty() && prompt.starts_with(&bos));
+        self.encode(prompt, !begun)
+    }
+
     /// Text of token ids, special tokens left out.
     pub(crate) fn decode(&self, ids: &[u32]) -> Result<String> {
-        let text = self
-            .tokenizer
-            .decode(ids, true)
-            .map_err(|error| Error::bundle(&self.path, format!("generated tokens cannot be decoded: {error}")))?;
+        let text = self.raw(ids, true)?;
         Ok(if self.clean_up { clean_up(&text) } else { text })
+    }
+
+    /// Text of token ids with their special tokens.
+    pub(crate) fn decode_with_special(&self, ids: &[u32]) -> Result<String> {
+        self.raw(ids, false)
+    }
+
+    fn raw(&self, ids: &[u32], skip_special: bool) -> Result<String> {
+        self.tokenizer
+            .decode(ids, skip_special)
+            .map_err(|error| Error::bundle(&self.path, format!("generated tokens cannot be decoded: {error}")))
+    }
+
+    /// The token of an id.
+    pub(crate) fn token(&self, id: u32) -> Option<String> {
+        self.tokenizer.id_to_token(id)
+    }
+
+    /// The id of a token.
+    pub(crate) fn id(&self, token: &str) -> Option<u32> {
+        self.tokenizer.token_to_id(token)
+    }
+
+    /// A special token by the name of its role, such as `image_token` or `bos_token`.
+    pub(crate) fn named(&self, role: &str) -> Option<String> {
+        let places = [
+            Some(&self.config),
+            self.config.get("extra_special_tokens"),
+            self.config.get("model_specific_special_tokens"),
+        ];
+        let stated = places.into_iter().flatten().find_map(|place| place.get(role).filter(|token| !token.is_null()))?;
+        stated.as_str().or_else(|| stated.get("content")?.as_str()).map(str::to_owned)
+    }
+
+    /// The longest text the model takes, in tokens (`model_max_length`), where that is a real limit.
+    pub(crate) fn longest(&self) -> Option<usize> {
+        let stated = self.config.get("model_max_length")?.as_u64()?;
+        usize::try_from(stated).ok().filter(|length| (1..1_000_000).contains(length))
+    }
+
+    /// Whether a text has been through a chat template: it has special tokens in it, which nobody types.
+    pub(crate) fn is_rendered(&self, text: &str) -> bool {
+        self.special.iter().any(|token| !token.trim().is_empty() && text.contains(token.as_str()))
+    }
+
+    /// Refuses a tokenizer whose ordinary tokens are more than the model has.
+    ///
+    /// # Errors
+    /// [`Error::Bundle`] with both numbers.
+    pub(crate) fn check_vocabulary(&self, model: usize) -> Result<()> {
+        let tokens = self.tokenizer.get_vocab_size(false);
+        if tokens <= model {
+            return Ok(());
+        }
+        Err(Error::bundle(
+            &self.path,
+            format!(
+                "it has {tokens} tokens and the model's vocabulary {model}: it is another model's; copy the right one"
+            ),
+        ))
     }
 
     /// Text of all of `ids`, and for each from `start` on the bytes of it that token accounts for.
@@ -51,16 +137,56 @@ impl Text {
     /// its first byte. The ranges are in order and together cover the text after the first `start` tokens.
     pub(crate) fn decode_pieces(&self, ids: &[u32], start: usize) -> Result<(String, Vec<Range<usize>>)> {
         let text = self.decode(ids)?;
-        // Decoders look at their neighbours (a leading space, a contraction), so each prefix is decoded whole.
-        let mut ranges = Vec::with_capacity(ids.len().saturating_sub(start));
+        let ends = match self.ends_by_window(ids, start, &text)? {
+            Some(ends) => ends,
+            None => self.ends_by_prefix(ids, start, &text)?,
+        };
         let mut from = if start == 0 { 0 } else { common_prefix(&text, &self.decode(&ids[..start])?) };
-        for end in start + 1..=ids.len() {
-            let to = if end == ids.len() { text.len() } else { common_prefix(&text, &self.decode(&ids[..end])?) };
-            let to = to.max(from);
+        let mut ranges = Vec::with_capacity(ends.len());
+        for end in ends {
+            let to = end.max(from);
             ranges.push(from..to);
             from = to;
         }
+        if let Some(last) = ranges.last_mut() {
+            last.end = text.len();
+        }
         Ok((text, ranges))
+    }
+
+    /// Where each token ends, from each whole prefix: right for every decoder, and quadratic.
+    fn ends_by_prefix(&self, ids: &[u32], start: usize, text: &str) -> Result<Vec<usize>> {
+        (start + 1..=ids.len()).map(|end| Ok(common_prefix(text, &self.decode(&ids[..end])?))).collect()
+    }
+
+    /// Where each token ends, looking only at the tokens around it; none when that does not add up to the text.
+    fn ends_by_window(&self, ids: &[u32], start: usize, text: &str) -> Result<Option<Vec<usize>>> {
+        // Decoders look at their neighbours (a leading space, a contraction): so many tokens before are decoded along.
+        const BEFORE: usize = 4;
+        if ids.len() - start < 4 * BEFORE {
+            return Ok(None);
+        }
+        let mut ends = Vec::with_capacity(ids.len() - start);
+        let mut at = if start == 0 { 0 } else { common_prefix(text, &self.decode(&ids[..start])?) };
+        // The first token of the window that is not yet in the text before `at`.
+        let mut pending = start;
+        for end in start + 1..=ids.len() {
+            let from = pending.saturating_sub(BEFORE);
+            let (before, with) = (self.decode(&ids[from..pending])?, self.decode(&ids[from..end])?);
+            let Some(piece) = with.strip_prefix(before.as_str()) else { return Ok(None) };
+            // A character that is not complete decodes to a replacement, which a later token takes back.
+            if piece.ends_with('\u{fffd}') && end < ids.len() && end - pending < 4 {
+                ends.push(at);
+                continue;
+            }
+            if !text[at..].starts_with(piece) {
+                return Ok(None);
+            }
+            at += piece.len();
+            ends.push(at);
+            pending = end;
+        }
+        Ok((at == text.len()).then_some(ends))
     }
 }
 
@@ -114,7 +240,7 @@ mod tests {
         let json = serde_json::json!({"version": "1.0", "added_tokens": [special], "pre_tokenizer": level,
             "decoder": level, "model": {"type": "BPE", "vocab": vocabulary, "merges": []}});
         let tokenizer = Tokenizer::from_bytes(json.to_string()).expect("valid tokenizer");
-        Text { path: PathBuf::new(), tokenizer, clean_up: false }
+        Text::new(PathBuf::new(), tokenizer, Value::Null)
     }
 
     #[test]
@@ -136,7 +262,7 @@ mod tests {
 
     #[test]
     fn prompts_go_through_without_special_tokens() {
-        assert_eq!(bytes().encode("é ").expect("encodes"), [0xc3, 0xa9, 0x20]);
+        assert_eq!(bytes().encode("é ", false).expect("encodes"), [0xc3, 0xa9, 0x20]);
     }
 
     #[test]

@@ -76,6 +76,9 @@ pub(crate) enum Model {
     Check {
         /// The model folder.
         dir: PathBuf,
+        /// Graphs of this precision, by the suffix of their files: fp32 (none), fp16, quantized, q4.
+        #[arg(long, value_name = "SUFFIX")]
+        dtype: Option<String>,
         /// Print one JSON document on standard output.
         #[arg(long)]
         json: bool,
@@ -117,17 +120,39 @@ pub(crate) struct ModelRun {
     /// The model folder.
     pub(crate) dir: PathBuf,
     /// An image: PNG, JPEG or DICOM.
-    #[arg(long = "image", value_name = "FILE", required = true, num_args = 1..)]
+    #[arg(long = "image", value_name = "FILE", num_args = 1..)]
     pub(crate) images: Vec<PathBuf>,
-    /// The prompt; for an encoder-decoder model, how the decoder's text begins.
-    #[arg(long, value_name = "TEXT")]
+    /// The prompt; for an encoder-decoder model, how the decoder's text begins; for a zero-shot model, the sentence that
+    /// labels go into, with {}.
+    #[arg(long, value_name = "TEXT", conflicts_with = "messages")]
     pub(crate) prompt: Option<String>,
+    /// Messages for the chat template, a JSON list as Transformers takes it.
+    #[arg(long, value_name = "FILE.json")]
+    pub(crate) messages: Option<PathBuf>,
+    /// Labels that a zero-shot model scores images against.
+    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    pub(crate) labels: Vec<String>,
     /// Generation options by their Hugging Face names, such as {"max_length": 40}.
     #[arg(long = "gen", value_name = "JSON", value_parser = json)]
     pub(crate) generation: Option<serde_json::Value>,
     /// Image processor options by their Hugging Face names.
     #[arg(long, value_name = "JSON", value_parser = json)]
     pub(crate) processor: Option<serde_json::Value>,
+    /// Arguments of the chat template by their Hugging Face names.
+    #[arg(long, value_name = "JSON", value_parser = json)]
+    pub(crate) template: Option<serde_json::Value>,
+    /// Graphs of this precision, by the suffix of their files: fp32 (none), fp16, quantized, q4.
+    #[arg(long, value_name = "SUFFIX")]
+    pub(crate) dtype: Option<String>,
+    /// Draw so many answers more, and say how many of them repeat each sentence.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) samples: usize,
+    /// Say how much likelier each token is with the images than with black ones.
+    #[arg(long)]
+    pub(crate) image_dependence: bool,
+    /// Cover cells of each image, ROWSxCOLUMNS of them, and say what that does to each sentence.
+    #[arg(long, value_name = "RxC", value_parser = cells)]
+    pub(crate) occlusion: Option<[usize; 2]>,
     /// Print one JSON document on standard output.
     #[arg(long)]
     pub(crate) json: bool,
@@ -296,6 +321,11 @@ pub(crate) enum ConfigCommand {
 fn json(text: &str) -> Result<serde_json::Value, String> {
     let value: serde_json::Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
     if value.is_object() { Ok(value) } else { Err("an object is wanted, such as {\"max_length\": 40}".to_owned()) }
+}
+
+fn cells(text: &str) -> Result<[usize; 2], String> {
+    let parse = |(rows, columns): (&str, &str)| Some([rows.parse().ok()?, columns.parse().ok()?]);
+    text.split_once('x').and_then(parse).ok_or_else(|| "rows and columns are wanted, such as 8x8".to_owned())
 }
 
 #[cfg(test)]

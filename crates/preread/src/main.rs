@@ -48,7 +48,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Serve(_) => Ok(ExitCode::SUCCESS),
         Command::Read(arguments) => commands::read::run(&arguments),
         Command::Model(Model::Run(arguments)) => commands::model::run(&arguments),
-        Command::Model(Model::Check { dir, json }) => commands::model::check(&dir, json),
+        Command::Model(Model::Check { dir, dtype, json }) => commands::model::check(&dir, dtype.as_deref(), json),
         Command::Pixels(arguments) => commands::pixels::run(&arguments),
         Command::Route(Route::Explain { paths, config }) => commands::route::explain(&paths, &config.config),
         Command::Queue(arguments) => commands::queue::run(&arguments),

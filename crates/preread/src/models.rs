@@ -44,15 +44,17 @@ impl Models {
         let mut entries = HashMap::new();
         for (name, folder) in folders {
             let bundle = Bundle::open(folder).with_context(|| format!("model \"{name}\""))?;
-            if !bundle.missing.is_empty() {
-                bail!("model \"{name}\": {} lacks {}", folder.display(), bundle.missing.join(", "));
-            }
+            bundle.check().with_context(|| format!("model \"{name}\""))?;
             let policy = image_policy(&bundle.manifest.images)
                 .with_context(|| format!("model \"{name}\": {}", folder.join("model.toml").display()))?;
             entries.insert(name.to_owned(), Entry { bundle, policy, loaded: Mutex::new(None) });
         }
         let library = if entries.is_empty() { None } else { Some(find_library(library)?) };
-        let options = if threads == 0 { SessionOptions::default() } else { SessionOptions { threads } };
+        let options = if threads == 0 {
+            SessionOptions::default()
+        } else {
+            SessionOptions { threads, ..SessionOptions::default() }
+        };
         Ok(Self { library, options, entries })
     }
 

@@ -1,82 +1,29 @@
-//! VisionEncoderDecoder and models exported like it (ViT, Swin, DeiT … with GPT-2, BERT, TrOCR, mBART …): one image,
-//! read through cross attention; the prompt is the decoder's.
+//! VisionEncoderDecoder and models exported like it (ViT, Swin, DeiT … with GPT-2, BERT, TrOCR, mBART …): images are read
+//! through cross attention; the prompt is the decoder's.
 
 use serde_json::Value;
 
 use super::Family;
-use crate::{
-    bundle::{Bundle, read_json},
-    error::{Error, Result},
-    generation::Generation,
-    graph::GraphInfo,
-    image::Image,
-    processor::{Pixels, Processor},
-    text::Text,
-};
+use crate::{description::Description, error::Result, text::Text};
 
 pub(super) struct VisionEncoderDecoder {
-    channels: usize,
-    /// Height and width, where the graph fixes them.
-    size: [Option<i64>; 2],
     /// Donut's task prompts take the place of the start token; other prompts follow it.
     prompt_is_whole: bool,
 }
 
 impl VisionEncoderDecoder {
-    pub(super) fn new(bundle: &Bundle, vision: &GraphInfo) -> Result<Self> {
-        let [pixel_values] = &vision.inputs[..] else { return Err(refuse(vision)) };
-        if pixel_values.name != "pixel_values" || pixel_values.shape.len() != 4 {
-            return Err(refuse(vision));
-        }
-        let config = read_json(&bundle.folder.join("config.json"))?;
-        let encoder = config.get("encoder");
-        let encoder_type = encoder.and_then(|encoder| encoder.get("model_type")).and_then(Value::as_str);
-        let stated =
-            [encoder, Some(&config)].into_iter().flatten().find_map(|place| place.get("num_channels")?.as_u64());
-        let channels = pixel_values.fixed(1).and_then(|channels| u64::try_from(channels).ok()).or(stated).unwrap_or(3);
-        Ok(Self {
-            channels: usize::try_from(channels).unwrap_or(3),
-            size: [pixel_values.fixed(2), pixel_values.fixed(3)],
-            prompt_is_whole: encoder_type.is_some_and(|name| name.contains("donut")),
-        })
+    pub(super) fn new(description: &Description) -> Self {
+        let encoder = description.config.pointer("/encoder/model_type").and_then(Value::as_str);
+        Self { prompt_is_whole: encoder.is_some_and(|name| name.contains("donut")) }
     }
-}
-
-fn refuse(vision: &GraphInfo) -> Error {
-    let inputs: Vec<String> =
-        vision.inputs.iter().map(|input| format!("{} (rank {})", input.name, input.shape.len())).collect();
-    Error::unsupported(
-        format!("{} with inputs {}", vision.file, inputs.join(", ")),
-        "an encoder whose only input is pixel_values [batch, channels, height, width]",
-        "choose another model",
-    )
 }
 
 impl Family for VisionEncoderDecoder {
-    fn prepare(&self, images: &[Image], processor: &Processor) -> Result<Pixels> {
-        let [image] = images else {
-            return Err(Error::Request(format!("{} images; this model reads exactly one", images.len())));
-        };
-        let pixels = processor.apply(image, self.channels)?;
-        for (fixed, found) in self.size.iter().zip(&pixels.shape[2..]) {
-            if fixed.is_some_and(|fixed| usize::try_from(fixed) != Ok(*found)) {
-                let [height, width] = self.size.map(|size| size.map_or("any".to_owned(), |size| size.to_string()));
-                return Err(Error::Request(format!(
-                    "the image is {} x {} pixels after preprocessing, the graph takes height {height} and width {width}; \
-                     correct `size` of the image processor",
-                    pixels.shape[3], pixels.shape[2]
-                )));
-            }
-        }
-        Ok(pixels)
-    }
-
-    fn prompt(&self, prompt: Option<&str>, text: &Text, generation: &Generation) -> Result<Vec<u32>> {
+    fn decoder_prompt(&self, prompt: Option<&str>, start: u32, text: &Text) -> Result<Vec<u32>> {
         let mut ids = match prompt {
-            Some(prompt) => text.encode(prompt)?,
+            Some(prompt) => text.encode(prompt, false)?,
             None => Vec::new(),
         };
-        let start = generation.decoder_start_token_id;
         if ids.is_empty() || (ids[0] != start && !self.prompt_is_whole) {
             ids.insert(0, start);
         }

@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use infer::{Bundle, Error, Model, SessionOptions};
 
-use crate::support::{reference, runtime};
+use crate::support::{copy, reference, runtime};
 
 fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
     let dir = tempfile::tempdir().expect("a folder");
@@ -63,14 +63,12 @@ fn refuses_with_the_file_and_the_layouts() {
         &["decoder_model_merged.onnx is missing", "onnx/encoder_model.onnx", layouts],
     );
     check(&[("decoder_model_merged.onnx", "")], &["encoder_model.onnx is missing"]);
-    check(&[("genai_config.json", "{}")], &["not supported", "onnxruntime-genai", layouts]);
-    check(&[("onnx/vision_encoder_q4.onnx", "")], &["not supported", "onnx-community", "vision_encoder_q4.onnx"]);
-    check(&[("export.json", "{}")], &["not supported", "transformers 5"]);
-    check(&[("onnx/model.onnx", "")], &["not supported", "single graph"]);
-    check(
-        &[("encoder_model_fp16.onnx", ""), ("encoder_model_int8.onnx", ""), ("decoder_model_merged.onnx", "")],
-        &["encoder_model_fp16.onnx", "encoder_model_int8.onnx", "keep one"],
-    );
+    check(&[("onnx/vision_encoder_q4.onnx", "")], &["embed_tokens.onnx is missing", "vision_encoder_q4.onnx"]);
+    check(&[("export.json", "{}")], &["not supported", "transformers 5", "optimum-cli export onnx"]);
+    check(&[("genai_config.json", "{}")], &["genai_config.json", "no `model`"]);
+    let genai = r#"{"model": {"type": "gemma3", "vision": {"filename": "v.onnx"}, "embedding": {"filename": "e.onnx"},
+        "decoder": {"filename": "d.onnx"}}}"#;
+    check(&[("genai_config.json", genai), ("v.onnx", "")], &["e.onnx is missing", "genai_config.json names it"]);
     let mut unknown_key = WHOLE.to_vec();
     unknown_key.push(("model.toml", "name = 'a'\nlicense = 'b'\n"));
     check(&unknown_key, &["model.toml", "line 2", "license"]);
@@ -95,17 +93,78 @@ fn a_folder_that_lacks_configuration_opens_and_does_not_load() {
 }
 
 #[test]
-fn a_broken_graph_is_named() {
-    let Some(reference) = reference("ved_vit_gpt2") else { return };
-    let read = |name: &str| fs::read_to_string(reference.join(name)).expect("readable");
-    let dir = folder(&[
-        WHOLE[0],
-        WHOLE[1],
-        ("config.json", &read("config.json")),
-        ("tokenizer.json", &read("tokenizer.json")),
-        ("preprocessor_config.json", &read("preprocessor_config.json")),
-    ]);
+fn what_is_wrong_with_a_folder_names_the_file_and_the_fix() {
+    for family in ["ved_vit_gpt2", "llava", "siglip_zeroshot"] {
+        let Some(whole) = reference(family) else { return };
+        let graphs: Vec<String> = graphs_of(&whole);
+        let check = |change: &dyn Fn(&Path), parts: &[&str]| {
+            let dir = copy(&whole);
+            change(dir.path());
+            let opened = Bundle::open(dir.path());
+            let loaded = opened.and_then(|bundle| {
+                Model::load(&bundle, &runtime(), &SessionOptions { threads: 1, ..SessionOptions::default() })
+            });
+            let error = loaded.map(|_| ()).expect_err("refused").to_string();
+            for part in parts {
+                assert!(error.contains(part), "{family}: {part:?} not in {error:?}");
+            }
+        };
+        let cut = |name: &str, to: usize| {
+            let name = name.to_owned();
+            move |dir: &Path| {
+                let bytes = fs::read(dir.join(&name)).expect("readable");
+                fs::write(dir.join(&name), &bytes[..to.min(bytes.len() - 1)]).expect("written");
+            }
+        };
+        for graph in &graphs {
+            check(
+                &|dir| fs::remove_file(dir.join(graph)).expect("removed"),
+                &[graph.trim_start_matches("onnx/"), "copy it"],
+            );
+            check(&cut(graph, 0), &[graph, "empty", "copy it again"]);
+            check(&cut(graph, usize::MAX), &[graph, "cut short", "copy it again"]);
+            check(
+                &|dir| fs::write(dir.join(graph), "<html>not found</html>").expect("written"),
+                &[graph, "not an ONNX file"],
+            );
+            check(
+                &|dir| newer_operators(&dir.join(graph)),
+                &[graph.trim_start_matches("onnx/"), "operator set", "newer ONNX Runtime"],
+            );
+        }
+        for file in ["config.json", "tokenizer.json", "preprocessor_config.json"] {
+            check(&cut(file, 0), &[file, "copy it again"]);
+        }
+        for file in ["config.json", "tokenizer.json"] {
+            check(&cut(file, 40), &[file, "copy it again"]);
+            check(&|dir| fs::remove_file(dir.join(file)).expect("removed"), &[file, "missing"]);
+        }
+    }
+}
+
+/// The graphs of a folder, relative.
+fn graphs_of(folder: &Path) -> Vec<String> {
+    Bundle::open(folder).expect("a model").graphs.into_values().collect()
+}
+
+/// Says that a graph was written for an operator set that no runtime knows.
+fn newer_operators(graph: &Path) {
+    let mut bytes = fs::read(graph).expect("readable");
+    // Another `opset_import` of the standard operators; the last one counts.
+    bytes.extend([0x42, 0x03, 0x10, 0xe7, 0x07]);
+    fs::write(graph, bytes).expect("written");
+}
+
+#[test]
+fn a_tokenizer_of_another_model_is_refused() {
+    let (Some(small), Some(large)) = (reference("ved_vit_gpt2"), reference("gemma3")) else { return };
+    let dir = copy(&small);
+    fs::copy(large.join("tokenizer.json"), dir.path().join("tokenizer.json")).expect("copied");
     let bundle = Bundle::open(dir.path()).expect("looks like a model");
-    let error = Model::load(&bundle, &runtime(), &SessionOptions::default()).expect_err("no graph").to_string();
-    assert!(error.contains("graph encoder_model.onnx"), "{error}");
+    let error = Model::load(&bundle, &runtime(), &SessionOptions { threads: 1, ..SessionOptions::default() })
+        .expect_err("another's")
+        .to_string();
+    for part in ["tokenizer.json", "vocabulary 400", "another model's"] {
+        assert!(error.contains(part), "{part:?} not in {error:?}");
+    }
 }

@@ -5,6 +5,8 @@ mod dispatcher;
 mod encoder_decoder;
 mod onnx;
 mod phantom;
+mod references;
+mod requests;
 mod runtimes;
 mod support;
 mod toy;

@@ -34,7 +34,15 @@ pub(crate) fn present(folder: PathBuf) -> Option<PathBuf> {
 
 pub(crate) fn model(folder: &Path) -> Model {
     let bundle = Bundle::open(folder).expect("the folder is a model");
-    Model::load(&bundle, &runtime(), &SessionOptions { threads: 1 }).expect("the model loads")
+    Model::load(&bundle, &runtime(), &SessionOptions { threads: 1, ..SessionOptions::default() })
+        .expect("the model loads")
+}
+
+/// As [`model`], with graphs of a precision.
+pub(crate) fn model_of(folder: &Path, precision: Option<&str>) -> Model {
+    let bundle = Bundle::open_precision(folder, precision).expect("the folder is a model");
+    Model::load(&bundle, &runtime(), &SessionOptions { threads: 1, ..SessionOptions::default() })
+        .expect("the model loads")
 }
 
 pub(crate) fn json(path: &Path) -> Value {
@@ -43,4 +51,18 @@ pub(crate) fn json(path: &Path) -> Value {
 
 pub(crate) fn image(path: &Path) -> Image {
     Image::decode(&fs::read(path).expect("readable")).expect("an image")
+}
+
+/// A copy of a model folder, to be changed.
+pub(crate) fn copy(from: &Path) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().expect("a folder");
+    for (source, target) in [(from.to_owned(), dir.path().to_owned()), (from.join("onnx"), dir.path().join("onnx"))] {
+        fs::create_dir_all(&target).expect("created");
+        let Ok(entries) = fs::read_dir(&source) else { continue };
+        for entry in entries.map(|entry| entry.expect("readable").path()).filter(|path| path.is_file()) {
+            let name = entry.file_name().expect("a name");
+            fs::write(target.join(name), fs::read(&entry).expect("readable")).expect("written");
+        }
+    }
+    dir
 }

@@ -208,7 +208,9 @@ fn a_decoder_the_engine_cannot_feed_is_refused_by_name() {
         write(dir.path(), &graph.finish());
         let bundle = infer::Bundle::open(dir.path()).expect("looks like a model");
         let runtime = crate::support::runtime();
-        let error = Model::load(&bundle, &runtime, &infer::SessionOptions { threads: 1 }).expect_err("refused");
+        let error =
+            Model::load(&bundle, &runtime, &infer::SessionOptions { threads: 1, ..infer::SessionOptions::default() })
+                .expect_err("refused");
         assert!(matches!(error, Error::Unsupported { .. }), "{error}");
         for part in parts {
             assert!(error.to_string().contains(part), "{part:?} not in {error}");

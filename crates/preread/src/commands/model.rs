@@ -2,7 +2,7 @@ use std::{fs, path::Path, process::ExitCode};
 
 use anyhow::{Context, Result, bail};
 use dataset::{Instance, Limits};
-use infer::{Bundle, Cancel, Image, Model, Request, Runtime, SessionOptions};
+use infer::{Bundle, Cancel, EvidenceOptions, Image, Model, Request, Runtime, SessionOptions};
 use serde_json::json;
 
 use crate::{cli::ModelRun, models, pipeline::image_policy};
@@ -10,32 +10,63 @@ use crate::{cli::ModelRun, models, pipeline::image_policy};
 /// Runs a model on images, without anything of DICOM but the pixels.
 pub(crate) fn run(arguments: &ModelRun) -> Result<ExitCode> {
     let images = arguments.images.iter().map(|path| image(path)).collect::<Result<_>>()?;
-    let mut model = load(&Bundle::open(&arguments.dir)?)?;
+    let messages = arguments.messages.as_deref().map(messages).transpose()?.unwrap_or_default();
+    let mut model = load(&Bundle::open_precision(&arguments.dir, arguments.dtype.as_deref())?)?;
     let request = Request {
         images,
         prompt: arguments.prompt.clone(),
+        messages,
+        labels: arguments.labels.clone(),
         generation: arguments.generation.clone().unwrap_or_default(),
         processor: arguments.processor.clone().unwrap_or_default(),
+        template: arguments.template.clone().unwrap_or_default(),
+        evidence: EvidenceOptions {
+            samples: arguments.samples,
+            image_dependence: arguments.image_dependence,
+            occlusion: arguments.occlusion,
+            ..EvidenceOptions::default()
+        },
     };
     let answer = model.run(&request, &Cancel::new())?;
     if arguments.json {
         super::print_json(&answer)?;
-    } else {
-        println!("{}", answer.text);
-        let time = answer.timings_ms;
-        eprintln!(
-            "load {:.0} ms, preprocess {:.0} ms, vision {:.0} ms, prefill {:.0} ms, decode {:.0} ms, {:.1} tokens/s",
-            time.load, time.preprocess, time.vision, time.prefill, time.decode, answer.tokens_per_second
-        );
+        return Ok(ExitCode::SUCCESS);
     }
+    match &answer.zero_shot {
+        Some(scores) => {
+            for (image, probabilities) in arguments.images.iter().zip(&scores.probs) {
+                for (label, probability) in scores.labels.iter().zip(probabilities) {
+                    println!("{probability:.4}  {label}  ({})", image.display());
+                }
+            }
+        }
+        None => println!("{}", answer.text),
+    }
+    let time = answer.timings_ms;
+    eprintln!(
+        "load {:.0} ms, preprocess {:.0} ms, vision {:.0} ms, prefill {:.0} ms, decode {:.0} ms, {:.1} tokens/s",
+        time.load, time.preprocess, time.vision, time.prefill, time.decode, answer.tokens_per_second
+    );
     Ok(ExitCode::SUCCESS)
 }
 
+/// The messages of a file.
+fn messages(path: &Path) -> Result<serde_json::Value> {
+    let context = || path.display().to_string();
+    let messages: serde_json::Value =
+        serde_json::from_slice(&fs::read(path).with_context(context)?).with_context(context)?;
+    if messages.is_array() {
+        return Ok(messages);
+    }
+    bail!("{}: a JSON list of objects with `role` and `content` is wanted", path.display());
+}
+
 /// Says what a folder holds and what it lacks, and warms the model up.
-pub(crate) fn check(dir: &Path, json: bool) -> Result<ExitCode> {
-    let bundle = Bundle::open(dir)?;
+pub(crate) fn check(dir: &Path, dtype: Option<&str>, json: bool) -> Result<ExitCode> {
+    let bundle = Bundle::open_precision(dir, dtype)?;
     image_policy(&bundle.manifest.images).with_context(|| dir.join("model.toml").display().to_string())?;
-    let warmed = if bundle.missing.is_empty() { Some(warm(&bundle)?) } else { None };
+    let broken = bundle.check();
+    let warmed = if broken.is_ok() { Some(warm(&bundle)?) } else { None };
     if json {
         super::print_json(
             &json!({ "model": bundle, "graphs": warmed.as_ref().map(|it| &it.0), "warm_up_ms": warmed.as_ref().map(|it| it.1) }),
@@ -51,10 +82,8 @@ pub(crate) fn check(dir: &Path, json: bool) -> Result<ExitCode> {
             println!("warm-up: {}", serde_json::to_string(timings)?);
         }
     }
-    if bundle.missing.is_empty() {
-        return Ok(ExitCode::SUCCESS);
-    }
-    bail!("{} lacks {}", dir.display(), bundle.missing.join(", "));
+    broken?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn warm(bundle: &Bundle) -> Result<(serde_json::Value, infer::Timings)> {

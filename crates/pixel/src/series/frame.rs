@@ -154,7 +154,7 @@ pub fn frames_of(image: usize, header: &Header, instance: Option<&Instance>, lim
         .collect()
 }
 
-/// How many frames the pixel data of an image has room for. A header may claim any number, and no memory is spent on
+/// How many frames the pixel data of an image has room for at the most. A header may claim any number, and no memory is spent on
 /// claims.
 fn frames_there(instance: &Instance, limits: &Limits) -> u64 {
     let Ok(image) = ImagePixel::of(instance, limits) else { return 0 };
@@ -165,7 +165,12 @@ fn frames_there(instance: &Instance, limits: &Limits) -> u64 {
             let bits = image.pixels() as u64 * samples * u64::from(image.bits_allocated);
             byte_length(value) as u64 * 8 / bits.max(1)
         }
-        Ok(PixelData::Encapsulated(fragments)) => fragments.fragments().len() as u64,
+        Ok(PixelData::Encapsulated(fragments)) => {
+            // A fragment may hold the codestreams of several frames; none is shorter than its own header.
+            const SHORTEST: u64 = 16;
+            let bytes: u64 = fragments.fragments().iter().map(|fragment| fragment.len() as u64).sum();
+            (bytes / SHORTEST).max(fragments.fragments().len() as u64)
+        }
         Err(_) => 0,
     }
 }

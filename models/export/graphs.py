@@ -46,6 +46,8 @@ def save(model: onnx.ModelProto, path: Path, single_file_bytes: int = SINGLE_FIL
     if weights > single_file_bytes:
         onnx.save_model(model, path, save_as_external_data=True, all_tensors_to_one_file=True, location=data.name,
                         size_threshold=1024)
+        # onnx makes this file for its owner alone.
+        data.chmod(path.stat().st_mode)
     else:
         onnx.save_model(model, path)
 

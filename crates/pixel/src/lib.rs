@@ -8,6 +8,10 @@
 //! [`contact_sheet`] shows a person what was chosen.
 //!
 //! Nothing here reads files or knows a model.
+//!
+//! Where a file has neither a VOI LUT nor a window that is possible, the lowest value of the frame is black and the highest
+//! white, Pixel Padding Value not counted ([`Window::MinMax`]). [`Limits`] says what a frame may cost; that is known before
+//! a decoder runs, and a decoder's panic is an error of the frame.
 
 mod adapter;
 mod choose;

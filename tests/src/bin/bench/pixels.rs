@@ -199,10 +199,10 @@ fn measure(case: &Case, set: &Path, folder: &Path, rounds: usize) -> Result<Vec<
     Ok(decoders.into_iter().zip(times.into_iter().map(|times| median(times.into_iter()))).collect())
 }
 
-/// How many frames one turn decodes: so that the slowest takes some seconds.
+/// How many frames one turn decodes: 12 MB of them, so that a turn of the slowest takes some seconds, and what more frames
+/// take a tool is more than what its start varies by.
 fn repeats(file: &Path) -> Result<usize> {
-    let megabytes = usize::try_from(frame_bytes(file)? >> 20)?;
-    Ok((12 / (megabytes + 1)).max(3))
+    Ok(usize::try_from(12_000_000 / frame_bytes(file)?.max(1))?.clamp(3, 100))
 }
 
 fn once(decoder: Decoder, file: &Path, folder: &Path) -> Result<f64> {

@@ -75,7 +75,10 @@ pub(super) fn repetition(case: &Case<'_>) -> Vec<Found> {
         if words.len() < 2 {
             continue;
         }
-        if seen.insert((sentence.section == SectionKind::Impression, words), number).is_some() {
+        let times = seen.entry((sentence.section == SectionKind::Impression, words)).or_default();
+        *times += 1;
+        // Once for each sentence, however often it comes again.
+        if *times == 2 {
             found.push(Found::at(number, "the same sentence stands here twice"));
         }
     }

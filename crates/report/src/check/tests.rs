@@ -125,7 +125,7 @@ fn anatomy_fits_the_study() {
     with("Uterine fibroid.", &StudyFacts { sex: Some(Sex::Male), ..StudyFacts::default() }, &["sex"]);
     with("Aortic atherosclerosis.", &StudyFacts { age: Some(4.0), ..StudyFacts::default() }, &["age"]);
     with("There is restricted diffusion.", &ct(), &["modality"]);
-    with("Hypoechoic lesion in the liver.", &StudyFacts { body_parts: ["ABDOMEN".to_owned()].into(), ..ct() }, &[]);
+    with("Hypodense lesion in the liver.", &StudyFacts { body_parts: ["ABDOMEN".to_owned()].into(), ..ct() }, &[]);
 }
 
 #[test]

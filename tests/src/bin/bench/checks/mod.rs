@@ -70,8 +70,8 @@ one in a report. `preread report check` gets texts and facts. A fault counts as 
 objections, or of a kind that means the same. A right report counts as objected to when it has any objection but that a
 sentence was not interpreted, which is shown beside it.
 
-The reports and the tables of the checks are by the same authors: the figures say that the checks do what they are meant to,
-not how often models err or how radiologists write.
+The reports and the tables of the checks are by the same authors, and the tables were completed with these sentences in view:
+the figures say that the checks do what they are meant to, not how often models err or how radiologists write.
 
 ";
 

@@ -16,6 +16,9 @@ use crate::{child::Child, daemon::AE_TITLE, http, peers, port::Port, wait};
 /// Its title.
 pub const ORTHANC: &str = "ORTHANC";
 
+/// Orthanc's DICOMweb, where Debian puts it.
+pub const DICOMWEB: &str = "/usr/share/orthanc/plugins/libOrthancDicomWeb.so";
+
 /// A running Orthanc.
 pub struct Orthanc {
     child: Child,
@@ -201,7 +204,15 @@ impl Ready {
     /// # Errors
     /// When it does not answer within half a minute; what it printed is part of the message.
     pub fn route_to(self, port: u16) -> Result<Orthanc> {
-        self.start(&[("preread", port)], Some(ROUTING))
+        self.start(&[("preread", port)], Some(ROUTING), &[])
+    }
+
+    /// Starts it as an archive that a viewer asks through DICOMweb.
+    ///
+    /// # Errors
+    /// As [`Self::route_to`].
+    pub fn serve_web(self) -> Result<Orthanc> {
+        self.start(&[], None, &[DICOMWEB])
     }
 
     /// Starts it as a sender that is told what to send where: to the ports of `modalities`, by name.
@@ -209,10 +220,10 @@ impl Ready {
     /// # Errors
     /// As [`Self::route_to`].
     pub fn send_to(self, modalities: &[(&str, u16)]) -> Result<Orthanc> {
-        self.start(modalities, None)
+        self.start(modalities, None, &[])
     }
 
-    fn start(self, modalities: &[(&str, u16)], script: Option<&str>) -> Result<Orthanc> {
+    fn start(self, modalities: &[(&str, u16)], script: Option<&str>, plugins: &[&str]) -> Result<Orthanc> {
         let dir = tempfile::Builder::new().prefix("preread-e2e-orthanc-").tempdir()?;
         let (storage, config) = (dir.path().join("storage"), dir.path().join("orthanc.json"));
         let mut scripts = Vec::new();
@@ -238,7 +249,7 @@ impl Ready {
             // It would hold the association open for five seconds after the last instance.
             "DicomAssociationCloseDelay": 1,
             "LuaScripts": scripts,
-            "Plugins": [],
+            "Plugins": plugins,
         });
         fs::write(&config, settings.to_string())?;
         let mut command = Command::new(self.program);

@@ -193,6 +193,47 @@ pub fn pixelmed(file: &Path, template: &str) -> Result<()> {
     Ok(())
 }
 
+/// OHIF, a Chromium to show it in, and a Node.js to drive that.
+pub struct Ohif {
+    node: PathBuf,
+    chromium: PathBuf,
+    folder: PathBuf,
+}
+
+impl Ohif {
+    /// What `cargo xtask setup --peers` installed; none, and a line that says what is missing, where it could not.
+    pub fn installed() -> Option<Self> {
+        let folder = place::root().join("target/peers/ohif");
+        let dicomweb = Path::new(crate::orthanc::DICOMWEB);
+        let found = program("node", "nodejs").ok().zip(program("chromium", "chromium").ok());
+        let there = folder.join("installed.txt").is_file() && dicomweb.is_file();
+        let Some((node, chromium)) = found.filter(|_| there) else {
+            eprintln!(
+                "skipped: the tests in OHIF need chromium, nodejs, npm and orthanc-dicomweb. Install them: sudo apt-get \
+                 install chromium nodejs npm orthanc-dicomweb && cargo xtask setup --peers"
+            );
+            return None;
+        };
+        Some(Self { node, chromium, folder })
+    }
+
+    /// Opens series of a study, each as `NUMBER=NAME`, and writes a screenshot of each to `out`. What `ohif.mjs` says.
+    ///
+    /// # Errors
+    /// When the viewer does not come up, or a series is not in its list.
+    pub fn look(&self, orthanc: &str, study: &str, series: &[&str], out: &Path) -> Result<Value> {
+        let script = place::root().join("tests/peers/ohif.mjs");
+        let mut command = Command::new(&self.node);
+        command.arg(script).arg(self.folder.join("package/dist")).arg(self.folder.join("node_modules"));
+        command.arg(&self.chromium).arg(orthanc).arg(out).arg(study).args(series);
+        let output = command.stdin(Stdio::null()).output().context("cannot start node")?;
+        if !output.status.success() {
+            bail!("ohif.mjs: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(serde_json::from_slice(&output.stdout)?)
+    }
+}
+
 /// The Python that has pynetdicom and pydicom.
 ///
 /// # Errors

@@ -133,3 +133,32 @@ fn pixelmed_finds_the_template_and_nothing_to_complain_about() -> Result<()> {
     }
     Ok(())
 }
+
+/// Every object that `preread read` writes of a sample with a finding at a place: highdicom and pypdf find what is in them.
+#[test]
+fn other_readers_find_every_finding_number_and_region() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let sample = samples::all()?.into_iter().find(|it| it.name.starts_with("10-")).context("no sample")?;
+    read_to_sr(&sample.file, dir.path())?;
+    let names = ["measurements-sr", "ai-results-sr", "pdf"];
+    let files: Vec<PathBuf> = names.iter().map(|name| dir.path().join(name).with_extension("dcm")).collect();
+    let files: Vec<String> = files.iter().map(|file| file.to_string_lossy().into_owned()).collect();
+    let read = peers::python("report_objects.py", &files.iter().map(String::as_str).collect::<Vec<_>>())?;
+    let regions = read[0]["regions"].as_array().context("no regions")?;
+    ensure!(!regions.is_empty(), "highdicom finds no region: {read}");
+    for region in regions {
+        let whole = ["tracking", "tracking_uid", "finding"].iter().all(|key| region[*key].is_string());
+        ensure!(whole && !region["numbers"][0].is_null(), "{region}");
+        ensure!(region["outline"]["image"] == sample.json["sop_instance_uid"], "{region}");
+        ensure!(region["outline"]["points"].as_array().is_some_and(|points| points.len() > 3), "{region}");
+    }
+    let study = read[1]["study"].as_array().context("no groups")?;
+    ensure!(study.iter().all(|group| group["numbers"][0]["name"] == "111012"), "{study:?}");
+    let page = read[2]["pages"][0].as_str().unwrap_or_default();
+    let name = sample.json["patient_name"].as_str().unwrap_or_default();
+    for part in name.split(['=', '^']).filter(|part| !part.is_empty()) {
+        ensure!(page.contains(part), "the PDF does not have {part} of the name: {page}");
+    }
+    ensure!(page.contains("AI DRAFT"), "{page}");
+    Ok(())
+}

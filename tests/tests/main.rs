@@ -9,6 +9,7 @@ mod faults;
 mod first_light;
 mod harness;
 mod hostile;
+mod ohif;
 mod orthanc;
 mod secrets;
 mod senders;

@@ -183,11 +183,12 @@ pub(crate) struct Device {
     #[serde(deserialize_with = "optional_uid")]
     pub(crate) uid: Option<dataset::Uid>,
     pub(crate) serial_number: String,
+    pub(crate) udi: Option<String>,
 }
 
 impl Default for Device {
     fn default() -> Self {
-        Self { uid: None, serial_number: "1".to_owned() }
+        Self { uid: None, serial_number: "1".to_owned(), udi: None }
     }
 }
 
@@ -301,20 +302,54 @@ impl DestinationSection {
 }
 
 /// The objects that a destination may ask for.
-#[derive(Deserialize, Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Deserialize, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum ObjectName {
-    /// The TID 2000 text report.
+    /// The TID 2000 text report, as Basic Text SR: written always.
     TextSr,
+    /// The same as Enhanced SR.
+    EnhancedTextSr,
+    /// The TID 1500 measurement report, as Comprehensive 3D SR.
     MeasurementsSr,
+    /// The same as Comprehensive SR.
+    ComprehensiveMeasurementsSr,
+    /// Study-level results in TID 1501 groups.
+    AiResultsSr,
+    /// The report as a PDF.
     Pdf,
+    /// What the model attended to, as a Secondary Capture image.
     Heatmap,
+    /// A Key Object Selection.
+    KeyObjects,
+    /// The regions as a Grayscale Softcopy Presentation State.
+    PresentationState,
 }
 
 impl ObjectName {
-    /// Whether this version writes it. What it does not write is said at start, and the rest is sent.
-    pub(crate) fn is_written(self) -> bool {
-        self == Self::TextSr
+    /// Every object in its default class.
+    pub(crate) const ONE_OF_EACH: [Self; 7] = [
+        Self::TextSr,
+        Self::MeasurementsSr,
+        Self::AiResultsSr,
+        Self::Pdf,
+        Self::Heatmap,
+        Self::KeyObjects,
+        Self::PresentationState,
+    ];
+
+    /// The name in the configuration, which is also that of the file that `preread read` writes.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::TextSr => "text-sr",
+            Self::EnhancedTextSr => "enhanced-text-sr",
+            Self::MeasurementsSr => "measurements-sr",
+            Self::ComprehensiveMeasurementsSr => "comprehensive-measurements-sr",
+            Self::AiResultsSr => "ai-results-sr",
+            Self::Pdf => "pdf",
+            Self::Heatmap => "heatmap",
+            Self::KeyObjects => "key-objects",
+            Self::PresentationState => "presentation-state",
+        }
     }
 }
 

@@ -26,9 +26,14 @@ use images::{Attended, ImagesJson, LeftOut, Seen};
 pub(crate) use images::{HeatMap, image_policy};
 
 use crate::{
+    config::ObjectName,
     models::Models,
     route::{self, Facts, Rule},
 };
+
+mod objects;
+
+pub(crate) use objects::Wanted;
 
 /// Everything that reading a study needs, the same for the daemon and for `preread read`.
 pub(crate) struct Pipeline {
@@ -37,12 +42,14 @@ pub(crate) struct Pipeline {
     pub(crate) limits: Limits,
     pub(crate) deadline: Duration,
     pub(crate) device: DeviceIdentity,
+    pub(crate) wanted: Wanted,
 }
 
 /// Who says it: the same in every report of an installation.
 pub(crate) struct DeviceIdentity {
     pub(crate) uid: Uid,
     pub(crate) serial_number: String,
+    pub(crate) udi: Option<String>,
 }
 
 /// A settled study.
@@ -88,6 +95,8 @@ pub(crate) struct Reading<'a> {
     pub(crate) rule: &'a Rule,
     pub(crate) inputs_digest: String,
     pub(crate) text_sr: Document,
+    /// The other objects that are wanted, and that the draft has something for.
+    pub(crate) objects: Vec<(ObjectName, Document)>,
     pub(crate) heatmap: HeatMap,
     pub(crate) json: ReadingJson,
     /// The report for a terminal.
@@ -312,12 +321,22 @@ impl Pipeline {
         let source = Source {
             representative: &first,
             evidence: evidence.clone(),
-            predecessor: opened.study.predecessor.clone(),
+            predecessors: opened.study.predecessor.iter().cloned().collect(),
         };
         let completion = completion(opened.left_out.len(), input.frames_not_shown, &partial);
-        let options = report::sr::Options { completion, ..Default::default() };
+        let options = report::sr::Options { completion: completion.clone(), ..Default::default() };
         let text_sr = report::sr::text_report(&draft, &source, &provenance, &options).map_err(not_written)?;
-        let violations = report::validate(&text_sr.file);
+        let seen = Seen::of(&input, &answer.placements);
+        let heatmap = HeatMap::over_first(&mut input, &seen, draft);
+        let parts = objects::Parts {
+            heatmap: &heatmap,
+            seen: &seen,
+            source: &source,
+            provenance: &provenance,
+            completion: &completion,
+        };
+        let objects = objects::objects(&parts, &self.wanted, rule).map_err(not_written)?;
+        let violations = report::validate_all(std::iter::once(&text_sr).chain(objects.iter().map(|(_, it)| it)));
         if report::must_hold(&violations) {
             let list: Vec<String> = violations.iter().map(|it| format!("{}: {}", it.at, it.sentence)).collect();
             let reason = format!("the report does not pass our own check: {}", list.join("; "));
@@ -326,17 +345,17 @@ impl Pipeline {
         clock.lap("write");
 
         let derivation = report::sr::derivation(&source, &provenance);
-        let report = Report::new(&draft, &objections, &provenance, &derivation, std::slice::from_ref(&text_sr));
-        let text = report::text::render_text(&draft, &provenance);
+        let written: Vec<Document> =
+            std::iter::once(&text_sr).chain(objects.iter().map(|(_, it)| it)).cloned().collect();
+        let report = Report::new(&heatmap.draft, &objections, &provenance, &derivation, &written);
+        let text = report::text::render_text(&heatmap.draft, &provenance);
         let mut timings_ms = clock.laps;
         let model = answer.timings_ms;
         timings_ms.insert("model", model.preprocess + model.vision + model.prefill + model.decode);
-        let seen = Seen::of(&input, &answer.placements);
-        let attended = seen.attended(&draft);
-        let heatmap = HeatMap::over_first(&mut input, &seen, draft);
+        let attended = seen.attended(&heatmap.draft);
         let images = ImagesJson::of(input, seen, &evidence, opened.left_out);
         let json = ReadingJson { report, model_text, images, attended, timings_ms };
-        Ok(Reading { rule, inputs_digest, text_sr, heatmap, json, text })
+        Ok(Reading { rule, inputs_digest, text_sr, objects, heatmap, json, text })
     }
 
     fn provenance(&self, rule: &Rule, study: &Study, answer: &infer::Answer) -> Provenance {
@@ -357,6 +376,7 @@ impl Pipeline {
             device_uid: self.device.uid.clone(),
             device_serial: self.device.serial_number.clone(),
             software_version: env!("CARGO_PKG_VERSION").to_owned(),
+            udi: self.device.udi.clone(),
             content_time: study.content_time.clone(),
         }
     }

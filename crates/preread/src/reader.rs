@@ -3,10 +3,14 @@
 //! While nothing has settled, what may be complete is read ahead, so that its report is there when the quiet period ends.
 //! A reading made ahead counts only when the study settles with the very instances that it saw.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Result;
-use report::EvidenceItem;
+use report::{Document, EvidenceItem};
 use spool::{Claim, ObjectKind, Prepared, ReportFile, Spool, StudyState};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -35,10 +39,8 @@ pub(crate) struct Reader {
 
 type Outcome = Result<Kept, End>;
 
-/// Which destinations take which object.
-struct Sends {
-    text_sr: Vec<String>,
-}
+/// The objects that each destination takes, by its name.
+type Sends = BTreeMap<String, Vec<ObjectName>>;
 
 /// A reading whose report is on the disk, and not yet counted on.
 struct Kept {
@@ -53,11 +55,8 @@ struct Kept {
 impl Reader {
     /// Reads what settles in `spool`, which wakes it, and wakes `written`.
     pub(crate) fn new(spool: Spool, pipeline: Arc<Pipeline>, config: &Config, written: Arc<Notify>) -> Self {
-        let takers = |object| {
-            let takers = config.destinations.iter().filter(move |section| section.objects.contains(&object));
-            takers.map(|section| section.name.clone()).collect()
-        };
-        let sends = Arc::new(Sends { text_sr: takers(ObjectName::TextSr) });
+        let takes = config.destinations.iter().map(|section| (section.name.clone(), section.objects.clone()));
+        let sends = Arc::new(takes.collect());
         Self { spool, pipeline, sends, written, ahead: VecDeque::new() }
     }
 
@@ -152,19 +151,19 @@ impl Reader {
         let (pipeline, sends) = (Arc::clone(&self.pipeline), Arc::clone(&self.sends));
         let read = tokio::task::spawn_blocking(move || {
             let reading = pipeline.read(&study)?;
-            let text_sr = text_sr(&reading, &sends);
+            let files = files(&reading, &sends);
             let Reading { rule, inputs_digest, json, heatmap, .. } = reading;
-            Ok((rule.name.clone(), inputs_digest, text_sr, json, heatmap))
+            Ok((rule.name.clone(), inputs_digest, files, json, heatmap))
         });
         let read = read.await.unwrap_or_else(|_| {
             let reason = "a defect in preread stopped the reading; the log has its place".to_owned();
             Err(End::Held { what: "a defect stopped the reading", reason, rule: None })
         });
-        let (rule, inputs_digest, text_sr, json, heatmap) = match read {
+        let (rule, inputs_digest, files, json, heatmap) = match read {
             Ok(read) => read,
             Err(end) => return Ok(Err(end)),
         };
-        let report = self.spool.prepare(vec![text_sr], clock::now()).await?;
+        let report = self.spool.prepare(files, clock::now()).await?;
         Ok(Ok(Kept { version, inputs_digest, rule, report, json, heatmap }))
     }
 
@@ -246,12 +245,33 @@ fn study(spool: &Spool, claim: &Claim) -> Result<Study> {
     })
 }
 
-/// The text report as the spool keeps it, with the destinations that it goes to.
-fn text_sr(reading: &Reading<'_>, sends: &Sends) -> ReportFile {
+/// The documents as the spool keeps them, each with the destinations that it goes to.
+fn files(reading: &Reading<'_>, sends: &Sends) -> Vec<ReportFile> {
     let rule = reading.rule;
-    let wanted = rule.destinations.iter().filter(|name| sends.text_sr.contains(name));
-    let destinations = if rule.mode == Mode::Shadow { Vec::new() } else { wanted.cloned().collect() };
-    let sr = &reading.text_sr;
-    let uids = [&sr.sop_instance_uid, &sr.sop_class_uid, &sr.series_instance_uid].map(ToString::to_string);
-    ReportFile { kind: ObjectKind::TextSr, uids: Some(uids), bytes: sr.file.clone(), destinations }
+    let others = reading.objects.iter().map(|(name, document)| (*name, document));
+    let all = std::iter::once((ObjectName::TextSr, &reading.text_sr)).chain(others);
+    let file = |(name, document): (ObjectName, &Document)| {
+        let takes = |destination: &&String| sends.get(*destination).is_some_and(|objects| objects.contains(&name));
+        let wanted = rule.destinations.iter().filter(takes);
+        let destinations = if rule.mode == Mode::Shadow { Vec::new() } else { wanted.cloned().collect() };
+        let uids = [&document.sop_instance_uid, &document.sop_class_uid, &document.series_instance_uid];
+        let uids = Some(uids.map(ToString::to_string));
+        ReportFile { kind: kind(name), uids, bytes: document.file.clone(), destinations }
+    };
+    all.map(file).collect()
+}
+
+/// What the spool calls an object.
+fn kind(name: ObjectName) -> ObjectKind {
+    match name {
+        ObjectName::TextSr => ObjectKind::TextSr,
+        ObjectName::EnhancedTextSr => ObjectKind::EnhancedTextSr,
+        ObjectName::MeasurementsSr => ObjectKind::MeasurementsSr,
+        ObjectName::ComprehensiveMeasurementsSr => ObjectKind::ComprehensiveMeasurementsSr,
+        ObjectName::AiResultsSr => ObjectKind::AiResultsSr,
+        ObjectName::Pdf => ObjectKind::Pdf,
+        ObjectName::Heatmap => ObjectKind::Heatmap,
+        ObjectName::KeyObjects => ObjectKind::KeyObjects,
+        ObjectName::PresentationState => ObjectKind::PresentationState,
+    }
 }

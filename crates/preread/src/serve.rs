@@ -15,7 +15,7 @@ use crate::{
     config::{Config, DestinationSection, TlsSection},
     deliver,
     models::Models,
-    pipeline::{DeviceIdentity, Pipeline},
+    pipeline::{DeviceIdentity, Pipeline, Wanted},
     reader::Reader,
     receive::Receiver,
     reload::Reload,
@@ -117,11 +117,6 @@ fn open_spool(config: &Config) -> Result<Spool> {
 fn pipeline(config: &mut Config, spool: &Spool) -> Result<Pipeline> {
     let folders = config.models.iter().map(|model| (model.name.as_str(), model.path.as_path()));
     let models = Models::open(folders, config.runtime.library.as_deref(), config.runtime.threads)?;
-    for section in &config.destinations {
-        for object in section.objects.iter().filter(|object| !object.is_written()) {
-            tracing::warn!(destination = section.name, ?object, "this version does not write that object yet");
-        }
-    }
     let uid = match &config.device.uid {
         Some(uid) => uid.clone(),
         None => Uid::derive(&[b"preread device", spool.installation()?.as_bytes()]),
@@ -131,7 +126,12 @@ fn pipeline(config: &mut Config, spool: &Spool) -> Result<Pipeline> {
         models,
         limits: Limits::default(),
         deadline: config.study.deadline,
-        device: DeviceIdentity { uid, serial_number: config.device.serial_number.clone() },
+        device: DeviceIdentity {
+            uid,
+            serial_number: config.device.serial_number.clone(),
+            udi: config.device.udi.clone(),
+        },
+        wanted: Wanted::by(&config.destinations),
     })
 }
 

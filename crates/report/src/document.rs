@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use dataset::{Instance, Uid};
 
-use crate::Error;
+use crate::{Error, uids::Kind};
 
 /// The moment that drafting started: Content Date and Time (0008,0023), (0008,0033). Passed in: this crate has no clock.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,6 +84,8 @@ pub struct Provenance {
     pub device_serial: String,
     /// Software Versions (0018,1020).
     pub software_version: String,
+    /// Unique Device Identifier of the software as a medical device (UDI Sequence, 0018,100A), where it has one.
+    pub udi: Option<String>,
     /// When drafting started.
     pub content_time: ContentTime,
 }
@@ -108,8 +110,9 @@ pub struct Source<'a> {
     pub representative: &'a Instance,
     /// Every instance that was analysed.
     pub evidence: Vec<EvidenceItem>,
-    /// The draft that this one replaces, in the same study.
-    pub predecessor: Option<EvidenceItem>,
+    /// The SR documents of the draft that this one replaces, in the same study. Each document names the one of its own
+    /// class; where there is none, all of them.
+    pub predecessors: Vec<EvidenceItem>,
 }
 
 /// Completion Flag (0040,A491).
@@ -125,6 +128,8 @@ pub enum Completion {
 /// A finished DICOM object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Document {
+    /// Which of the documents of a reading.
+    pub kind: Kind,
     /// SOP Class UID (0008,0016).
     pub sop_class_uid: Uid,
     /// SOP Instance UID (0008,0018).

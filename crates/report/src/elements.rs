@@ -80,34 +80,48 @@ impl DataSet {
     }
 
     /// Explicit VR Little Endian (PS3.5 A.2), sequences and items of defined length.
+    #[cfg(test)]
     pub(crate) fn encode(&self) -> Result<Vec<u8>, Error> {
         let mut bytes = Vec::new();
-        for element in &self.elements {
-            let value = match &element.value {
-                Value::Bytes(value) => value.clone(),
-                Value::Items(items) => {
-                    let mut value = Vec::new();
-                    for item in items {
-                        let body = item.encode()?;
-                        push_tag(&mut value, ITEM);
-                        value.extend(length32(element.tag, body.len())?);
-                        value.extend(body);
-                    }
-                    value
-                }
-            };
-            push_tag(&mut bytes, element.tag);
-            bytes.extend(element.vr.to_bytes());
-            if long_form(element.vr) {
-                bytes.extend([0, 0]);
-                bytes.extend(length32(element.tag, value.len())?);
-            } else {
-                let length = u16::try_from(value.len()).map_err(|_| Error::TooLong { tag: element.tag })?;
-                bytes.extend(length.to_le_bytes());
-            }
-            bytes.extend(value);
-        }
+        self.encode_into(&mut bytes)?;
         Ok(bytes)
+    }
+
+    /// The same, behind what is in `bytes` already.
+    pub(crate) fn encode_into(&self, bytes: &mut Vec<u8>) -> Result<(), Error> {
+        for element in &self.elements {
+            push_tag(bytes, element.tag);
+            bytes.extend(element.vr.to_bytes());
+            let length_at = if long_form(element.vr) {
+                bytes.extend([0; 6]);
+                bytes.len() - 4
+            } else {
+                bytes.extend([0; 2]);
+                bytes.len() - 2
+            };
+            let start = bytes.len();
+            match &element.value {
+                Value::Bytes(value) => bytes.extend(value),
+                Value::Items(items) => {
+                    for item in items {
+                        push_tag(bytes, ITEM);
+                        bytes.extend([0; 4]);
+                        let start = bytes.len();
+                        item.encode_into(bytes)?;
+                        let length = length32(element.tag, bytes.len() - start)?;
+                        bytes[start - 4..start].copy_from_slice(&length);
+                    }
+                }
+            }
+            let length = bytes.len() - start;
+            if long_form(element.vr) {
+                bytes[length_at..start].copy_from_slice(&length32(element.tag, length)?);
+            } else {
+                let length = u16::try_from(length).map_err(|_| Error::TooLong { tag: element.tag })?;
+                bytes[length_at..start].copy_from_slice(&length.to_le_bytes());
+            }
+        }
+        Ok(())
     }
 }
 

@@ -16,6 +16,12 @@ pub enum Error {
         /// The element.
         tag: dicom_core::Tag,
     },
+    /// An outline cannot be drawn: too few points, points that are no numbers, a frame 0, or a line without its length.
+    #[error("a finding's outline cannot be drawn: too few points, or points that are no numbers")]
+    Region,
+    /// A measured value is no number, or a probability is not between 0 and 100 percent.
+    #[error("a measured value is no number, or a probability is not between 0 and 100 percent")]
+    Number,
     /// The picture cannot be drawn: its pixels do not fit its size.
     #[error("the picture of {width} by {height} has {pixels} samples")]
     Picture {
@@ -29,4 +35,7 @@ pub enum Error {
     /// The PNG encoder failed.
     #[error("the PNG cannot be written: {0}")]
     Png(#[from] png::EncodingError),
+    /// A figure of the PDF cannot be compressed.
+    #[error("a figure of the PDF cannot be compressed: {0}")]
+    Compression(std::io::Error),
 }

@@ -9,14 +9,24 @@
 
 mod calibration;
 mod check;
-mod codes;
+pub mod codes;
+mod content;
+mod copy;
 mod document;
 mod draft;
 mod elements;
 mod error;
+#[cfg(test)]
+mod fixture;
+mod header;
 pub mod heatmap;
 mod json;
+pub mod key_objects;
 mod lexicon;
+pub mod localized;
+pub mod pdf;
+pub mod presentation;
+mod references;
 pub mod sr;
 mod structure;
 pub mod template;
@@ -39,10 +49,11 @@ pub use draft::{
 pub use error::Error;
 pub use json::Report;
 pub use lexicon::Language;
+pub use localized::{CodedFindings, LocalizedFinding, Place2D, Region, Shape, StudyFinding, Trust};
 pub use structure::{
     Category, Certainty, Change, Composition, Evidence, Measurement, Recommendation, SectionKind, Sentence, Statement,
     Status, Structure, Understood, schema,
 };
 pub use uids::{Derivation, Input, Kind};
-pub use validate::{Violation, Weight, must_hold, validate};
+pub use validate::{Violation, Weight, must_hold, validate, validate_all};
 pub use vocabulary::{Concept, Sex, Site, Sort, Urgency};

@@ -228,6 +228,11 @@ impl Concept {
         self.row().code
     }
 
+    /// Whether its place is the lung.
+    pub(crate) fn is_in_the_lung(self) -> bool {
+        self.row().place == Place::Lung
+    }
+
     /// How soon a person should look when it is present.
     pub fn urgency(self) -> Urgency {
         self.row().urgency

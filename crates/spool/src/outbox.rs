@@ -15,6 +15,22 @@ use crate::{
 pub enum ObjectKind {
     /// A TID 2000 text report, as a Part 10 file.
     TextSr,
+    /// The same as Enhanced SR.
+    EnhancedTextSr,
+    /// A TID 1500 measurement report, as Comprehensive 3D SR.
+    MeasurementsSr,
+    /// The same as Comprehensive SR.
+    ComprehensiveMeasurementsSr,
+    /// Study-level results in TID 1501 groups.
+    AiResultsSr,
+    /// An Encapsulated PDF.
+    Pdf,
+    /// The attention over the image, as a Secondary Capture image.
+    Heatmap,
+    /// A Key Object Selection.
+    KeyObjects,
+    /// A Grayscale Softcopy Presentation State.
+    PresentationState,
     /// The attention over the image, as a PNG; kept here, not sent.
     HeatmapPng,
     /// The whole report as JSON; kept here, not sent.
@@ -25,6 +41,14 @@ impl ObjectKind {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::TextSr => "text-sr",
+            Self::EnhancedTextSr => "enhanced-text-sr",
+            Self::MeasurementsSr => "measurements-sr",
+            Self::ComprehensiveMeasurementsSr => "comprehensive-measurements-sr",
+            Self::AiResultsSr => "ai-results-sr",
+            Self::Pdf => "pdf",
+            Self::Heatmap => "heatmap",
+            Self::KeyObjects => "key-objects",
+            Self::PresentationState => "presentation-state",
             Self::HeatmapPng => "heatmap-png",
             Self::ReportJson => "report-json",
         }
@@ -32,9 +56,9 @@ impl ObjectKind {
 
     fn extension(self) -> &'static str {
         match self {
-            Self::TextSr => "dcm",
             Self::HeatmapPng => "png",
             Self::ReportJson => "json",
+            _ => "dcm",
         }
     }
 }

@@ -81,7 +81,7 @@ pub struct ObjectView {
     pub sop_instance_uid: Option<String>,
     /// SOP Class UID of a DICOM object.
     pub sop_class_uid: Option<String>,
-    /// What it is: `text-sr`, `heatmap-png`, `report-json`.
+    /// What it is: `text-sr`, `pdf`, `heatmap-png`, `report-json` and so on, as [`crate::ObjectKind`] names them.
     pub kind: String,
     /// The report's version, from 1.
     pub version: i64,

@@ -1,8 +1,8 @@
 //! `cargo xtask bench`: figures, each with what it is compared to.
 
-use std::process::Command;
+use std::{fs, path::Path, process::Command};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Subcommand;
 
 use crate::{root, setup, step};
@@ -27,6 +27,18 @@ pub(crate) enum Bench {
         #[arg(long)]
         write: bool,
     },
+    /// Everything between a model's text and checked documents, beside a bare run of dciodvfy
+    Report {
+        /// How often; the median counts
+        #[arg(long, default_value_t = 50)]
+        rounds: usize,
+        /// The image that is reported on; a sample of the demonstration model's if none is named
+        #[arg(long)]
+        image: Option<std::path::PathBuf>,
+        /// Write its chapter of docs/BENCHMARKS.md
+        #[arg(long)]
+        write: bool,
+    },
     /// How fast instances are taken, beside other receivers and what the disk allows
     Receive {
         /// A minute instead of an hour: CT images, 1 and 4 senders, preread, DCMTK and the floor
@@ -46,9 +58,14 @@ pub(crate) enum Bench {
 /// # Errors
 /// When a step fails, or a figure misses what it is held to.
 pub(crate) fn run(what: &Bench) -> Result<()> {
+    if let Bench::Report { rounds, image, write } = what {
+        return report(*rounds, image.as_deref(), *write);
+    }
     setup::build()?;
     let mut bench = Command::new(root().join("target/debug/bench"));
     let name = match what {
+        // Has a program of its own, above.
+        Bench::Report { .. } => "report",
         Bench::FirstLight => "first-light",
         Bench::Checks { write } => {
             bench.arg("checks").args(write.then_some("--write"));
@@ -86,3 +103,34 @@ pub(crate) fn run(what: &Bench) -> Result<()> {
     step::run("build", &mut step::cargo(&["build", "--workspace", "--bins"]))?;
     step::run(&format!("bench {name}"), &mut bench)
 }
+
+/// Runs the example of `report` that makes every document, and keeps its table in docs/BENCHMARKS.md.
+fn report(rounds: usize, image: Option<&Path>, write: bool) -> Result<()> {
+    let sample = root().join("models/phantom-cxr/samples/02-nodule-small.dcm");
+    let image = image.unwrap_or(&sample);
+    let mut example = step::cargo(&["run", "--quiet", "--package", "report", "--example", "documents", "--"]);
+    example.arg(image).args(["--rounds", &rounds.max(2).to_string()]);
+    let table = step::output(&mut example)?;
+    print!("{table}");
+    if write {
+        let place = root().join("docs/BENCHMARKS.md");
+        let text = fs::read_to_string(&place).with_context(|| format!("cannot read {}", place.display()))?;
+        let before = text.split(HEADING).next().unwrap_or_default().trim_end();
+        let date = step::output(Command::new("date").arg("+%Y-%m-%d"))?;
+        let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+        let load = load.split(' ').next().unwrap_or("unknown");
+        let written = format!(
+            "{before}\n\n{HEADING}\n\nMade by `cargo xtask bench report --write` on {}; load average at the end: {load}.\n\n\
+             From a model's text and a plain picture to checked files: text report, measurement report, study-level results, PDF\n\
+             with a figure, key objects, presentation state and heat map, all validated; no file is read or written. Beside it\n\
+             the time that one run of `dciodvfy` takes for the text report alone, in the same minute on the same machine.\n\n{}",
+            date.trim(),
+            table.trim_end(),
+        );
+        fs::write(&place, written + "\n").with_context(|| format!("cannot write {}", place.display()))?;
+    }
+    Ok(())
+}
+
+/// Where the table of the documents begins; it is the last of its file.
+const HEADING: &str = "# Writing reports";

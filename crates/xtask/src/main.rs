@@ -62,7 +62,11 @@ fn run(command: Command) -> Result<()> {
     match command {
         Command::Setup { peers } => {
             setup::build()?;
-            if peers { setup::peers() } else { Ok(()) }
+            if peers {
+                setup::peers()?;
+                setup::viewer();
+            }
+            Ok(())
         }
         Command::Demo { orthanc } => demo::run(orthanc),
         Command::Test { filters } => test::run(&filters),

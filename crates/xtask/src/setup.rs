@@ -87,6 +87,58 @@ pub(crate) fn peers() -> Result<()> {
     test_runner()
 }
 
+/// OHIF as it is shipped, whose digest is that of the package's tarball in the registry.
+const OHIF: &str = "3.13.2";
+const OHIF_SHA256: &str = "b189d3963bfc58e9394a9db8c7be75d07beb029ec211dbb126d47b62969dd3f1";
+const PUPPETEER_CORE: &str = "24.43.1";
+
+/// The viewer that the reports are looked at with: OHIF in Chromium. Where it cannot be had, the tests with it are left out,
+/// and a line says what to install.
+pub(crate) fn viewer() {
+    if let Err(error) = ohif() {
+        step::announce(&format!("the tests in OHIF are left out: {error:#}"));
+    }
+}
+
+fn ohif() -> Result<()> {
+    install(&[
+        Need { what: "Chromium", package: "chromium", present: || on_path("chromium") },
+        Need { what: "Node.js", package: "nodejs", present: || on_path("node") },
+        Need { what: "npm", package: "npm", present: || on_path("npm") },
+    ])?;
+    let dir = root().join("target/peers/ohif");
+    let installed = dir.join("installed.txt");
+    let wanted = format!("@ohif/app {OHIF} puppeteer-core {PUPPETEER_CORE}");
+    if fs::read_to_string(&installed).is_ok_and(|text| text == wanted) {
+        return Ok(());
+    }
+    let title = format!("OHIF {OHIF} and puppeteer-core {PUPPETEER_CORE}");
+    step::announce(&title);
+    let start = Instant::now();
+    let _ = fs::remove_dir_all(&dir);
+    fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    let npm = |arguments: &[&str]| step::output(Command::new("npm").args(arguments).current_dir(&dir));
+    npm(&["pack", "--silent", &format!("@ohif/app@{OHIF}")])?;
+    let tarball = dir.join(format!("ohif-app-{OHIF}.tgz"));
+    let digest = sha256(&tarball)?;
+    if digest != OHIF_SHA256 {
+        bail!("@ohif/app {OHIF}: the package's SHA-256 is {digest}, expected {OHIF_SHA256}");
+    }
+    step::output(Command::new("tar").arg("-xzf").arg(&tarball).current_dir(&dir))?;
+    fs::write(dir.join("package.json"), r#"{"private": true}"#)?;
+    npm(&[
+        "install",
+        "--silent",
+        "--no-audit",
+        "--no-fund",
+        "--save-exact",
+        &format!("puppeteer-core@{PUPPETEER_CORE}"),
+    ])?;
+    fs::write(&installed, wanted).with_context(|| format!("cannot write {}", installed.display()))?;
+    step::done(&title, start);
+    Ok(())
+}
+
 /// The receivers that are only measured against: dicom-rs's, built from the package registry.
 ///
 /// # Errors
@@ -218,9 +270,15 @@ fn sha256(file: &Path) -> Result<String> {
     Ok(Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// pynetdicom and pydicom in an environment of their own under `target/`.
+/// pynetdicom, pydicom, highdicom and pypdf in an environment of their own under `target/`, at the versions and digests of
+/// `tests/peers/requirements.txt`.
 fn python_peers() -> Result<()> {
-    python_environment("pynetdicom and pydicom", "requirements.txt", "venv", "import pydicom, pynetdicom")
+    python_environment(
+        "pynetdicom, pydicom, highdicom and pypdf",
+        "requirements.txt",
+        "venv",
+        "import highdicom, pydicom, pynetdicom, pypdf",
+    )
 }
 
 /// The decoders that are only measured against, in another one.

@@ -11,6 +11,7 @@ use crate::{setup, step};
 pub(crate) fn run(filters: &[String]) -> Result<()> {
     setup::build()?;
     setup::peers()?;
+    setup::viewer();
     // A lock file that does not match is an error where nobody looks, and an update where somebody edits.
     let locked: &[&str] = if std::env::var_os("CI").is_some() { &["--locked"] } else { &[] };
     let cargo = |arguments: &[&str]| {

@@ -16,7 +16,7 @@ use crate::{
     clock,
     config::Study as StudySection,
     models::Models,
-    pipeline::{DeviceIdentity, End, Pipeline, Reading, Study, StudyInstance},
+    pipeline::{DeviceIdentity, End, Pipeline, Reading, Study, StudyInstance, Wanted},
     route::Rule,
 };
 
@@ -81,7 +81,7 @@ fn said(end: &End) -> (&'static str, String) {
 }
 
 fn pipeline(arguments: &Read) -> Result<Pipeline> {
-    let device = |uid, serial_number| DeviceIdentity { uid, serial_number };
+    let device = |uid, serial_number, udi| DeviceIdentity { uid, serial_number, udi };
     let command_line = || Uid::derive(&[b"preread device", b"command line"]);
     if let Some(path) = &arguments.config {
         let config = super::load_config(path)?;
@@ -91,7 +91,12 @@ fn pipeline(arguments: &Read) -> Result<Pipeline> {
             rules: config.rules,
             limits: Limits::default(),
             deadline: config.study.deadline,
-            device: device(config.device.uid.unwrap_or_else(command_line), config.device.serial_number),
+            device: device(
+                config.device.uid.unwrap_or_else(command_line),
+                config.device.serial_number,
+                config.device.udi,
+            ),
+            wanted: Wanted::Everything,
         });
     }
     let folder = match &arguments.model {
@@ -104,7 +109,8 @@ fn pipeline(arguments: &Read) -> Result<Pipeline> {
         rules: vec![Rule::everything(NAME.to_owned())?],
         limits: Limits::default(),
         deadline: StudySection::default().deadline,
-        device: device(command_line(), "1".to_owned()),
+        device: device(command_line(), "1".to_owned(), None),
+        wanted: Wanted::Everything,
     })
 }
 
@@ -154,11 +160,13 @@ fn write(folder: &Path, reading: &Reading<'_>) -> Result<Vec<PathBuf>> {
     fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
     let json = serde_json::to_vec_pretty(&reading.json)?;
     let heatmap = reading.heatmap.png()?;
-    let files = [
-        ("report.json", json.as_slice()),
-        ("text-sr.dcm", reading.text_sr.file.as_slice()),
-        ("heatmap.png", heatmap.as_slice()),
+    let mut files = vec![
+        ("report.json".to_owned(), json.as_slice()),
+        ("text-sr.dcm".to_owned(), reading.text_sr.file.as_slice()),
+        ("heatmap.png".to_owned(), heatmap.as_slice()),
     ];
+    let objects = reading.objects.iter();
+    files.extend(objects.map(|(name, document)| (format!("{}.dcm", name.as_str()), document.file.as_slice())));
     let mut written = Vec::new();
     for (name, bytes) in files {
         let path = folder.join(name);

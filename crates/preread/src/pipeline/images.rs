@@ -4,10 +4,10 @@
 use dataset::Uid;
 use infer::{ImagesManifest, Placement};
 use pixel::{
-    Area, ImagePolicy, Layout, Mapping, ModelInput, Point, PolicyError, PolicyKeys, ShownFrame, SourcePoint,
+    Area, ImagePolicy, Layout, Mapping, ModelInput, Point, PolicyError, PolicyKeys, ShownFrame, Source, SourcePoint,
     StackSummary, WindowChoice,
 };
-use report::{Draft, EvidenceItem, Grid};
+use report::{Draft, EvidenceItem, Grid, Place2D};
 use serde::Serialize;
 
 /// Which images a model is given, from `[images]` of its manifest.
@@ -79,6 +79,23 @@ impl Seen {
             column: middle(column, grid.columns, layout.width),
             row: middle(row, grid.rows, layout.height),
         })
+    }
+
+    /// Around what was attended to most: the frame, and corners in its own pixels. Nothing where the model does not tell
+    /// where it looked, or looked at no frame.
+    pub(super) fn outline(&self, grid: &Grid) -> Option<(Source, Vec<Place2D>)> {
+        let (layout, _) = self.attended.as_ref()?;
+        let source = self.point(grid)?.source;
+        let tile = layout.tiles.iter().find(|tile| tile.source == source)?;
+        #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss)] // pixels of a picture
+        let corner = |[column, row]: Place2D| {
+            let point = tile.mapping.to_source(Point { column: column.into(), row: row.into() });
+            let within = |at: f64, length: u32| at.clamp(0.0, length.into()) as f32;
+            [within(point.column, tile.size.0), within(point.row, tile.size.1)]
+        };
+        #[expect(clippy::cast_precision_loss)] // pixels of a picture
+        let corners = report::heatmap::outline(grid, (layout.width as f32, layout.height as f32))?;
+        Some((source, corners.into_iter().map(corner).collect()))
     }
 
     /// Where each reported finding was attended to most.
@@ -156,14 +173,17 @@ pub(crate) struct HeatMap {
     width: u32,
     height: u32,
     rgb: Vec<u8>,
+    /// The first frame in it, from 0.
+    pub(super) frame: Option<u32>,
     /// Where the maps lie over the picture; nothing when that is not known, so that none is drawn.
     area: Option<report::heatmap::Area>,
-    draft: Draft,
+    pub(super) draft: Draft,
 }
 
 impl HeatMap {
     /// Over the first image of the request, which gives its pixels away.
     pub(super) fn over_first(input: &mut ModelInput, seen: &Seen, draft: Draft) -> Self {
+        let frame = input.images.first().and_then(|image| image.frames.first()).map(|shown| shown.source.frame);
         let first = input.images.first_mut().map(|image| &mut image.picture);
         let (width, height, rgb) =
             first.map(|picture| (picture.width, picture.height, std::mem::take(&mut picture.rgb))).unwrap_or_default();
@@ -174,11 +194,12 @@ impl HeatMap {
             width: area.width as f32,
             height: area.height as f32,
         });
-        Self { width, height, rgb, area, draft }
+        Self { width, height, rgb, frame, area, draft }
     }
 
-    /// The picture as a PNG; without any colour where the model reports nothing, or does not tell where it looked.
-    pub(crate) fn png(&self) -> Result<Vec<u8>, report::Error> {
+    /// The picture, with the maps over it; without any colour where the model reports nothing, or does not tell where it
+    /// looked.
+    pub(super) fn draw(&self) -> Result<report::heatmap::Raster, report::Error> {
         let maps: Vec<_> = self
             .draft
             .positive()
@@ -191,6 +212,11 @@ impl HeatMap {
             height: self.height as usize,
             pixels: &self.rgb,
         };
-        report::heatmap::png(&frame, &maps)
+        report::heatmap::draw(&frame, &maps)
+    }
+
+    /// The same as a PNG.
+    pub(crate) fn png(&self) -> Result<Vec<u8>, report::Error> {
+        self.draw()?.png()
     }
 }

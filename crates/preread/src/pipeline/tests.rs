@@ -34,7 +34,8 @@ fn pipeline(when: &str, backend: Scripted) -> Pipeline {
         models: Models::scripted(MODEL, &models_folder(), backend).unwrap(),
         limits: Limits::default(),
         deadline: Duration::from_secs(60),
-        device: DeviceIdentity { uid: "1.2.3".parse().unwrap(), serial_number: "1".to_owned() },
+        device: DeviceIdentity { uid: "1.2.3".parse().unwrap(), serial_number: "1".to_owned(), udi: None },
+        wanted: Wanted::Everything,
     }
 }
 

@@ -66,11 +66,21 @@ pub(super) fn header(lines: &[&str], width: usize) -> (usize, Vec<u8>) {
     (height, rgb)
 }
 
+/// Writes a word at the right end of the first line of such a header.
+pub(super) fn right(rgb: &mut [u8], width: usize, word: &str) {
+    let scale = (width / (80 * ADVANCE)).max(1);
+    let Some(start) = (width / scale).checked_sub(word.len() * ADVANCE + 1) else { return };
+    for (place, letter) in word.chars().enumerate() {
+        let Some((_, rows)) = GLYPHS.iter().find(|(glyph, _)| *glyph == letter) else { continue };
+        draw(rgb, width, scale, (2, start + place * ADVANCE), rows);
+    }
+}
+
 fn draw(rgb: &mut [u8], width: usize, scale: usize, (top, left): (usize, usize), rows: &[u8; 7]) {
     for (down, bits) in rows.iter().enumerate() {
         for across in (0..5).filter(|across| bits >> (4 - across) & 1 == 1) {
             for row in (top + down) * scale..(top + down + 1) * scale {
-                for column in (left + across) * scale..((left + across + 1) * scale).min(width) {
+                for column in ((left + across) * scale).min(width)..((left + across + 1) * scale).min(width) {
                     rgb[(row * width + column) * 3..][..3].fill(255);
                 }
             }

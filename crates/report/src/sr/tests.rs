@@ -3,9 +3,10 @@ use dicom_core::{Tag, VR};
 
 use super::*;
 use crate::{
-    ContentTime, ModelText,
+    ContentTime, Draft, EvidenceItem, ModelText,
+    copy::trimmed,
     elements::{DataSet, file},
-    parse, validate,
+    parse, text, validate,
 };
 
 /// A source with every sequence that a report takes over, in the character set `declared`, with `name` for all text.
@@ -63,7 +64,7 @@ fn report(representative: &Instance, notice: &str) -> DataSet {
     let source = Source {
         representative,
         evidence: vec![item("1.2.3.4.6", ct), item("1.2.3.4.7", ct), item("1.2.3.4.6", ct)],
-        predecessor: Some(item("1.2.3.9", TextClass::BasicText.uid())),
+        predecessors: vec![item("1.2.3.9", TextClass::BasicText.uid())],
     };
     let provenance = Provenance {
         model_name: "model".to_owned(),
@@ -77,6 +78,7 @@ fn report(representative: &Instance, notice: &str) -> DataSet {
         device_uid: "2.25.1".parse().unwrap(),
         device_serial: "s".to_owned(),
         software_version: "0".to_owned(),
+        udi: None,
         content_time: ContentTime::from_unix_utc(0),
     };
     let document = text_report(&draft, &source, &provenance, &Options::default()).unwrap();
@@ -142,7 +144,7 @@ fn the_header_says_what_it_should_and_no_more() {
 #[test]
 fn a_report_on_nothing_is_refused() {
     let instance = source("", b"Doe");
-    let source = Source { representative: &instance, evidence: Vec::new(), predecessor: None };
+    let source = Source { representative: &instance, evidence: Vec::new(), predecessors: Vec::new() };
     let provenance = Provenance {
         model_name: String::new(),
         model_version: String::new(),
@@ -155,8 +157,142 @@ fn a_report_on_nothing_is_refused() {
         device_uid: "2.25.1".parse().unwrap(),
         device_serial: String::new(),
         software_version: String::new(),
+        udi: None,
         content_time: ContentTime::from_unix_utc(0),
     };
     let refused = text_report(&Draft::default(), &source, &provenance, &Options::default());
     assert!(matches!(refused, Err(Error::NoEvidence)));
+}
+
+mod measured {
+    use super::super::*;
+    use crate::{
+        CodedFindings, LocalizedFinding, Region, Shape, Trust, Weight, codes,
+        fixture::{self, evidence},
+        localized::{Certainty, Measurement},
+        text, validate,
+    };
+    use dataset::tags;
+    use dicom_core::Tag;
+
+    fn report(change: impl FnOnce(&mut LocalizedFinding)) -> Result<Option<Document>, Error> {
+        let representative = fixture::radiograph();
+        let mut findings = fixture::findings();
+        change(&mut findings.localized[0]);
+        let source = fixture::source(&representative);
+        measurement_report(&findings, &source, &fixture::provenance(), &MeasurementOptions::default())
+    }
+
+    fn shaped(shape: Shape) -> Result<Option<Document>, Error> {
+        report(|finding| finding.region = Region::new(&evidence(), Some(2), shape))
+    }
+
+    /// The values of an attribute, wherever it stands.
+    fn all(data_set: &crate::elements::DataSet, tag: Tag, into: &mut Vec<String>) {
+        for element in &data_set.elements {
+            if element.tag == tag {
+                into.push(data_set.plain(tag).to_owned());
+            }
+            data_set.items(element.tag).iter().for_each(|item| all(item, tag, into));
+        }
+    }
+
+    #[test]
+    fn every_shape_is_drawn_and_what_is_none_is_refused() {
+        let check = |shape: Shape, expected: &str| {
+            let document = shaped(shape).unwrap().unwrap();
+            let breaches = validate(&document.file).into_iter().filter(|it| it.weight == Weight::Breach).count();
+            assert_eq!(breaches, 0, "{expected}: {:#?}", validate(&document.file));
+            let (mut types, mut frames) = (Vec::new(), Vec::new());
+            let data_set = text::read(&document.file).unwrap();
+            all(&data_set, tags::GRAPHIC_TYPE, &mut types);
+            all(&data_set, tags::REFERENCED_FRAME_NUMBER, &mut frames);
+            assert_eq!((types, frames), (vec![expected.to_owned()], vec!["2".to_owned()]));
+        };
+        check(Shape::Polygon(vec![[1.0, 1.0], [5.0, 1.0], [5.0, 5.0]]), "POLYLINE");
+        check(Shape::Ellipse { major: [[0.0, 5.0], [10.0, 5.0]], minor: [[5.0, 2.0], [5.0, 8.0]] }, "ELLIPSE");
+        check(Shape::Point([0.5, 0.5]), "POINT");
+        for shape in [
+            Shape::Polygon(vec![[1.0, 1.0], [5.0, 1.0], [1.0, 1.0]]),
+            Shape::Polygon(Vec::new()),
+            Shape::Point([f32::NAN, 0.0]),
+            Shape::Line([[1.0, 1.0], [1.0, 1.0]]),
+            // A line shows a length, and none was measured.
+            Shape::Line([[1.0, 1.0], [4.0, 5.0]]),
+        ] {
+            assert!(matches!(shaped(shape.clone()), Err(Error::Region)), "{shape:?}");
+        }
+        let line = report(|finding| {
+            finding.region.shape = Shape::Line([[1.0, 1.0], [4.0, 5.0]]);
+            let measured = Measurement { name: codes::LENGTH, value: 5.0, unit: codes::PIXELS, trust: Trust::InPixels };
+            finding.measurements = vec![measured];
+        });
+        let file = line.unwrap().unwrap().file;
+        assert_eq!(validate(&file), [], "a line is drawn with its length");
+    }
+
+    #[test]
+    fn numbers_that_are_none_are_refused() {
+        let number = |value| report(|finding| finding.measurements[0].value = value);
+        assert!(matches!(number(f64::NAN), Err(Error::Number)));
+        assert!(matches!(number(f64::INFINITY), Err(Error::Number)));
+        let certain = |percent| report(|it| it.certainty = Some(Certainty { percent, calibrated: true }));
+        assert!(matches!(certain(101.0), Err(Error::Number)));
+        assert!(certain(100.0).is_ok());
+    }
+
+    #[test]
+    fn nothing_to_show_makes_no_document() {
+        let representative = fixture::radiograph();
+        let (source, provenance) = (fixture::source(&representative), fixture::provenance());
+        let none = CodedFindings::default();
+        assert!(measurement_report(&none, &source, &provenance, &MeasurementOptions::default()).unwrap().is_none());
+        assert!(results_report(&none, &source, &provenance, &Completion::Complete).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_finding_keeps_its_identity_over_versions_and_its_document_does_not() {
+        let representative = fixture::radiograph();
+        let mut findings = fixture::findings();
+        findings.localized.push(findings.localized[0].clone());
+        let made = |version| {
+            let mut source = fixture::source(&representative);
+            source.predecessors.push(evidence());
+            let provenance = Provenance { version, model_digest: version.to_string(), ..fixture::provenance() };
+            let options = MeasurementOptions::default();
+            let document = measurement_report(&findings, &source, &provenance, &options).unwrap().unwrap();
+            let data_set = text::read(&document.file).unwrap();
+            let mut tracking = Vec::new();
+            all(&data_set, tags::UID, &mut tracking);
+            assert_eq!(data_set.items(tags::PREDECESSOR_DOCUMENTS_SEQUENCE).len(), 1);
+            (tracking, document.sop_instance_uid, data_set.plain(tags::SERIES_NUMBER).to_owned())
+        };
+        let (first, second) = (made(1), made(2));
+        assert_eq!(first.0, second.0);
+        // The device, and two findings that are the same but for their number.
+        assert_eq!((first.0.len(), first.0[1] == first.0[2]), (3, false));
+        assert_ne!(first.1, second.1);
+        assert_eq!((first.2.as_str(), second.2.as_str()), ("902", "912"));
+    }
+
+    #[test]
+    fn a_draft_becomes_coded_findings() {
+        let text = "Large nodule in the left upper zone. Cardiomegaly. No pneumothorax.";
+        let token = crate::TokenEvidence { range: 0..36, logprob: -0.1, attention: Some(vec![0.0, 1.0, 0.0, 0.0]) };
+        let draft = crate::parse(&crate::ModelText { text, tokens: vec![token], grid: Some((2, 2)) });
+        let coded = CodedFindings::of(&draft, |grid| {
+            let corners = crate::heatmap::outline(grid, (100.0, 100.0))?;
+            Some(Region::new(&evidence(), None, Shape::Polygon(corners)))
+        });
+        let [nodule] = coded.localized.as_slice() else { panic!("{coded:?}") };
+        assert_eq!(
+            (nodule.label.as_str(), nodule.site, nodule.laterality),
+            ("Nodule 1", Some(codes::LUNG), Some(codes::LEFT))
+        );
+        let Shape::Polygon(corners) = &nodule.region.shape else { panic!("{nodule:?}") };
+        assert!(corners.iter().all(|[column, row]| *column >= 45.0 && *row <= 55.0), "{corners:?}");
+        // Cardiomegaly has no code that could be verified: it stays in the text.
+        let labels: Vec<&str> = coded.study.iter().map(|it| it.label.as_str()).collect();
+        assert_eq!(labels, ["Nodule", "Pneumothorax"]);
+    }
 }

@@ -1,68 +1,49 @@
 //! The content tree: value types and relationships (PS3.3 A.35), items whole (C.17.3), references in the evidence
-//! (C.17.2.3), the templates we write (PS3.16), and the rules without which OHIF goes blank.
+//! (C.17.2.3), the codes (one closed table), and the rules without which OHIF goes blank.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use dataset::tags;
 
-use super::{Violations, encoding::decimal, modules::has_value};
-use crate::elements::DataSet;
+use super::{Violations, Weight, encoding::decimal, iod::has_value, template};
+use crate::{codes, copy::trimmed, elements::DataSet, uids::Kind};
 
 /// An SR SOP class: what its trees may hold (PS3.3 A.35.1 to A.35.13).
 struct Class {
     uid: &'static str,
-    value_types: &'static [&'static str],
+    value_types: &'static [&'static [&'static str]],
     by_reference: bool,
 }
 
 const TEXT: &[&str] =
     &["CONTAINER", "TEXT", "CODE", "DATETIME", "DATE", "TIME", "UIDREF", "PNAME", "COMPOSITE", "IMAGE", "WAVEFORM"];
-const ENHANCED: &[&str] = &[
-    "CONTAINER",
-    "TEXT",
-    "CODE",
-    "DATETIME",
-    "DATE",
-    "TIME",
-    "UIDREF",
-    "PNAME",
-    "COMPOSITE",
-    "IMAGE",
-    "WAVEFORM",
-    "NUM",
-    "SCOORD",
-    "TCOORD",
-];
-const SPATIAL: &[&str] = &[
-    "CONTAINER",
-    "TEXT",
-    "CODE",
-    "DATETIME",
-    "DATE",
-    "TIME",
-    "UIDREF",
-    "PNAME",
-    "COMPOSITE",
-    "IMAGE",
-    "WAVEFORM",
-    "NUM",
-    "SCOORD",
-    "TCOORD",
-    "SCOORD3D",
-];
+/// What an Enhanced SR has besides.
+const ENHANCED: &[&str] = &["NUM", "SCOORD", "TCOORD"];
+/// What a Comprehensive 3D SR has besides.
+const SPATIAL: &[&str] = &["NUM", "SCOORD", "TCOORD", "SCOORD3D"];
+const KEY_OBJECTS: &[&str] = &["CONTAINER", "TEXT", "CODE", "UIDREF", "PNAME", "COMPOSITE", "IMAGE", "WAVEFORM"];
 
 const CLASSES: &[Class] = &[
-    Class { uid: "1.2.840.10008.5.1.4.1.1.88.11", value_types: TEXT, by_reference: false },
-    Class { uid: "1.2.840.10008.5.1.4.1.1.88.22", value_types: ENHANCED, by_reference: false },
-    Class { uid: "1.2.840.10008.5.1.4.1.1.88.33", value_types: ENHANCED, by_reference: true },
-    Class { uid: "1.2.840.10008.5.1.4.1.1.88.34", value_types: SPATIAL, by_reference: true },
+    Class { uid: "1.2.840.10008.5.1.4.1.1.88.11", value_types: &[TEXT], by_reference: false },
+    Class { uid: "1.2.840.10008.5.1.4.1.1.88.22", value_types: &[TEXT, ENHANCED], by_reference: false },
+    Class { uid: "1.2.840.10008.5.1.4.1.1.88.33", value_types: &[TEXT, ENHANCED], by_reference: true },
+    Class { uid: "1.2.840.10008.5.1.4.1.1.88.34", value_types: &[TEXT, SPATIAL], by_reference: true },
+    Class { uid: KEY_OBJECT_SELECTION, value_types: &[KEY_OBJECTS], by_reference: false },
 ];
 
+const KEY_OBJECT_SELECTION: &str = "1.2.840.10008.5.1.4.1.1.88.59";
 const MEASUREMENT_REPORT: &str = "126000";
-const MEASUREMENT_GROUP: &str = "125007";
+const PROCEDURE_REPORTED: &str = "121058";
+pub(super) const MEASUREMENT_GROUP: &str = "125007";
 
 /// Titles of CID 7000, whose template is TID 2000.
 const REPORT_TITLES: &[&str] = &["18748-4", "24627-2", "25045-6", "25056-3", "43468-8", "25061-3", "24606-6"];
+
+/// Titles of CID 7010, whose template is TID 2010.
+const KEY_OBJECT_TITLES: &[&str] = &[
+    "113000", "113001", "113002", "113003", "113004", "113005", "113006", "113007", "113008", "113009", "113010",
+    "113013", "113018", "113020", "113021", "113030", "113031", "113035", "113036", "113037", "113038", "113039",
+];
 
 /// Units that we write (UCUM codes, case sensitive).
 const UNITS: &[&str] = &[
@@ -92,7 +73,7 @@ const UNITS: &[&str] = &[
 ];
 
 /// The code value of the item's concept name; empty without one.
-fn name(item: &DataSet) -> &str {
+pub(super) fn name(item: &DataSet) -> &str {
     item.items(tags::CONCEPT_NAME_CODE_SEQUENCE).first().map_or("", |code| code.plain(tags::CODE_VALUE))
 }
 
@@ -101,11 +82,11 @@ fn coded(item: &DataSet) -> &str {
     item.items(tags::CONCEPT_CODE_SEQUENCE).first().map_or("", |code| code.plain(tags::CODE_VALUE))
 }
 
-fn value_type(item: &DataSet) -> &str {
+pub(super) fn value_type(item: &DataSet) -> &str {
     item.plain(tags::VALUE_TYPE)
 }
 
-fn children(item: &DataSet) -> &[DataSet] {
+pub(super) fn children(item: &DataSet) -> &[DataSet] {
     item.items(tags::CONTENT_SEQUENCE)
 }
 
@@ -114,21 +95,23 @@ fn any_below(item: &DataSet, holds: &dyn Fn(&DataSet) -> bool) -> bool {
     children(item).iter().any(|child| holds(child) || any_below(child, holds))
 }
 
+/// Checks the content tree of a document that has one.
 pub(super) fn check(root: &DataSet, found: &mut Violations) {
     let uid = root.plain(tags::SOP_CLASS_UID);
-    let Some(class) = CLASSES.iter().find(|class| class.uid == uid) else {
-        found.breach("class", "SOPClassUID", "is no Basic Text, Enhanced, Comprehensive or Comprehensive 3D SR");
-        return;
-    };
-    found.require(value_type(root) == "CONTAINER", "root", "1", "the root of a tree is a CONTAINER");
+    let Some(class) = CLASSES.iter().find(|class| class.uid == uid) else { return };
+    let ours = root.plain(tags::MANUFACTURER) == dataset::MANUFACTURER;
     found.require(!children(root).is_empty(), "root", "1", "a tree without content");
-    let mut walk = Walk { class, text_report: name(root) != MEASUREMENT_REPORT, references: BTreeMap::new(), found };
+    // Every title but that of a measurement report is shown as text, whole.
+    let text_report = name(root) != MEASUREMENT_REPORT && uid != KEY_OBJECT_SELECTION;
+    let mut walk = Walk { class, text_report, ours, references: BTreeMap::new(), found };
     walk.item(root, "1");
     walk.below(root, "1");
     let references = std::mem::take(&mut walk.references);
     evidence(root, &references, found);
-    template(root, found);
-    observer(root, found);
+    template(root, ours, found);
+    if uid != KEY_OBJECT_SELECTION {
+        observer(root, found);
+    }
     if name(root) == MEASUREMENT_REPORT {
         measurement_report(root, found);
     }
@@ -136,8 +119,10 @@ pub(super) fn check(root: &DataSet, found: &mut Violations) {
 
 struct Walk<'a> {
     class: &'static Class,
-    /// Whether a viewer shows the whole tree as text: every title but that of a measurement report.
+    /// Whether a viewer shows the whole tree as text.
     text_report: bool,
+    /// Whether we wrote it, so that every code is from our table.
+    ours: bool,
     /// Referenced instances: UID, with class and the position of the first reference.
     references: BTreeMap<String, (String, String)>,
     found: &'a mut Violations,
@@ -169,8 +154,6 @@ impl Walk<'_> {
             at,
             "an IMAGE without concept name in a container of a text report blanks OHIF",
         );
-        let site = name(child) == "363698007" && relationship == "CONTAINS";
-        self.found.require(!site, "finding-site", at, "Finding Site is HAS CONCEPT MOD, not CONTAINS (TID 1410)");
     }
 
     fn item(&mut self, item: &DataSet, at: &str) {
@@ -178,7 +161,7 @@ impl Walk<'_> {
         if item.get(tags::REFERENCED_CONTENT_ITEM_IDENTIFIER).is_some() {
             return;
         }
-        let allowed = self.class.value_types.contains(&value_type);
+        let allowed = self.class.value_types.iter().any(|types| types.contains(&value_type));
         self.found.require(allowed, "value-type", at, "a value type that this SOP class does not have");
         let named = matches!(value_type, "TEXT" | "NUM" | "CODE" | "DATETIME" | "DATE" | "TIME" | "UIDREF" | "PNAME");
         self.found.require(!named || !name(item).is_empty(), "name", at, "an item of this type needs a concept name");
@@ -196,6 +179,7 @@ impl Walk<'_> {
             _ => (tags::VALUE_TYPE, "an item without value type"),
         };
         self.found.require(has_value(item, tag), "item", at, sentence);
+        self.codes(item, at);
         match value_type {
             "NUM" => self.number(item, at),
             "SCOORD" | "SCOORD3D" => self.coordinates(item, at),
@@ -207,6 +191,27 @@ impl Walk<'_> {
                 self.found.require(good, "flag", at, "Continuity Of Content is SEPARATE or CONTINUOUS");
             }
             _ => {}
+        }
+    }
+
+    /// In a document of ours every code is one of the table, with the meaning that it has there, or was taken over.
+    fn codes(&mut self, item: &DataSet, at: &str) {
+        let units = item.items(tags::MEASURED_VALUE_SEQUENCE).iter();
+        let units = units.flat_map(|measured| measured.items(tags::MEASUREMENT_UNITS_CODE_SEQUENCE));
+        // The procedure is the study's own code where it has one.
+        let values = if name(item) == PROCEDURE_REPORTED { &[] } else { item.items(tags::CONCEPT_CODE_SEQUENCE) };
+        for code in item.items(tags::CONCEPT_NAME_CODE_SEQUENCE).iter().chain(values).chain(units) {
+            let part = |tag| code.plain(tag);
+            let known = || {
+                codes::all().any(|known| {
+                    known.value == part(tags::CODE_VALUE)
+                        && known.scheme == part(tags::CODING_SCHEME_DESIGNATOR)
+                        && code.bytes(tags::CODE_MEANING).map(trimmed) == Some(known.meaning.as_bytes())
+                })
+            };
+            if self.ours && !known() {
+                self.found.breach("code-table", at, "a code that is not in our table, or not with this meaning");
+            }
         }
     }
 
@@ -333,21 +338,23 @@ fn evidence(root: &DataSet, references: &BTreeMap<String, (String, String)>, fou
     }
 }
 
-/// Content Template Sequence (0040,A504) and what the template asks of the root.
-fn template(root: &DataSet, found: &mut Violations) {
+/// Content Template Sequence (0040,A504), and the rows of that template.
+fn template(root: &DataSet, ours: bool, found: &mut Violations) {
     let identification = root.items(tags::CONTENT_TEMPLATE_SEQUENCE).first();
     let identifier = identification.map_or("", |item| item.plain(tags::TEMPLATE_IDENTIFIER));
     let resource = identification.map_or("", |item| item.plain(tags::MAPPING_RESOURCE));
     let expected = match name(root) {
         MEASUREMENT_REPORT => Some("1500"),
         title if REPORT_TITLES.contains(&title) => Some("2000"),
+        title if KEY_OBJECT_TITLES.contains(&title) => Some("2010"),
         _ => None,
     };
     let good = resource == "DCMR" && expected.map_or(!identifier.is_empty(), |expected| identifier == expected);
     found.require(good, "template", "ContentTemplateSequence", "does not name the template of this title (PS3.16)");
-    let language = children(root).iter().any(|child| name(child) == "121049");
-    found.require(language || expected.is_none(), "template", "1", "without the language of the text (TID 1204)");
-    if root.plain(tags::MANUFACTURER) == dataset::MANUFACTURER && expected == Some("2000") {
+    if let Some(expected) = expected {
+        template::check(root, expected, "1", ours, found);
+    }
+    if ours && expected == Some("2000") {
         let first = children(root).iter().find(|child| value_type(child) == "CONTAINER");
         let first = first.and_then(|section| children(section).first());
         let marked = first.is_some_and(|line| {
@@ -375,12 +382,21 @@ fn observer(root: &DataSet, found: &mut Violations) {
     }
 }
 
-/// What OHIF needs of a measurement report in order to show anything at all.
+/// What OHIF needs of a measurement report in order to show anything at all. Study-level results have no region to show:
+/// the document that we mark as such is for programs, and stands beside a text report (see [`super::validate_all`]).
 fn measurement_report(root: &DataSet, found: &mut Violations) {
+    let described = root.plain(tags::SERIES_DESCRIPTION);
+    let ours = root.plain(tags::MANUFACTURER) == dataset::MANUFACTURER;
+    let results = ours && Kind::of(root.plain(tags::SOP_CLASS_UID), described) == Some(Kind::Results);
+    let weight = if results { Weight::Remark } else { Weight::Breach };
     let drawn = |item: &DataSet| value_type(item) == "SCOORD";
-    found.require(any_below(root, &drawn), "blank-viewer", "1", "a measurement report without any SCOORD blanks OHIF");
+    if !any_below(root, &drawn) {
+        found.add(weight, "blank-viewer", "1", "a measurement report without any SCOORD blanks OHIF");
+    }
     groups(root, "1", &mut |group, at| {
-        found.require(any_below(group, &drawn), "blank-viewer", at, "a measurement group without SCOORD blanks OHIF");
+        if !any_below(group, &drawn) {
+            found.add(weight, "blank-viewer", at, "a measurement group without SCOORD blanks OHIF");
+        }
         for (identifier, sentence) in [
             ("112039", "a measurement group without Tracking Identifier"),
             ("112040", "a measurement group without Tracking Unique Identifier"),
@@ -388,6 +404,10 @@ fn measurement_report(root: &DataSet, found: &mut Violations) {
             let there = children(group).iter().any(|child| name(child) == identifier);
             found.require(there, "tracking", at, sentence);
         }
+        // OHIF takes the first UIDREF of a group for its tracking identifier.
+        let first = children(group).iter().find(|child| value_type(child) == "UIDREF");
+        let first_tracks = first.is_none_or(|first| name(first) == "112040");
+        found.require(first_tracks, "tracking", at, "a UIDREF before the Tracking Unique Identifier");
     });
     qualitative(root, "1", found);
 }

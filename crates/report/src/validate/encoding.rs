@@ -9,8 +9,8 @@ use dicom_dictionary_std::StandardDataDictionary;
 
 use super::{Violations, Weight};
 use crate::{
+    copy::{is_date, trimmed},
     elements::{DataSet, Element, Value},
-    sr::{is_date, trimmed},
 };
 
 pub(super) fn check(data_set: &DataSet, meta: Option<Meta>, found: &mut Violations) {
@@ -40,6 +40,25 @@ const OF_THE_STUDY: &[Tag] = &[
     tags::PERFORMED_PROCEDURE_CODE_SEQUENCE,
     tags::REFERENCED_REQUEST_SEQUENCE,
     tags::ISSUER_OF_ACCESSION_NUMBER_SEQUENCE,
+];
+
+/// The attributes of our objects that may have several values (PS3.6); every other text, code or number has one.
+const SEVERAL: &[Tag] = &[
+    tags::SPECIFIC_CHARACTER_SET,
+    tags::IMAGE_TYPE,
+    tags::SOFTWARE_VERSIONS,
+    tags::PATIENT_ORIENTATION,
+    tags::DEIDENTIFICATION_METHOD,
+    tags::REFERENCED_FRAME_NUMBER,
+    tags::REFERENCED_CONTENT_ITEM_IDENTIFIER,
+    tags::PRESENTATION_PIXEL_SPACING,
+    tags::PRESENTATION_PIXEL_ASPECT_RATIO,
+    tags::WINDOW_CENTER,
+    tags::WINDOW_WIDTH,
+    tags::OTHER_PATIENT_NAMES,
+    tags::NUMERIC_VALUE,
+    tags::CLINICAL_TRIAL_COORDINATING_CENTER_NAME,
+    tags::PATIENT_BREED_DESCRIPTION,
 ];
 
 struct Walk<'a> {
@@ -78,7 +97,7 @@ impl Walk<'_> {
             self.found.breach("vr", at, format!("written as {}, defined as {expected} (PS3.6)", element.vr));
         }
         match &element.value {
-            Value::Bytes(bytes) => self.value(element.vr, bytes, at, weight),
+            Value::Bytes(bytes) => self.value((element.tag, element.vr), bytes, at, weight),
             Value::Items(items) => {
                 let codes = at.ends_with("CodeSequence");
                 for (number, item) in items.iter().enumerate() {
@@ -105,7 +124,7 @@ impl Walk<'_> {
         }
     }
 
-    fn value(&mut self, vr: VR, bytes: &[u8], at: &str, weight: Weight) {
+    fn value(&mut self, (tag, vr): (Tag, VR), bytes: &[u8], at: &str, weight: Weight) {
         if bytes.len() % 2 == 1 {
             self.found.breach("even-length", at, "a value of odd length (PS3.5 7.1)");
         }
@@ -116,6 +135,11 @@ impl Walk<'_> {
         let text = text.trim_matches(['\0', ' ']);
         if text.is_empty() {
             return;
+        }
+        let single =
+            matches!(vr, VR::SH | VR::LO | VR::PN | VR::CS | VR::UI | VR::DS | VR::IS | VR::DA | VR::TM | VR::DT);
+        if single && text.contains('\\') && !SEVERAL.contains(&tag) {
+            self.found.add(weight, "multiplicity", at, "several values where there may be one (PS3.6)");
         }
         let each = |valid: fn(&str) -> bool| text.split('\\').all(|value| valid(value.trim_matches(' ')));
         let (good, sentence) = match vr {

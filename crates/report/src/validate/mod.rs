@@ -1,15 +1,20 @@
-//! Our own check of an SR: IOD and template, and the rules without which a viewer goes blank.
+//! Our own check of the objects that we write: IOD and template, codes, evidence, and the rules without which a viewer
+//! goes blank.
 //!
 //! Every object must pass before it leaves; `preread report validate` is the same check. It works on the bytes, so that
-//! it sees what a parser would have repaired.
+//! it sees what a parser would have repaired. What it asks for stands in tables: `iod.rs` and `templates.txt`.
 
 mod content;
 mod encoding;
+mod iod;
 mod modules;
+mod template;
+
+use std::collections::BTreeSet;
 
 use dataset::part10::Meta;
 
-use crate::text;
+use crate::{document::Document, text, uids::Kind};
 
 /// What a violation does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -39,17 +44,37 @@ pub fn must_hold(violations: &[Violation]) -> bool {
     violations.iter().any(|violation| violation.weight == Weight::Breach)
 }
 
-/// Checks an SR file; nothing for a good one.
+/// Checks a file; nothing for a good one.
 pub fn validate(file: &[u8]) -> Vec<Violation> {
     let mut found = Violations::default();
     match text::read(file) {
         Ok(data_set) => {
             encoding::check(&data_set, Meta::parse(file).ok().map(|(meta, _)| meta), &mut found);
-            modules::check(&data_set, &mut found);
-            content::check(&data_set, &mut found);
+            if modules::check(&data_set, &mut found) {
+                content::check(&data_set, &mut found);
+            }
         }
         Err(what) => found.breach("readable", "file", what),
     }
+    found.0
+}
+
+/// Checks the documents of one reading, and that they can stand beside each other in a study: each has a series of its
+/// own, and study-level results, which blank a viewer, never go without a text report.
+pub fn validate_all<'a>(documents: impl IntoIterator<Item = &'a Document>) -> Vec<Violation> {
+    let mut found = Violations::default();
+    let (mut series, mut instances, mut kinds) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+    for document in documents {
+        found.0.extend(validate(&document.file));
+        let own_series = series.insert(&document.series_instance_uid);
+        found.require(own_series, "own-series", "SeriesInstanceUID", "two documents in one series: a viewer shows one");
+        let own_instance = instances.insert(&document.sop_instance_uid);
+        found.require(own_instance, "own-series", "SOPInstanceUID", "two documents with one UID");
+        kinds.insert(document.kind);
+    }
+    let text = kinds.contains(&Kind::BasicTextReport) || kinds.contains(&Kind::EnhancedTextReport);
+    let alone = kinds.contains(&Kind::Results) && !text;
+    found.require(!alone, "blank-viewer", "documents", "study-level results without a text report beside them");
     found.0
 }
 

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use dataset::{Header, Limits};
 use dicom_object::InMemDicomObject;
-use report::sr::TextClass;
 
 fn shared() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared")
@@ -26,6 +26,29 @@ pub(crate) fn sources() -> impl Iterator<Item = PathBuf> {
         .into_iter()
         .flat_map(|folder| files(folder).into_iter().take(1));
     whole.chain(first).filter(|path| !NO_IDENTITY.iter().any(|name| path.ends_with(name)))
+}
+
+/// One image of every study of the whole test set that can be reported on. What names itself by no legal UID (PS3.5
+/// annex B) cannot be referred to by a legal document.
+pub(crate) fn studies() -> Vec<PathBuf> {
+    let mut of_study = std::collections::BTreeMap::new();
+    let mut open: Vec<PathBuf> = files("dicom");
+    while let Some(path) = open.pop() {
+        let skipped = ["malformed", "refs", "LICENSES"].iter().any(|name| path.ends_with(name));
+        if path.is_dir() && !skipped {
+            let entries = std::fs::read_dir(&path).into_iter().flatten();
+            open.extend(entries.filter_map(|entry| Some(entry.ok()?.path())));
+        } else if let Ok(header) = Header::open(&path, &Limits::default())
+            && header.has_pixel_data()
+            && header.require_identity().is_ok()
+            // Pixels that are no picture: doses and segmentations are not read.
+            && !matches!(header.modality().as_str(), "RTDOSE" | "SEG")
+            && matches!(header.sop_instance_uid.as_str().as_bytes(), [b'0'..=b'2', b'.', ..])
+        {
+            of_study.insert(header.study_instance_uid.clone(), path);
+        }
+    }
+    of_study.into_values().collect()
 }
 
 /// Files without the identifiers that a report needs.
@@ -56,12 +79,4 @@ pub(crate) fn codes(object: &InMemDicomObject, found: &mut Vec<(String, String, 
         found.push((scheme, value, meaning));
     }
     object.iter().filter_map(|element| element.items()).flatten().for_each(|item| codes(item, found));
-}
-
-/// The name that dciodvfy has for an IOD.
-pub(crate) fn iod(class: TextClass) -> &'static str {
-    match class {
-        TextClass::BasicText => "BasicTextSR",
-        TextClass::Enhanced => "EnhancedSR",
-    }
 }

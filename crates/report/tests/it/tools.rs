@@ -2,9 +2,9 @@
 
 use std::{path::Path, process::Command};
 
-use report::sr::TextClass;
+use report::Kind;
 
-use crate::sources::iod;
+use crate::readings::iod;
 
 /// Runs a tool; both its streams as lines, and whether it ended with 0.
 fn run(tool: &str, package: &str, arguments: &[&str], files: &[&Path]) -> (bool, Vec<String>) {
@@ -15,14 +15,21 @@ fn run(tool: &str, package: &str, arguments: &[&str], files: &[&Path]) -> (bool,
     (output.status.success(), lines)
 }
 
+/// The attributes of a source that dciodvfy finds something wrong with: what is taken over of them is wrong there too.
+pub(crate) fn faults(source: &Path) -> Vec<String> {
+    let (_, lines) = run("dciodvfy", "dicom3tools", &["-new"], &[source]);
+    lines.iter().filter_map(|line| attribute(line)).map(str::to_owned).collect()
+}
+
 /// Everything but the one line that names the IOD and what it finds wrong with the same attribute of the source, which
-/// the report takes over as it is.
-pub(crate) fn dciodvfy(source: &Path, path: &Path, class: TextClass) -> Vec<String> {
+/// the document takes over as it is.
+pub(crate) fn dciodvfy(of_source: &[String], path: &Path, kind: Kind) -> Vec<String> {
     let (_, mut lines) = run("dciodvfy", "dicom3tools", &["-new"], &[path]);
-    let (_, of_source) = run("dciodvfy", "dicom3tools", &["-new"], &[source]);
-    let taken_over: Vec<&str> = of_source.iter().filter_map(|line| attribute(line)).collect();
-    let named = lines.iter().any(|line| line == iod(class));
-    lines.retain(|line| line != iod(class) && !attribute(line).is_some_and(|name| taken_over.contains(&name)));
+    let named = lines.iter().any(|line| line == iod(kind));
+    lines.retain(|line| {
+        let taken_over = attribute(line).is_some_and(|name| of_source.iter().any(|fault| fault == name));
+        line != iod(kind) && !taken_over
+    });
     if !named {
         lines.push("the IOD was not recognised".to_owned());
     }
@@ -40,7 +47,9 @@ pub(crate) fn dsrdump(path: &Path) -> Vec<String> {
     let (good, mut lines) = run("dsrdump", "dcmtk", &[], &[path]);
     lines.retain(|line| {
         let own_limit = line.starts_with("W: ")
-            && ["does not support", "unsupported SpecificCharacterSet"].iter().any(|part| line.contains(part));
+            && ["does not support", "unsupported SpecificCharacterSet", "template constraints not yet supported"]
+                .iter()
+                .any(|part| line.contains(part));
         ["E: ", "F: ", "W: "].iter().any(|start| line.starts_with(start)) && !own_limit
     });
     if !good {
@@ -63,8 +72,8 @@ pub(crate) fn dcentvfy(source: &Path, path: &Path) -> Vec<String> {
     lines.into_iter().map(|line| format!("dcentvfy: {line}")).collect()
 }
 
-/// Everything but what a clean TID 2000 report under LOINC headings gets. It always ends with 0, so its lines count.
-pub(crate) fn pixelmed(path: &Path) -> Vec<String> {
+/// Everything but what a clean report gets. It always ends with 0, so its lines count.
+pub(crate) fn pixelmed(path: &Path, template: &str) -> Vec<String> {
     let (_, lines) = run(
         "java",
         "openjdk-17-jre-headless libpixelmed-java",
@@ -80,7 +89,7 @@ pub(crate) fn pixelmed(path: &Path) -> Vec<String> {
         &[path],
     );
     let expected = ["IOD", "Found Root Template", "Root Template Validation Complete", "IOD validation complete"];
-    let found = lines.iter().any(|line| line.contains("Found Root Template TID_2000"));
+    let found = lines.iter().any(|line| line.contains(&format!("Found Root Template {template}")));
     // Its list of headings (CID 7001) is from before LOINC.
     let known = |line: &&String| {
         expected.iter().any(|part| line.contains(part)) || line.contains("Content Item not in template")

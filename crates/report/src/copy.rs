@@ -9,26 +9,37 @@ use crate::elements::{DataSet, Element, Value};
 
 /// In which character set a document is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Policy {
+pub(crate) enum Policy {
     /// The source's, whose values are taken over byte for byte; new text is ASCII, which every set has.
     Source,
     /// ISO_IR 192 (UTF-8); the source's values are transcoded.
     Unicode,
 }
 
+impl Policy {
+    /// The source's set as long as all new text is ASCII, and the source's is written as a set is (PS3.5 6.2, CS).
+    pub(crate) fn for_text<'a>(source: &Instance, own: impl IntoIterator<Item = &'a str>) -> Self {
+        let declared = source.header.raw(tags::SPECIFIC_CHARACTER_SET).unwrap_or_default();
+        let term =
+            |byte: &u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || matches!(byte, b' ' | b'_' | b'\\');
+        let legal = trimmed(declared).iter().all(term);
+        if legal && own.into_iter().all(str::is_ascii) { Self::Source } else { Self::Unicode }
+    }
+}
+
 /// Takes values over from a source.
-pub(super) struct Copier<'a> {
-    pub(super) source: &'a Instance,
-    pub(super) policy: Policy,
+pub(crate) struct Copier<'a> {
+    pub(crate) source: &'a Instance,
+    pub(crate) policy: Policy,
 }
 
 impl<'a> Copier<'a> {
-    pub(super) fn new(source: &'a Instance, policy: Policy) -> Self {
+    pub(crate) fn new(source: &'a Instance, policy: Policy) -> Self {
         Self { source, policy }
     }
 
     /// Specific Character Set (0008,0005) of the document; nothing for the default repertoire.
-    pub(super) fn character_set(&self) -> Option<Vec<u8>> {
+    pub(crate) fn character_set(&self) -> Option<Vec<u8>> {
         match self.policy {
             Policy::Unicode => Some(b"ISO_IR 192".to_vec()),
             Policy::Source => {
@@ -39,12 +50,12 @@ impl<'a> Copier<'a> {
     }
 
     /// A text value of the source in the document's character set.
-    pub(super) fn convert(&self, bytes: &[u8]) -> Vec<u8> {
+    pub(crate) fn convert(&self, bytes: &[u8]) -> Vec<u8> {
         self.convert_from(self.source.header.character_set(), bytes)
     }
 
     /// A value in the document's character set, as text.
-    pub(super) fn decode(&self, bytes: &[u8]) -> String {
+    pub(crate) fn decode(&self, bytes: &[u8]) -> String {
         match self.policy {
             Policy::Source => self.source.header.character_set().decode(bytes),
             Policy::Unicode => String::from_utf8_lossy(bytes).into_owned(),
@@ -59,7 +70,7 @@ impl<'a> Copier<'a> {
     }
 
     /// An item of a sequence in the document's character set. An item may declare a set of its own.
-    pub(super) fn convert_item(&self, item: DataSet) -> DataSet {
+    pub(crate) fn convert_item(&self, item: DataSet) -> DataSet {
         self.convert_item_from(self.source.header.character_set(), item)
     }
 
@@ -84,19 +95,19 @@ impl<'a> Copier<'a> {
     }
 
     /// Takes over a value that may not be absent: zero length when the source has none (type 2).
-    pub(super) fn required(&self, to: &mut DataSet, tag: Tag, vr: VR) {
+    pub(crate) fn required(&self, to: &mut DataSet, tag: Tag, vr: VR) {
         to.put_bytes(tag, vr, self.value(tag, vr).unwrap_or_default());
     }
 
     /// Takes over a value if there is one (type 3).
-    pub(super) fn optional(&self, to: &mut DataSet, tag: Tag, vr: VR) {
+    pub(crate) fn optional(&self, to: &mut DataSet, tag: Tag, vr: VR) {
         if let Some(bytes) = self.value(tag, vr).filter(|bytes| !trimmed(bytes).is_empty()) {
             to.put_bytes(tag, vr, bytes);
         }
     }
 
     /// Takes over a sequence if it has items.
-    pub(super) fn sequence(&self, to: &mut DataSet, tag: Tag) {
+    pub(crate) fn sequence(&self, to: &mut DataSet, tag: Tag) {
         let items: Vec<DataSet> = items(self.source, tag)
             .into_iter()
             .filter(|item| !item.elements.is_empty())
@@ -108,7 +119,7 @@ impl<'a> Copier<'a> {
     }
 
     /// Takes over the whole codes of a sequence, if it has any.
-    pub(super) fn code_sequence(&self, to: &mut DataSet, tag: Tag) {
+    pub(crate) fn code_sequence(&self, to: &mut DataSet, tag: Tag) {
         let codes = self.codes(tag);
         if !codes.is_empty() {
             to.put_items(tag, codes);
@@ -116,7 +127,7 @@ impl<'a> Copier<'a> {
     }
 
     /// The source's whole codes at `tag`.
-    pub(super) fn codes(&self, tag: Tag) -> Vec<DataSet> {
+    pub(crate) fn codes(&self, tag: Tag) -> Vec<DataSet> {
         code_items(self.source, tag).into_iter().map(|item| self.convert_item(item)).collect()
     }
 
@@ -135,7 +146,7 @@ impl<'a> Copier<'a> {
 }
 
 /// The items of a sequence of the source, without private elements.
-pub(super) fn items(source: &Instance, tag: Tag) -> Vec<DataSet> {
+pub(crate) fn items(source: &Instance, tag: Tag) -> Vec<DataSet> {
     let declared = source.header.raw(tags::SPECIFIC_CHARACTER_SET).unwrap_or_default();
     let codec = codec(declared);
     source
@@ -148,7 +159,7 @@ pub(super) fn items(source: &Instance, tag: Tag) -> Vec<DataSet> {
 }
 
 /// The items of a code sequence of the source that have all three parts (PS3.3 table 8.8-1).
-pub(super) fn code_items(source: &Instance, tag: Tag) -> Vec<DataSet> {
+pub(crate) fn code_items(source: &Instance, tag: Tag) -> Vec<DataSet> {
     let has = |item: &DataSet, tag| item.bytes(tag).is_some_and(|bytes| !trimmed(bytes).is_empty());
     let parts = [tags::CODE_VALUE, tags::CODING_SCHEME_DESIGNATOR, tags::CODE_MEANING];
     items(source, tag).into_iter().filter(|item| parts.iter().all(|part| has(item, *part))).collect()
@@ -247,7 +258,7 @@ fn is_age(value: &[u8]) -> bool {
     matches!(value, [a, b, c, b'D' | b'W' | b'M' | b'Y'] if [a, b, c].iter().all(|digit| digit.is_ascii_digit()))
 }
 
-fn is_decimal(value: &[u8]) -> bool {
+pub(crate) fn is_decimal(value: &[u8]) -> bool {
     value.len() <= 16 && std::str::from_utf8(value).is_ok_and(|text| text.parse::<f64>().is_ok_and(f64::is_finite))
 }
 

@@ -1,0 +1,125 @@
+//! The draft as a TID 2000 Basic Diagnostic Imaging Report.
+
+use std::collections::BTreeSet;
+
+use dataset::{Uid, tags};
+
+use super::{finish, language_and_observer, procedure_reported};
+use crate::{
+    Code, Error,
+    codes::{
+        BEST_ILLUSTRATION, CLINICAL_INFORMATION, CURRENT_PROCEDURE_DESCRIPTIONS, DIAGNOSTIC_IMAGING_REPORT, FINDING,
+        FINDINGS, IMPRESSION, IMPRESSIONS, PROCEDURE_DESCRIPTION, SUMMARY,
+    },
+    content::{self, Item, ItemValue, TextValue, container},
+    copy::trimmed,
+    document::{Completion, Document, Provenance, Source},
+    draft::Draft,
+    text,
+    uids::Kind,
+};
+
+/// The SOP class of a text report (PS3.3 A.35.1, A.35.2). Both have the same content.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum TextClass {
+    /// Basic Text SR.
+    #[default]
+    BasicText,
+    /// Enhanced SR, for archives that take no Basic Text SR.
+    Enhanced,
+}
+
+impl TextClass {
+    /// Which of the documents of a reading it makes.
+    pub fn kind(self) -> Kind {
+        match self {
+            Self::BasicText => Kind::BasicTextReport,
+            Self::Enhanced => Kind::EnhancedTextReport,
+        }
+    }
+
+    /// SOP Class UID (PS3.4 table B.5-1).
+    pub fn uid(self) -> &'static str {
+        self.kind().sop_class_uid()
+    }
+}
+
+/// What a destination asks of a text report.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// As which SOP class.
+    pub class: TextClass,
+    /// Whether all stages ran on the whole study.
+    pub completion: Completion,
+    /// What is known about why the study was made; the section is left out when nothing is.
+    pub clinical_information: Option<String>,
+}
+
+/// The draft as a TID 2000 Basic Diagnostic Imaging Report.
+///
+/// The patient, study and order are the representative instance's, byte for byte as long as all new text is ASCII, in
+/// UTF-8 otherwise. The same arguments give the same bytes.
+pub fn text_report(
+    draft: &Draft,
+    source: &Source<'_>,
+    provenance: &Provenance,
+    options: &Options,
+) -> Result<Document, Error> {
+    let sections = sections(draft, source, provenance, options);
+    let root = (DIAGNOSTIC_IMAGING_REPORT, "2000", sections.as_slice());
+    finish(options.class.kind(), root, source, provenance, &options.completion, [])
+}
+
+/// Everything under the root, in the order of TID 2000.
+fn sections(draft: &Draft, source: &Source<'_>, provenance: &Provenance, options: &Options) -> Vec<Item> {
+    let mut items = vec![procedure_reported(source)];
+    items.extend(language_and_observer(provenance));
+    items.push(container(SUMMARY, vec![text(SUMMARY, text::first_line(provenance))]));
+    if let Some(known) = options.clinical_information.as_ref().filter(|known| !known.trim().is_empty()) {
+        items.push(container(CLINICAL_INFORMATION, vec![text(CLINICAL_INFORMATION, known.clone())]));
+    }
+    items.push(container(CURRENT_PROCEDURE_DESCRIPTIONS, procedure_description(source, provenance)));
+    items.push(container(FINDINGS, findings(draft, source)));
+    let impressions = draft.impression.iter().map(|line| text(IMPRESSION, line.clone())).collect();
+    items.push(container(IMPRESSIONS, impressions));
+    items
+}
+
+fn text(name: Code, value: impl Into<String>) -> Item {
+    Item::contains(name, content::text(&value.into()))
+}
+
+/// What was examined, in the study's own words, and how the draft was made.
+fn procedure_description(source: &Source<'_>, provenance: &Provenance) -> Vec<Item> {
+    let study = trimmed(source.representative.header.raw(tags::STUDY_DESCRIPTION).unwrap_or_default());
+    let mut items = Vec::new();
+    if !study.is_empty() {
+        items.push(Item::contains(PROCEDURE_DESCRIPTION, ItemValue::Text(TextValue::Copied(study.to_vec()))));
+    }
+    let inputs: BTreeSet<&Uid> = source.evidence.iter().map(|item| &item.sop_instance_uid).collect();
+    let lines = text::provenance_lines(provenance, Some(inputs.len()));
+    items.extend(lines.into_iter().map(|line| text(PROCEDURE_DESCRIPTION, line)));
+    items
+}
+
+fn findings(draft: &Draft, source: &Source<'_>) -> Vec<Item> {
+    let header = &source.representative.header;
+    let illustrated = |line: String| {
+        let mut item = text(FINDING, line);
+        if header.has_pixel_data() {
+            item.children.push(
+                Item::contains(
+                    BEST_ILLUSTRATION,
+                    ItemValue::Image {
+                        class: header.sop_class_uid.clone(),
+                        instance: header.sop_instance_uid.clone(),
+                        frame: None,
+                    },
+                )
+                .inferred(),
+            );
+        }
+        item
+    };
+    text::finding_lines(draft).into_iter().map(illustrated).collect()
+}

@@ -198,14 +198,14 @@ impl Vision {
                 let images = views.iter().enumerate().flat_map(|(image, views)| std::iter::repeat_n(image, *views));
                 Ok(images
                     .enumerate()
-                    .map(|(view, image)| slice(prepared, &[view..view + 1], &shape[1..], vec![(image, 1)]))
+                    .map(|(view, image)| slice(prepared, view..view + 1, &shape[1..], vec![(image, 1)]))
                     .collect())
             }
             (4, 5) => Ok(self.by_view(prepared, &views)),
             (5, 4) => {
                 let whole: Vec<usize> = [1].into_iter().chain(shape.iter().copied()).collect();
                 let parts = views.iter().copied().enumerate().collect();
-                Ok(vec![Call { shape: whole, ..slice(prepared, &[0..shape[0]], &shape[1..], parts) }])
+                Ok(vec![Call { shape: whole, ..slice(prepared, 0..shape[0], &shape[1..], parts) }])
             }
             (5, 5) if shape[0] == views.len() => {
                 Ok((0..shape[0]).map(|image| self.by_image(prepared, image, views[image])).collect())
@@ -213,7 +213,7 @@ impl Vision {
             (5, 5) if shape[0] == 1 && shape[1] == views.iter().sum::<usize>() => {
                 let parts: Vec<(usize, usize)> = views.iter().copied().enumerate().collect();
                 let rows = 0..shape[1];
-                let mut call = slice(prepared, &[rows], &shape[2..], parts);
+                let mut call = slice(prepared, rows, &shape[2..], parts);
                 call.shape.insert(0, 1);
                 if let Some((mask, _)) = &mut call.mask {
                     mask.insert(0, 1);
@@ -242,7 +242,7 @@ impl Vision {
         for (image, grid) in grids.iter().enumerate() {
             let patches: i64 = grid.iter().product();
             let to = from + usize::try_from(patches).unwrap_or(0);
-            let call = slice(prepared, &[from..to], &shape[1..], vec![(image, 1)]);
+            let call = slice(prepared, from..to, &shape[1..], vec![(image, 1)]);
             calls.push(Call { grid: Some(vec![*grid]), ..call });
             from = to;
         }
@@ -258,7 +258,7 @@ impl Vision {
             // One row for each image, or one for all.
             let first = if shape[0] == 1 { next } else { image * shape[1] };
             for view in first..first + of_it {
-                calls.push(slice(prepared, &[view..view + 1], &shape[2..], vec![(image, 1)]));
+                calls.push(slice(prepared, view..view + 1, &shape[2..], vec![(image, 1)]));
             }
             next += of_it;
         }
@@ -273,7 +273,7 @@ impl Vision {
         let first = image * shape[1];
         // A graph that arranges the features of the views itself returns what it likes.
         let part = if self.knows_sizes() { 1 } else { held };
-        let mut call = slice(prepared, &[first..first + held], &shape[2..], vec![(image, part)]);
+        let mut call = slice(prepared, first..first + held, &shape[2..], vec![(image, part)]);
         call.shape.insert(0, 1);
         if let Some((mask, _)) = &mut call.mask {
             mask.insert(0, 1);
@@ -375,9 +375,9 @@ fn views(arrangement: Arrangement) -> usize {
 }
 
 /// The part of the prepared images that one run takes: consecutive rows of `row` dimensions.
-fn slice(prepared: &Prepared, rows: &[Range<usize>], row: &[usize], parts: Vec<(usize, usize)>) -> Call {
+fn slice(prepared: &Prepared, rows: Range<usize>, row: &[usize], parts: Vec<(usize, usize)>) -> Call {
     let size: usize = row.iter().product();
-    let (from, to) = rows.first().map_or((0, 0), |rows| (rows.start, rows.end));
+    let (from, to) = (rows.start, rows.end);
     let shape = [to - from].into_iter().chain(row.iter().copied()).collect();
     let mask = prepared.pixel_attention_mask.as_ref().map(|mask| {
         let plane: usize = mask.shape.iter().rev().take(2).product();

@@ -259,13 +259,7 @@ pub(crate) fn put_laterality(to: &mut DataSet, copier: &Copier<'_>, is_image: bo
         to.put_bytes(tags::IMAGE_LATERALITY, VR::CS, side);
     } else if !UNPAIRED.contains(&to.plain(tags::BODY_PART_EXAMINED)) {
         let sides = [value(tags::LATERALITY), side];
-        match sides.into_iter().find(|side| [&b"L"[..], b"R"].contains(side)) {
-            Some(side) => to.put_bytes(tags::LATERALITY, VR::CS, side),
-            None => {
-                // A part that there may be two of, named without its side, says less than none.
-                to.elements.retain(|element| element.tag != tags::BODY_PART_EXAMINED);
-                to.put_bytes(tags::LATERALITY, VR::CS, "");
-            }
-        }
+        let side = sides.into_iter().find(|side| [&b"L"[..], b"R"].contains(side));
+        to.put_bytes(tags::LATERALITY, VR::CS, side.unwrap_or_default());
     }
 }

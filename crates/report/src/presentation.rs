@@ -157,7 +157,11 @@ impl<'a> Grey<'a> {
         area.put_bytes(tags::DISPLAYED_AREA_BOTTOM_RIGHT_HAND_CORNER, VR::SL, last);
         area.put_bytes(tags::PRESENTATION_SIZE_MODE, VR::CS, "SCALE TO FIT");
         let spacings = [tags::PIXEL_SPACING, tags::IMAGER_PIXEL_SPACING];
-        match spacings.iter().find_map(|tag| decimals(self.instance, *tag, 2)) {
+        let is_size = |spacing: &Vec<u8>| {
+            let number = |part: &[u8]| std::str::from_utf8(trimmed(part)).ok()?.parse::<f64>().ok();
+            spacing.split(|byte| *byte == b'\\').all(|part| number(part).is_some_and(|size| size > 0.0))
+        };
+        match spacings.iter().find_map(|tag| decimals(self.instance, *tag, 2).filter(is_size)) {
             Some(spacing) => area.put_bytes(tags::PRESENTATION_PIXEL_SPACING, VR::DS, spacing),
             None => {
                 let ratio = self.instance.header.raw(tags::PIXEL_ASPECT_RATIO).map(trimmed);

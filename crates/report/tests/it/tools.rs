@@ -28,7 +28,9 @@ pub(crate) fn dciodvfy(of_source: &[String], path: &Path, kind: Kind) -> Vec<Str
     let named = lines.iter().any(|line| line == iod(kind));
     lines.retain(|line| {
         let taken_over = attribute(line).is_some_and(|name| of_source.iter().any(|fault| fault == name));
-        line != iod(kind) && !taken_over
+        // Where the source does not tell the side, it is unknown, which is what an empty value says.
+        let unknown = line.contains("Laterality") && line.contains("only permitted to be empty when actually unknown");
+        line != iod(kind) && !taken_over && !unknown
     });
     if !named {
         lines.push("the IOD was not recognised".to_owned());

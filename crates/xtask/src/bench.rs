@@ -115,7 +115,8 @@ fn report(rounds: usize, image: Option<&Path>, write: bool) -> Result<()> {
     if write {
         let place = root().join("docs/BENCHMARKS.md");
         let text = fs::read_to_string(&place).with_context(|| format!("cannot read {}", place.display()))?;
-        let before = text.split(HEADING).next().unwrap_or_default().trim_end();
+        let (before, old) = text.split_once(HEADING).unwrap_or((&text, ""));
+        let (before, after) = (before.trim_end(), old.find("\n# ").map_or("", |at| &old[at..]));
         let date = step::output(Command::new("date").arg("+%Y-%m-%d"))?;
         let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
         let load = load.split(' ').next().unwrap_or("unknown");
@@ -127,10 +128,11 @@ fn report(rounds: usize, image: Option<&Path>, write: bool) -> Result<()> {
             date.trim(),
             table.trim_end(),
         );
-        fs::write(&place, written + "\n").with_context(|| format!("cannot write {}", place.display()))?;
+        fs::write(&place, format!("{written}\n{after}"))
+            .with_context(|| format!("cannot write {}", place.display()))?;
     }
     Ok(())
 }
 
-/// Where the table of the documents begins; it is the last of its file.
-const HEADING: &str = "# Writing reports";
+/// The chapter of the documents.
+const HEADING: &str = "# Benchmarks: reports";

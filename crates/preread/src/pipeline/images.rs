@@ -87,7 +87,7 @@ impl Seen {
         let (layout, _) = self.attended.as_ref()?;
         let source = self.point(grid)?.source;
         let tile = layout.tiles.iter().find(|tile| tile.source == source)?;
-        #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss)] // pixels of a picture
+        #[expect(clippy::cast_possible_truncation)] // pixels of a picture
         let corner = |[column, row]: Place2D| {
             let point = tile.mapping.to_source(Point { column: column.into(), row: row.into() });
             let within = |at: f64, length: u32| at.clamp(0.0, length.into()) as f32;

@@ -2,10 +2,11 @@
 
 use dataset::{Header, Instance};
 use report::{
-    Certainty, CodedFindings, Completion, ContentTime, Document, Draft, EvidenceItem, Grid, Kind, LocalizedFinding,
-    Measurement, ModelText, Presence, Provenance, Region, Shape, Source, StudyFinding, Trust, codes,
+    CodedFindings, Completion, ContentTime, Document, Draft, EvidenceItem, Grid, Kind, LocalizedFinding, ModelText,
+    Presence, Provenance, Region, Shape, Source, StudyFinding, Trust, codes,
     heatmap::{FindingMap, Picture, Raster, draw, secondary_capture},
     key_objects::key_objects,
+    localized::{Certainty, Measurement},
     parse, pdf,
     presentation::presentation_state,
     sr::{MeasurementClass, MeasurementOptions, Options, TextClass, measurement_report, results_report, text_report},
@@ -61,7 +62,8 @@ fn picture() -> Raster {
     let grid = Grid { rows: 2, columns: 2, values: vec![0.0, 1.0, 0.0, 0.0] };
     let pixels = vec![100; 120 * 90];
     let picture = Picture::Grey { width: 120, height: 90, pixels: &pixels };
-    draw(&picture, &[FindingMap { grid: &grid, label: "Large nodule in the left upper zone." }]).expect("a picture")
+    draw(&picture, &[FindingMap { grid: &grid, area: None, label: "Large nodule in the left upper zone." }])
+        .expect("a picture")
 }
 
 /// The corners of the region that every reading has.

@@ -90,9 +90,9 @@ pub(crate) fn findings() -> CodedFindings {
         unit: codes::MILLIMETRE,
         trust: Trust::AtDetector,
     };
-    let study = |concept: Concept, presence, certainty| StudyFinding {
-        label: concept.name().to_owned(),
-        finding: concept.code().unwrap(),
+    let study = |concept: &str, presence, certainty| StudyFinding {
+        label: Concept::named(concept).unwrap().name().to_owned(),
+        finding: Concept::named(concept).unwrap().code().unwrap(),
         presence,
         site: Some(codes::LUNG),
         laterality: Some(codes::RIGHT),
@@ -101,7 +101,7 @@ pub(crate) fn findings() -> CodedFindings {
     CodedFindings {
         localized: vec![LocalizedFinding {
             label: "Nodule 1".to_owned(),
-            finding: Concept::Nodule.code().unwrap(),
+            finding: Concept::named("nodule").unwrap().code().unwrap(),
             site: Some(codes::LUNG),
             laterality: Some(codes::LEFT),
             region: Region::new(&evidence(), None, shape),
@@ -109,8 +109,8 @@ pub(crate) fn findings() -> CodedFindings {
             certainty,
         }],
         study: vec![
-            study(Concept::PleuralEffusion, Presence::Present, certainty),
-            study(Concept::Pneumothorax, Presence::Absent, None),
+            study("pleural_effusion", Presence::Present, certainty),
+            study("pneumothorax", Presence::Absent, None),
         ],
     }
 }

@@ -2,9 +2,9 @@
 //!
 //! A [`Bundle`] is a model folder looked at; a [`Model`] is a bundle loaded into a [`Runtime`]; a [`Dispatcher`] gives it
 //! a thread and a queue. The engine reads names, element types and fixed dimensions from the graphs; preprocessing and
-//! generation follow the model's own Hugging Face configuration. It runs encoder-decoder models (`encoder_model.onnx` +
-//! `decoder_model_merged.onnx`) with greedy or beam search and refuses everything else in words that say
-//! what was found and what to do.
+//! generation follow the model's own Hugging Face configuration. It runs the layouts of onnx-community, optimum and
+//! onnxruntime-genai and zero-shot models in one graph, and refuses what it does not know in words that say what was found
+//! and what to do.
 //!
 //! ```no_run
 //! # fn main() -> Result<(), infer::Error> {

@@ -236,6 +236,17 @@ pub fn window_explained(offered: &[Offered], words: &str) -> Option<Window> {
     explained(&|text| text == words).or_else(|| explained(&|text| text.contains(&words)))
 }
 
+/// The window of `offered` whose width is nearest to `width`, in modality units; the first of equals. No VOI LUT has one.
+pub fn window_of_width(offered: &[Offered], width: f64) -> Option<Window> {
+    let off = |one: &Offered| match one.window {
+        Window::Linear { width: its, .. }
+        | Window::LinearExact { width: its, .. }
+        | Window::Sigmoid { width: its, .. } => Some((one.window, (its - width).abs())),
+        _ => None,
+    };
+    offered.iter().filter_map(off).min_by(|(_, a), (_, b)| a.total_cmp(b)).map(|(window, _)| window)
+}
+
 /// Where VOI LUTs and windows stand: the frame's functional group before the top level.
 fn voi_items(instance: &Instance, frame: u32) -> impl Iterator<Item = &InMemDicomObject> {
     let group = functional_group(instance, frame, tags::FRAME_VOILUT_SEQUENCE);

@@ -179,7 +179,8 @@ impl<'a> Composer<'a> {
 
     fn image(&mut self, planned: &Planned) -> Result<InputImage, Broken> {
         let modality = self.study.modality(planned.stack);
-        let choices: Vec<WindowChoice> = planned.windows.iter().map(|window| self.policy.windows[*window]).collect();
+        let choices: Vec<WindowChoice> =
+            planned.windows.iter().map(|window| self.policy.windows[*window].clone()).collect();
         let mut windows: Vec<WindowFor> = choices.iter().map(|choice| choice.of_modality(&modality)).collect();
         if windows.is_empty() {
             windows.push(WindowFor::File);

@@ -78,11 +78,15 @@ pub enum WindowsAs {
 }
 
 /// A window that a manifest asks for.
-#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WindowChoice {
-    /// The file's own.
+    /// The file's own, the first of several.
     File,
+    /// Of the file's own the one with these words in its explanation, or else the first.
+    Explained(String),
+    /// Of the file's own the one whose width is nearest to this, in the modality's units, or else the first.
+    OfWidth(f64),
     /// One of [`PRESETS`]. It means Hounsfield units, so it is taken of CT alone; of MR the middle 98 percent of the stack
     /// are shown instead, of anything else the file's own window.
     Preset {
@@ -124,10 +128,14 @@ pub const PRESETS: [(&str, f64, f64); 5] = [
 const USUAL_PERCENTILES: WindowChoice = WindowChoice::Percentiles { low: 1.0, high: 99.0 };
 
 /// How a stack's values become grey.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum WindowFor {
-    /// By the file's own window.
+    /// By the file's own window, the first of several.
     File,
+    /// By the one of them with these words in its explanation.
+    Explained(String),
+    /// By the one of them whose width is nearest to this.
+    OfWidth(f64),
     /// By this one.
     Fixed(Window),
     /// From one percentile of the stack to the other (see [`StackValues`](crate::StackValues)).
@@ -141,13 +149,15 @@ pub enum WindowFor {
 
 impl WindowChoice {
     /// What it comes to for an image of a modality (0008,0060).
-    pub fn of_modality(self, modality: &str) -> WindowFor {
-        match self {
+    pub fn of_modality(&self, modality: &str) -> WindowFor {
+        match *self {
             Self::Preset { center, width, .. } if modality == "CT" => {
                 WindowFor::Fixed(Window::Linear { center, width })
             }
             Self::Preset { .. } if modality == "MR" => USUAL_PERCENTILES.of_modality(modality),
             Self::Preset { .. } | Self::File => WindowFor::File,
+            Self::Explained(ref words) => WindowFor::Explained(words.clone()),
+            Self::OfWidth(width) => WindowFor::OfWidth(width),
             Self::Explicit { center, width } => WindowFor::Fixed(Window::Linear { center, width }),
             Self::Percentiles { low, high } => WindowFor::Percentiles { low, high },
         }
@@ -175,7 +185,7 @@ pub struct PolicyKeys<'a> {
     pub montage: Option<[u32; 2]>,
     /// Pixels of a montage's places.
     pub cell: Option<u32>,
-    /// Each `file`, the name of a preset, `center/width`, `percentiles` or `percentiles 0.5 99.5`.
+    /// Each `file`, `file` and words or a width, the name of a preset, `center/width`, `percentiles` or `percentiles 0.5 99.5`.
     pub windows: &'a [String],
     /// `images` or `channels`.
     pub windows_as: Option<&'a str>,
@@ -264,7 +274,7 @@ impl FromStr for WindowChoice {
 
     fn from_str(text: &str) -> Result<Self, PolicyError> {
         let wrong = || {
-            let expected = "\"file\", \"lung\", \"mediastinum\", \"bone\", \"brain\", \"liver\", a centre and a width as \
+            let expected = "\"file\", \"file WORDS\" of its explanation, \"file 1500\" for the nearest width, \"lung\", \"mediastinum\", \"bone\", \"brain\", \"liver\", a centre and a width as \
                             \"40/400\", \"percentiles\", or \"percentiles 1 99\"";
             wrong("windows", text, expected)
         };
@@ -277,6 +287,10 @@ impl FromStr for WindowChoice {
         let words: Vec<&str> = text.split_whitespace().collect();
         match words.as_slice() {
             ["file"] => Ok(Self::File),
+            ["file", width] if number(width).is_some() => {
+                number(width).filter(|width| *width > 0.0).map(Self::OfWidth).ok_or_else(wrong)
+            }
+            ["file", words @ ..] => Ok(Self::Explained(words.join(" "))),
             ["percentiles"] => Ok(USUAL_PERCENTILES),
             ["percentiles", low, high] => {
                 let (low, high) = number(low).zip(number(high)).ok_or_else(wrong)?;

@@ -5,9 +5,10 @@ use std::{collections::BTreeMap, sync::Arc};
 use dataset::{Header, Instance, Uid, tags};
 
 use crate::{
-    Apart, Decoded, Error, Frame, Gap, Kind, Limits, ModelImage, Order, PixelSpacing, RenderOptions, SliceSpacing,
-    Source, Stack, StackFrame, StackValues, UltrasoundRegion, Upright, View, Window, WindowFor, decode, frames_of,
-    header_suffices, picture, policy::evenly, stacks, ultrasound_regions, upright,
+    Apart, Budget, Decoded, Error, Frame, Gap, Kind, Limits, ModelImage, Offered, Order, PixelSpacing, RenderOptions,
+    SliceSpacing, Source, Stack, StackFrame, StackValues, UltrasoundRegion, Upright, View, Window, WindowFor,
+    frames_of, header_suffices, offered_windows, picture, policy::evenly, stacks, ultrasound_regions, upright,
+    window_explained, window_of_width,
 };
 
 /// Opens an image of the study by its index. This crate has no file system.
@@ -115,6 +116,8 @@ pub(crate) struct Study<'a> {
     /// The view of each stack.
     pub(crate) views: Vec<View>,
     limits: Limits,
+    /// Time for the frames of the study.
+    budget: Budget,
     open: Box<Open<'a>>,
     frames: Vec<Frame>,
     views_of_images: Vec<View>,
@@ -136,6 +139,7 @@ impl<'a> Study<'a> {
             headers,
             stacks: Vec::new(),
             views: Vec::new(),
+            budget: Budget::new(&limits),
             limits,
             open,
             frames: Vec::new(),
@@ -210,7 +214,8 @@ impl<'a> Study<'a> {
         again: bool,
     ) -> Result<(ModelImage, ShownFrame), Broken> {
         let StackFrame { image, source, .. } = self.stacks[stack].frames[frame].clone();
-        let options = windows.iter().map(|window| self.options(stack, *window)).collect::<Vec<_>>();
+        let frame = (image, source.frame);
+        let options = windows.iter().map(|window| self.options(stack, frame, window)).collect::<Vec<_>>();
         self.rendered(image, &source, options, again).map_err(|why| Broken { image, frame: source.frame, why })
     }
 
@@ -226,7 +231,7 @@ impl<'a> Study<'a> {
         let kept = self.decoded.take().filter(|(which, _)| *which == (image, frame));
         let mut decoded = match kept {
             Some((_, decoded)) => Some(decoded),
-            None => Some(decode(&instance, frame, &self.limits)?),
+            None => Some(self.budget.decode(&instance, frame)?),
         };
         let upright = upright(&instance, frame);
         let mut shown = ShownFrame {
@@ -260,13 +265,20 @@ impl<'a> Study<'a> {
         Ok((whole, shown))
     }
 
-    fn options(&mut self, stack: usize, window: WindowFor) -> RenderOptions {
-        let window = match window {
+    fn options(&mut self, stack: usize, frame: (usize, u32), window: &WindowFor) -> RenderOptions {
+        let window = match *window {
             WindowFor::File => None,
             WindowFor::Fixed(window) => Some(window),
+            WindowFor::Explained(ref words) => window_explained(&self.offered(frame), words),
+            WindowFor::OfWidth(width) => window_of_width(&self.offered(frame), width),
             WindowFor::Percentiles { low, high } => self.percentiles(stack, low, high),
         };
         RenderOptions { window }
+    }
+
+    /// What a frame's file offers; nothing where that cannot be read, which is said when the frame is shown.
+    fn offered(&mut self, (image, frame): (usize, u32)) -> Vec<Offered> {
+        self.instance(image).ok().and_then(|instance| offered_windows(&instance, frame).ok()).unwrap_or_default()
     }
 
     /// The window between two percentiles of a stack, from some of its frames; nothing when none can be decoded or all
@@ -281,7 +293,7 @@ impl<'a> Study<'a> {
             for (image, frame) in taken {
                 // A frame that cannot be read is missed when it is to be shown, not here.
                 let Ok(instance) = self.instance(image) else { continue };
-                let Ok(decoded) = decode(&instance, frame, &self.limits) else { continue };
+                let Ok(decoded) = self.budget.decode(&instance, frame) else { continue };
                 if values.add(&instance, frame, &decoded).is_err() {
                     continue;
                 }

@@ -122,6 +122,25 @@ fn windows_become_images_or_channels() {
 }
 
 #[test]
+fn one_of_the_files_own_windows_is_taken_by_its_explanation_or_width() {
+    let check = |asked: &str, center: f64, width: f64| {
+        let made = slice(CT, "CT", 1)
+            .text(tags::WINDOW_CENTER, VR::DS, "40\\-600\\300")
+            .text(tags::WINDOW_WIDTH, VR::DS, "400\\1500\\2000")
+            .text(tags::WINDOW_CENTER_WIDTH_EXPLANATION, VR::LO, "SOFT TISSUE\\LUNG\\BONE");
+        let windows = [asked.to_owned()];
+        let (input, _) = compose(vec![made], PolicyKeys { windows: &windows, ..PolicyKeys::default() }, &[]);
+        assert_eq!(input.images[0].frames[0].windows, [Window::Linear { center, width }], "{asked}");
+    };
+    check("file", 40.0, 400.0);
+    check("file lung", -600.0, 1500.0);
+    check("file soft tissue", 40.0, 400.0);
+    check("file 1900", 300.0, 2000.0);
+    // There is none: the first.
+    check("file liver", 40.0, 400.0);
+}
+
+#[test]
 fn another_frame_stands_in_for_a_broken_one() {
     let check = |broken_ones: &[u32], keys: PolicyKeys<'_>, read: &[usize], notes: usize| {
         let of = |number: u32| {

@@ -48,7 +48,11 @@ fn a_policy_is_read_from_a_manifests_keys_or_refused_in_words() {
     check(PolicyKeys { windows: &three, windows_as: Some("channels"), ..keys() }, Ok(channels));
     check(PolicyKeys { windows: &three[..2], windows_as: Some("channels"), ..keys() }, Err("with 2 windows"));
     check(PolicyKeys { windows_as: Some("layers"), ..keys() }, Err("images.windows_as is \"layers\""));
-    for wrong in ["kidney", "40/0", "40/x", "percentiles 99 1", "percentiles 0 101", ""] {
+    let of_file = windows(&["file", "file soft tissue", "file 1500"]);
+    let choices =
+        vec![WindowChoice::File, WindowChoice::Explained("soft tissue".to_owned()), WindowChoice::OfWidth(1500.0)];
+    check(PolicyKeys { windows: &of_file, ..keys() }, Ok(ImagePolicy { windows: choices, ..policy() }));
+    for wrong in ["kidney", "file -3", "40/0", "40/x", "percentiles 99 1", "percentiles 0 101", ""] {
         check(PolicyKeys { windows: &windows(&[wrong]), ..keys() }, Err("images.windows is "));
     }
 }

@@ -21,31 +21,45 @@ pub(crate) fn upsample_422(cells: Cells, image: &ImagePixel) -> Result<Cells, Er
 }
 
 /// Full range YBR to RGB, rounded half up and clamped (PS3.3 C.7.6.3.1.2, inverse of its equations).
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // clamped to the cell's range
 pub(crate) fn ybr_to_rgb(cells: Cells, image: &ImagePixel) -> Result<Cells, Error> {
-    let bits = image.bits_stored;
-    let (half, highest) = ((1u64 << (bits - 1)) as f32, ((1u64 << bits) - 1) as f32);
-    let rgb = |y: f32, blue: f32, red: f32| {
-        let (blue, red) = (blue - half, red - half);
-        let green = y - (0.114 * 1.772 / 0.587) * blue - (0.299 * 1.402 / 0.587) * red;
-        [y + 1.402 * red, green, y + 1.772 * blue].map(|value| (value + 0.5).floor().clamp(0.0, highest))
-    };
     match cells {
         Cells::Eight(mut cells) => {
-            for pixel in cells.chunks_exact_mut(3) {
-                let values = rgb(pixel[0].into(), pixel[1].into(), pixel[2].into()).map(|value| value as u8);
-                pixel.copy_from_slice(&values);
-            }
+            each_ybr(&mut cells, image.bits_stored, |value| value.to_le_bytes()[0]);
             Ok(Cells::Eight(cells))
         }
         Cells::Sixteen(mut cells) => {
-            for pixel in cells.chunks_exact_mut(3) {
-                let values = rgb(pixel[0].into(), pixel[1].into(), pixel[2].into()).map(|value| value as u16);
-                pixel.copy_from_slice(&values);
-            }
+            each_ybr(&mut cells, image.bits_stored, |value| {
+                value.to_le_bytes().first_chunk().map_or(0, |low| u16::from_le_bytes(*low))
+            });
             Ok(Cells::Sixteen(cells))
         }
         Cells::ThirtyTwo(_) => Err(Error::unsupported("YBR colour of 32 bits")),
+    }
+}
+
+/// Converts pixels of `bits` bits; `narrow` takes what fits them.
+fn each_ybr<T: Copy + Into<i64>>(cells: &mut [T], bits: u32, narrow: impl Fn(i64) -> T) {
+    // What the equations add to a luminance has whole numerators over these.
+    const THOUSANDTHS: i64 = 1000;
+    const OF_GREEN: i64 = 587 * THOUSANDTHS;
+    // Green has two summands, each off by half a unit at most: less than what keeps one fraction from the next.
+    const FRACTION: u32 = 22;
+    let (half, highest) = (1i64 << (bits - 1), (1i64 << bits) - 1);
+    let rounded = |numerator: i64, denominator: i64| (2 * numerator + denominator).div_euclid(2 * denominator);
+    // What a colour difference adds to its own colour, and to green. The half that rounds is in one of the two, with a
+    // unit for what they are off by.
+    let half_up = (1 << (FRACTION - 1)) + 1;
+    let of_red = |red| [rounded(1402 * red, THOUSANDTHS), rounded((-299 * 1402 * red) << FRACTION, OF_GREEN)];
+    let of_blue =
+        |blue| [rounded(1772 * blue, THOUSANDTHS), rounded((-114 * 1772 * blue) << FRACTION, OF_GREEN) + half_up];
+    let (of_red, of_blue): (Vec<_>, Vec<_>) = (-half..half).map(|it| (of_red(it), of_blue(it))).unzip();
+    let (of_red, of_blue) = (of_red.as_slice(), of_blue.as_slice());
+    let at = |table: &[[i64; 2]], value: T| table[usize::try_from(value.into().min(highest)).unwrap_or(0)];
+    let moved = |y: i64, by: i64| narrow(y.wrapping_add(by).clamp(0, highest));
+    for pixel in cells.as_chunks_mut::<3>().0 {
+        let [y, blue, red] = *pixel;
+        let (y, [blue, green], [red, less_green]) = (y.into(), at(of_blue, blue), at(of_red, red));
+        *pixel = [moved(y, red), moved(y, green.wrapping_add(less_green) >> FRACTION), moved(y, blue)];
     }
 }
 
@@ -107,6 +121,29 @@ mod tests {
         let Cells::Eight(rgb) = ybr_to_rgb(Cells::Eight(ybr), &image(5)).unwrap() else { panic!("8 bits stay 8 bits") };
         let expected = [254, 0, 0, 0, 255, 1, 0, 0, 254, 255, 255, 255, 0, 0, 0];
         assert!(rgb.iter().zip(expected).all(|(a, b)| a.abs_diff(b) <= 1), "{rgb:?}");
+    }
+
+    /// The equations times 1000, for red and blue, and times 587000, for green, have whole factors.
+    #[test]
+    fn halves_are_rounded_up() {
+        let rounded = |numerator: i64, denominator: i64| {
+            u8::try_from((2 * numerator + denominator).div_euclid(2 * denominator).clamp(0, 255)).expect("clamped")
+        };
+        for y in 0..=255u8 {
+            let pairs = (0..=255u8).flat_map(|blue| (0..=255u8).map(move |red| [y, blue, red]));
+            let ybr: Vec<[u8; 3]> = pairs.collect();
+            let mut rgb = ybr.concat();
+            each_ybr(&mut rgb, 8, |value| value.to_le_bytes()[0]);
+            for ([y, blue, red], found) in ybr.iter().zip(rgb.chunks_exact(3)) {
+                let (y, blue, red) = (i64::from(*y), i64::from(*blue) - 128, i64::from(*red) - 128);
+                let expected = [
+                    rounded(1000 * y + 1402 * red, 1000),
+                    rounded(587_000 * y - 114 * 1772 * blue - 299 * 1402 * red, 587_000),
+                    rounded(1000 * y + 1772 * blue, 1000),
+                ];
+                assert_eq!(found, expected, "{y} {blue} {red}");
+            }
+        }
     }
 
     #[test]

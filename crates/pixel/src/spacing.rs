@@ -16,7 +16,8 @@ use crate::{
 pub enum SpacingSource {
     /// Pixel Spacing (0028,0030).
     PixelSpacing,
-    /// Imager Pixel Spacing (0018,1164), through Estimated Radiographic Magnification Factor (0018,1114) when it is there.
+    /// Imager Pixel Spacing (0018,1164), through Estimated Radiographic Magnification Factor (0018,1114) or the distances
+    /// that it is the quotient of, when they are there.
     ImagerPixelSpacing,
     /// Nominal Scanned Pixel Spacing (0018,2010).
     NominalScannedPixelSpacing,
@@ -89,7 +90,7 @@ pub(crate) fn pixel_spacing(instance: &Instance, frame: u32) -> Result<Option<Pi
         return Ok(Some(spacing));
     }
     if let Some((row, column)) = imager {
-        let factor = value(top_level, tags::ESTIMATED_RADIOGRAPHIC_MAGNIFICATION_FACTOR).filter(|factor| *factor > 0.0);
+        let factor = magnification(top_level);
         let trust = if factor.is_some() { Trust::CalibratedByGeometry } else { Trust::AtDetector };
         let factor = factor.unwrap_or(1.0);
         let source = SpacingSource::ImagerPixelSpacing;
@@ -98,6 +99,17 @@ pub(crate) fn pixel_spacing(instance: &Instance, frame: u32) -> Result<Option<Pi
     let scanned = pair(top_level, tags::NOMINAL_SCANNED_PIXEL_SPACING)?;
     let source = SpacingSource::NominalScannedPixelSpacing;
     Ok(scanned.map(|(row, column)| PixelSpacing { row, column, source, trust: Trust::OnFilm }))
+}
+
+/// How much larger a projection is than what it shows, at the depth that its distances are taken at (PS3.3 C.8.7.5.1.2 and
+/// C.8.11.7): never smaller.
+fn magnification(item: &InMemDicomObject) -> Option<f64> {
+    let stated = value(item, tags::ESTIMATED_RADIOGRAPHIC_MAGNIFICATION_FACTOR).filter(|factor| *factor > 0.0);
+    stated.or_else(|| {
+        let to_patient = value(item, tags::DISTANCE_SOURCE_TO_PATIENT).filter(|distance| *distance > 0.0)?;
+        let quotient = value(item, tags::DISTANCE_SOURCE_TO_DETECTOR)? / to_patient;
+        (quotient.is_finite() && quotient >= 1.0).then_some(quotient)
+    })
 }
 
 /// Between rows and between columns; nothing unless both are positive.

@@ -286,6 +286,7 @@ fn python_peers() -> Result<()> {
 /// # Errors
 /// When they cannot be installed.
 pub(crate) fn bench_decoders() -> Result<()> {
+    install(&[Need { what: "GDCM's tools", package: "libgdcm-tools", present: || on_path("gdcmconv") }])?;
     python_environment(
         "pydicom's decoders",
         "decoders.txt",

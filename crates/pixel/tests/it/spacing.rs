@@ -36,6 +36,14 @@ fn a_spacing_says_where_it_holds() {
     let magnified = image(MG, "MG", 1).text(imager, VR::DS, "0.1\\0.2");
     let magnified = magnified.text(tags::ESTIMATED_RADIOGRAPHIC_MAGNIFICATION_FACTOR, VR::DS, "2");
     check(magnified, of_imager(0.05, 0.1, Trust::CalibratedByGeometry));
+    let distances = |detector, patient| {
+        let (from, to) = (tags::DISTANCE_SOURCE_TO_DETECTOR, tags::DISTANCE_SOURCE_TO_PATIENT);
+        chest(&[(imager, "0.3\\0.3")]).text(from, VR::DS, detector).text(to, VR::DS, patient)
+    };
+    check(distances("1600", "800"), of_imager(0.15, 0.15, Trust::CalibratedByGeometry));
+    for (detector, patient) in [("1200", "0"), ("1200", ""), ("", "800"), ("800", "1200")] {
+        check(distances(detector, patient), of_imager(0.3, 0.3, Trust::AtDetector));
+    }
     let film = chest(&[(tags::NOMINAL_SCANNED_PIXEL_SPACING, "0.2\\0.3")]);
     check(film, Some((0.2, 0.3, SpacingSource::NominalScannedPixelSpacing, Trust::OnFilm)));
     check(image(CT, "CT", 1).text(pixel, VR::DS, "0.2\\0.3"), of_pixel(Trust::AtPatient));

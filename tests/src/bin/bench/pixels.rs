@@ -37,8 +37,8 @@ enum Decoder {
     Preread,
     /// pydicom with one of its plugins, which times itself likewise; its name in the tables.
     Pydicom(&'static str, &'static str),
-    /// A command-line tool of DCMTK, by what more frames take it.
-    Dcmtk(&'static str),
+    /// A command-line tool, by what more frames take it: its name, Debian's package, and what stands before the two files.
+    Tool(&'static str, &'static str, &'static [&'static str]),
 }
 
 impl Decoder {
@@ -46,7 +46,7 @@ impl Decoder {
         match self {
             Self::Preread => "preread",
             Self::Pydicom(_, name) => name,
-            Self::Dcmtk(tool) => tool,
+            Self::Tool(name, ..) => name,
         }
     }
 }
@@ -54,6 +54,11 @@ impl Decoder {
 const LIBJPEG: Decoder = Decoder::Pydicom("pylibjpeg", "pylibjpeg-libjpeg");
 const OPENJPEG: Decoder = Decoder::Pydicom("pylibjpeg", "OpenJPEG");
 const GDCM: Decoder = Decoder::Pydicom("gdcm", "GDCM");
+const GDCMCONV: Decoder = Decoder::Tool("gdcmconv", "libgdcm-tools", &["--raw"]);
+const DCMJ2PNM: Decoder = Decoder::Tool("dcmj2pnm", "dcmtk", &["--all-frames"]);
+const DCMDJPEG: Decoder = Decoder::Tool("dcmdjpeg", "dcmtk", &[]);
+const DCMDJPLS: Decoder = Decoder::Tool("dcmdjpls", "dcmtk", &[]);
+const DCMDRLE: Decoder = Decoder::Tool("dcmdrle", "dcmtk", &[]);
 
 /// A kind of compression, a file of it, and who else decodes it. `wanted`: how many times as fast as the fastest of them.
 struct Case {
@@ -73,49 +78,49 @@ const CASES: [Case; 12] = [
     Case {
         codec: "RLE",
         file: "codec/ct_rle.dcm",
-        others: &[Decoder::Pydicom("pylibjpeg", "pylibjpeg-rle"), Decoder::Dcmtk("dcmdrle")],
+        others: &[Decoder::Pydicom("pylibjpeg", "pylibjpeg-rle"), GDCMCONV, DCMDRLE],
         wanted: 1.0,
     },
     Case {
         codec: "JPEG-LS, CT",
         file: "codec/ct_jls_lossless.dcm",
-        others: &[Decoder::Pydicom("pyjpegls", "pyjpegls"), GDCM, Decoder::Dcmtk("dcmdjpls")],
+        others: &[Decoder::Pydicom("pyjpegls", "pyjpegls"), GDCM, GDCMCONV, DCMDJPLS],
         wanted: 1.0,
     },
     Case {
         codec: "JPEG-LS, radiograph",
         file: "cxr_hannover/0664ee2b_d2af569b_12_jls.dcm",
-        others: &[Decoder::Pydicom("pyjpegls", "pyjpegls"), GDCM, Decoder::Dcmtk("dcmdjpls")],
+        others: &[Decoder::Pydicom("pyjpegls", "pyjpegls"), GDCM, GDCMCONV, DCMDJPLS],
         wanted: 1.0,
     },
     Case {
         codec: "JPEG baseline, grey",
         file: "codec/ct_jpeg_baseline.dcm",
-        others: &[LIBJPEG, GDCM, Decoder::Dcmtk("dcmdjpeg")],
+        others: &[LIBJPEG, GDCM, GDCMCONV, DCMDJPEG, DCMJ2PNM],
         wanted: 1.0,
     },
     Case {
         codec: "JPEG baseline, colour",
         file: "us/examples_ybr_color.dcm",
-        others: &[LIBJPEG, GDCM, Decoder::Dcmtk("dcmdjpeg")],
+        others: &[LIBJPEG, GDCM, GDCMCONV, DCMDJPEG, DCMJ2PNM],
         wanted: 1.0,
     },
     Case {
         codec: "JPEG extended, 12 bits",
         file: "codec/ct_jpeg_extended12.dcm",
-        others: &[LIBJPEG, Decoder::Dcmtk("dcmdjpeg")],
+        others: &[LIBJPEG, DCMDJPEG],
         wanted: 1.0,
     },
     Case {
         codec: "JPEG lossless, CT",
         file: "codec/ct_jpeg_lossless_sv1.dcm",
-        others: &[LIBJPEG, GDCM, Decoder::Dcmtk("dcmdjpeg")],
+        others: &[LIBJPEG, GDCM, GDCMCONV, DCMDJPEG, DCMJ2PNM],
         wanted: 1.0,
     },
     Case {
         codec: "JPEG lossless, mammogram",
         file: "mg/GH133.dcm",
-        others: &[LIBJPEG, GDCM, Decoder::Dcmtk("dcmdjpeg")],
+        others: &[LIBJPEG, GDCM, GDCMCONV, DCMDJPEG, DCMJ2PNM],
         wanted: 1.0,
     },
     Case { codec: "JPEG 2000 lossless, CT", file: "codec/ct_j2k_lossless.dcm", others: &[OPENJPEG], wanted: 0.8 },
@@ -210,8 +215,8 @@ fn once(decoder: Decoder, file: &Path, folder: &Path) -> Result<f64> {
     match decoder {
         Decoder::Preread => number(Command::new(decoding()).arg("frames").arg(file).arg(repeats.to_string())),
         Decoder::Pydicom(plugin, _) => number(python()?.arg("frames").arg(file).arg(repeats.to_string()).arg(plugin)),
-        Decoder::Dcmtk(tool) => {
-            let tool = peers::program(tool, "dcmtk")?;
+        Decoder::Tool(name, package, options) => {
+            let tool = peers::program(name, package)?;
             // What more frames take: neither the start of the process nor the reading of the header counts.
             let of = |count: usize| -> Result<f64> {
                 let stem = file.file_stem().unwrap_or_default().to_string_lossy();
@@ -220,7 +225,7 @@ fn once(decoder: Decoder, file: &Path, folder: &Path) -> Result<f64> {
                     run_quietly(python()?.arg("repeat").arg(file).arg(count.to_string()).arg(&many))?;
                 }
                 let begin = Instant::now();
-                run_quietly(Command::new(&tool).arg(&many).arg(&out))?;
+                run_quietly(Command::new(&tool).args(options).arg(&many).arg(&out))?;
                 Ok(begin.elapsed().as_secs_f64() * 1000.0)
             };
             let (few, many) = (2, 2 + repeats);
@@ -338,9 +343,9 @@ const METHOD: &str = "\
 Every figure is the median of the rounds; in each round every decoder has its turn. preread and pydicom decode the same
 frame again and again in one process on one thread and time each time; the median of a turn is its figure, so that neither
 the start of a process nor the reading of the file is in it. What counts for both is from the codestream to an array of
-values, colour as stored for pydicom, as RGB for preread. A tool of DCMTK is given the frame 2 times and then so many times
-more in one file; the difference through the number of frames is its figure, and writing the decoded file is in it. GDCM is
-the library behind `gdcmconv`, called by pydicom. The tensors are three channels of normalized floats at the image's own
+values, colour as stored for pydicom, as RGB for preread. A tool of DCMTK or GDCM is given the frame 2 times and then so many
+times more in one file; the difference through the number of frames is its figure, and writing the decoded file is in it;
+dcmj2pnm writes a picture for each frame, through a window. GDCM is the library behind `gdcmconv`, called by pydicom. The tensors are three channels of normalized floats at the image's own
 size, after modality transformation and a window; pydicom's processes are there before the clock starts.
 
 ";

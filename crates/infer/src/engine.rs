@@ -104,6 +104,11 @@ impl Engine {
         self.crosses
     }
 
+    /// Images of a request at most, where the model's decoder reads only so many.
+    pub(crate) fn most_images(&self) -> Option<usize> {
+        self.has_own_sequence().then_some(1)
+    }
+
     /// Refuses a number of images that the model does not read.
     pub(crate) fn check_images(&self, images: usize) -> Result<()> {
         if self.has_own_sequence() && images != 1 {

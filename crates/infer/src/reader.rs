@@ -10,8 +10,10 @@ use self::support::Answered;
 use crate::{
     answer::{Answer, EncoderOutput, Statistics, Timings, Token},
     attention,
+    bounds::Bounds,
     bundle::Bundle,
     cancel::Cancel,
+    constraint::Constraint,
     decoder::Reading,
     engine::{Asked, Engine},
     error::{Error, Result},
@@ -27,6 +29,7 @@ use crate::{
     sampler::Sampler,
     seen::{self, Memory, Seen},
     template::Template,
+    text,
     vision::{Features, Named, Vision},
 };
 
@@ -38,11 +41,19 @@ pub(crate) struct Reader {
     attention: AttentionManifest,
     attention_layer: Option<usize>,
     labels: Vec<String>,
+    bounds: Bounds,
     memory: Memory,
 }
 
 /// Encoder outputs with more values than this are features, not findings, and are left out of an answer.
 const MAX_OUTPUT_VALUES: usize = 16_384;
+
+/// What is to be generated: the prompt in ids, and what bounds the text after it.
+#[derive(Clone, Copy)]
+struct Wanted<'a> {
+    asked: &'a Asked,
+    grammar: Option<&'a Constraint>,
+}
 
 /// Features of a request's images, if it has any.
 type Sight = Option<Arc<Seen>>;
@@ -51,10 +62,12 @@ impl Reader {
     /// Puts a model together.
     ///
     /// # Errors
-    /// [`Error::Bundle`] for a chat template or manifest that does not fit.
+    /// [`Error::Bundle`] for a chat template, output grammar or manifest that does not fit.
     pub(crate) fn new(engine: Engine, bundle: &Bundle, generation: Map<String, Value>) -> Result<Self> {
         let attention_layer = attention::layer(bundle, engine.decoder.attention_layers())?;
+        let ends = Generation::new(&generation, &Value::Null).map(|options| options.eos_token_id).unwrap_or_default();
         Ok(Self {
+            bounds: Bounds::new(bundle, &engine.text, engine.decoder.vocabulary(), &ends)?,
             engine,
             template: Template::load(bundle)?,
             generation,
@@ -69,12 +82,16 @@ impl Reader {
         self.engine.graphs()
     }
 
+    pub(crate) fn most_images(&self) -> Option<usize> {
+        self.engine.most_images()
+    }
+
     /// Whether it cannot answer without a prompt.
     pub(crate) fn needs_prompt(&self) -> bool {
         !self.engine.crosses()
     }
 
-    /// Answers one request; `prompt` is the model's own.
+    /// Answers one request; `prompt` is what it or the manifest says, unless it brings messages.
     pub(crate) fn answer(
         &mut self,
         request: &Request,
@@ -83,6 +100,7 @@ impl Reader {
         cancel: &Cancel,
     ) -> Result<Answer> {
         let options = Generation::new(&self.generation, &request.generation)?;
+        let grammar = self.bounds.constraint(&request.output, &self.engine.text, &options.eos_token_id)?;
         self.engine.check_images(request.images.len())?;
         let sight = match request.images.is_empty() {
             true => None,
@@ -100,7 +118,8 @@ impl Reader {
             }
             None => greedy(),
         };
-        let generated = self.generate(&options, &asked, &sight, vec![choose], cancel)?;
+        let wanted = Wanted { asked: &asked, grammar: grammar.as_ref() };
+        let generated = self.generate(&options, wanted, &sight, vec![choose], cancel)?;
         let Some(generated) = generated.into_iter().next() else {
             return Err(Error::graph("decoder", "no sequence came back"));
         };
@@ -115,7 +134,7 @@ impl Reader {
                 answer.timings_ms.vision = milliseconds(seen.vision);
             }
         }
-        let answered = Answered { request, processor, asked: &asked, answer: &answer, sight: &sight };
+        let answered = Answered { request, processor, wanted, answer: &answer, sight: &sight };
         answer.evidence = self.evidence(&answered, cancel)?;
         Ok(answer)
     }
@@ -125,15 +144,12 @@ impl Reader {
         let images = request.images.len();
         let family = &self.engine.family;
         if !request.messages.is_null() {
-            if request.prompt.is_some() {
-                return Err(Error::Request("a prompt and messages; give one of them".to_owned()));
-            }
             if let Some(template) = &self.template {
                 return template.render(&request.messages, &arguments(request)).map(Some);
             }
             return Ok(Some(family.plain(&words(&request.messages)?, images)?));
         }
-        let Some(prompt) = request.prompt.as_deref().or(prompt) else {
+        let Some(prompt) = prompt else {
             return match self.engine.crosses() {
                 true => Ok(None),
                 false => Err(Error::Request("no prompt; this model needs one".to_owned())),
@@ -203,7 +219,7 @@ impl Reader {
     fn generate(
         &mut self,
         options: &Generation,
-        asked: &Asked,
+        Wanted { asked, grammar }: Wanted<'_>,
         sight: &Sight,
         mut choices: Vec<Choose<'_>>,
         cancel: &Cancel,
@@ -230,7 +246,7 @@ impl Reader {
             let before = text.decode(&ids[..ids.len().saturating_sub(1)])?.len();
             Ok(options.stops(&text.decode(ids)?, before))
         };
-        let prompt = Prompt { ids: &asked.decoder_ids, read: &asked.read, stops: &stops };
+        let prompt = Prompt { ids: &asked.decoder_ids, read: &asked.read, stops: &stops, grammar };
         let mut generated = match (choices.len(), choices.pop()) {
             (1, Some(choose)) => vec![generate(options, prompt, choose, step)?],
             (_, last) => {
@@ -250,7 +266,8 @@ impl Reader {
             true => (generated.ids, prompt),
             false => (generated.ids[prompt..].to_vec(), 0),
         };
-        let (text, pieces) = self.engine.text.decode_pieces(&ids, start)?;
+        let reading = reading(generated.complete.is_some());
+        let (text, pieces) = self.engine.text.decode_pieces(&ids, start, reading)?;
         let tokens: Vec<Token> = ids[start..]
             .iter()
             .zip(pieces)
@@ -287,9 +304,15 @@ impl Reader {
             },
             tokens_per_second,
             stopped_by: generated.stopped_by,
+            complete: generated.complete,
             ..Answer::empty()
         })
     }
+}
+
+/// How a text is decoded.
+fn reading(bound: bool) -> text::Reading {
+    if bound { text::Reading::AsWritten } else { text::Reading::CleanedUp }
 }
 
 /// Arguments of the chat template: an answer is wanted, unless the request says otherwise.

@@ -4,6 +4,7 @@ mod bundles;
 mod dispatcher;
 mod encoder_decoder;
 mod onnx;
+mod output;
 mod phantom;
 mod references;
 mod requests;

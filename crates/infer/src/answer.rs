@@ -231,6 +231,8 @@ pub struct Answer {
     pub stopped_by: StoppedBy,
     /// Whether what was generated is all that its grammar asks for; false where `max_new_tokens` cut it. None for free text.
     pub complete: Option<bool>,
+    /// Tokens at the beginning of the prompt that were not read again: the last request had them, about the same images.
+    pub reused_prompt_tokens: usize,
 }
 
 impl Answer {
@@ -257,6 +259,7 @@ impl Answer {
             tokens_per_second: 0.0,
             stopped_by: StoppedBy::EndOfText,
             complete: None,
+            reused_prompt_tokens: 0,
         }
     }
 
@@ -320,6 +323,7 @@ impl Serialize for Answer {
         out.serialize_entry("tokens_per_second", &self.tokens_per_second)?;
         out.serialize_entry("stopped_by", &self.stopped_by)?;
         out.serialize_entry("complete", &self.complete)?;
+        out.serialize_entry("reused_prompt_tokens", &self.reused_prompt_tokens)?;
         out.end()
     }
 }

@@ -86,7 +86,7 @@ pub(crate) fn beam_search(options: &Generation, prompt: Prompt<'_>, step: &mut S
     }
     let ended = ids.last().is_some_and(|last| options.eos_token_id.contains(last));
     let stopped_by = if ended { StoppedBy::EndOfText } else { StoppedBy::Length };
-    Ok(Generated { ids, logprobs, attention, first, stopped_by, complete, prefill, decode })
+    Ok(Generated { ids, logprobs, attention, first, stopped_by, complete, reused: 0, prefill, decode })
 }
 
 impl<'a> Search<'a> {

@@ -152,6 +152,11 @@ impl Bundle {
         self.manifest.name.clone().unwrap_or_else(folder)
     }
 
+    /// Size of everything that defines the model: graphs, weights, tokenizer and configuration, in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.files.iter().map(|file| file.bytes).sum()
+    }
+
     /// Whether everything a model of this layout needs is there.
     ///
     /// # Errors

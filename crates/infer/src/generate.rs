@@ -31,6 +31,8 @@ pub(crate) struct Generated {
     pub(crate) stopped_by: StoppedBy,
     /// Whether what was generated is all that its grammar asks for; none without a grammar.
     pub(crate) complete: Option<bool>,
+    /// Tokens of the prompt that were not read again.
+    pub(crate) reused: usize,
     pub(crate) prefill: Duration,
     pub(crate) decode: Duration,
 }
@@ -184,6 +186,7 @@ impl Generated {
             first: Logits::default(),
             stopped_by: StoppedBy::Length,
             complete: None,
+            reused: 0,
             prefill: Duration::ZERO,
             decode: Duration::ZERO,
         }

@@ -44,9 +44,11 @@ mod image;
 mod layout;
 mod logits;
 mod manifest;
+mod memory;
 mod model;
 mod onnx_file;
 mod positions;
+mod prefix;
 mod prepared;
 mod processor;
 mod provider;
@@ -78,6 +80,7 @@ pub use manifest::{
     AttentionManifest, AttentionSource, ImagesManifest, Manifest, OutputForm, OutputManifest, SchemaSource,
     ThresholdsManifest,
 };
+pub use memory::available_memory;
 pub use model::{Model, Output, Request, SessionOptions};
 pub use provider::Provider;
 pub use runtime::Runtime;

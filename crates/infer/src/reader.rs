@@ -14,7 +14,7 @@ use crate::{
     bundle::Bundle,
     cancel::Cancel,
     constraint::Constraint,
-    decoder::Reading,
+    decoder::{Decoding, Reading, Step},
     engine::{Asked, Engine},
     error::{Error, Result},
     family::Place,
@@ -23,7 +23,8 @@ use crate::{
     graph::GraphInfo,
     image::Image,
     manifest::AttentionManifest,
-    model::{Request, milliseconds},
+    model::{Request, SessionOptions, milliseconds},
+    prefix::{Parts, Prefix},
     prepared::Prepared,
     processor::Processor,
     sampler::Sampler,
@@ -43,6 +44,7 @@ pub(crate) struct Reader {
     labels: Vec<String>,
     bounds: Bounds,
     memory: Memory,
+    prefix: Prefix,
 }
 
 /// Encoder outputs with more values than this are features, not findings, and are left out of an answer.
@@ -55,6 +57,17 @@ struct Wanted<'a> {
     grammar: Option<&'a Constraint>,
 }
 
+/// A sequence at its beginning.
+struct Begun {
+    decoding: Decoding,
+    /// Tokens of the prompt that were read already.
+    read: usize,
+    /// What came after the prompt, where all of it was read.
+    first: Option<Vec<Step>>,
+    /// Tokens of the prompt that were read for another one.
+    reused: usize,
+}
+
 /// Features of a request's images, if it has any.
 type Sight = Option<Arc<Seen>>;
 
@@ -63,10 +76,16 @@ impl Reader {
     ///
     /// # Errors
     /// [`Error::Bundle`] for a chat template, output grammar or manifest that does not fit.
-    pub(crate) fn new(engine: Engine, bundle: &Bundle, generation: Map<String, Value>) -> Result<Self> {
+    pub(crate) fn new(
+        engine: Engine,
+        bundle: &Bundle,
+        generation: Map<String, Value>,
+        options: &SessionOptions,
+    ) -> Result<Self> {
         let attention_layer = attention::layer(bundle, engine.decoder.attention_layers())?;
         let ends = Generation::new(&generation, &Value::Null).map(|options| options.eos_token_id).unwrap_or_default();
         Ok(Self {
+            prefix: Prefix::new(&bundle.family, &engine.decoder, options.reuse_prompts),
             bounds: Bounds::new(bundle, &engine.text, engine.decoder.vocabulary(), &ends)?,
             engine,
             template: Template::load(bundle)?,
@@ -225,17 +244,20 @@ impl Reader {
         cancel: &Cancel,
     ) -> Result<Vec<Generated>> {
         let began = Instant::now();
-        let (features, places) = match sight {
-            Some(seen) => (Some(&seen.features), &seen.places[..]),
-            None => (None, &[][..]),
-        };
-        let mut decoding = self.engine.begin(asked, features, places, cancel)?;
-        let embedding = began.elapsed();
         let reading = Reading { positions: 1, layer: self.attention_layer };
+        let mut begun = self.begin(asked, sight, reading, cancel)?;
+        let (embedding, reused) = (began.elapsed(), begun.reused);
         let decoder = &mut self.engine.decoder;
         let step = &mut |rows: &[usize], tokens: &[&[u32]]| -> Result<Vec<Next>> {
-            decoder.select(&mut decoding, rows)?;
-            let steps = decoder.step(&mut decoding, tokens, reading, cancel)?;
+            let read = std::mem::take(&mut begun.read);
+            let steps = match begun.first.take() {
+                Some(steps) => steps,
+                None => {
+                    decoder.select(&mut begun.decoding, rows)?;
+                    let unread: Vec<&[u32]> = tokens.iter().map(|ids| ids.get(read..).unwrap_or_default()).collect();
+                    decoder.step(&mut begun.decoding, &unread, reading, cancel)?
+                }
+            };
             let next = steps
                 .into_iter()
                 .map(|mut step| Next { logits: step.logits.pop().unwrap_or_default(), attention: step.attention });
@@ -254,8 +276,63 @@ impl Reader {
                 side_by_side(options, prompt, choices, step)?
             }
         };
-        generated.iter_mut().for_each(|sequence| sequence.prefill += embedding);
+        for sequence in &mut generated {
+            sequence.prefill += embedding;
+            sequence.reused = reused;
+        }
+        self.prefix.keep(asked, sight.as_ref(), begun.decoding);
         Ok(generated)
+    }
+
+    /// Begins to decode: the whole prompt is still to be read, or what comes after its images.
+    fn begin(&mut self, asked: &Asked, sight: &Sight, reading: Reading, cancel: &Cancel) -> Result<Begun> {
+        let parts = self.prefix.parts(asked);
+        let Some(seen) = sight.as_ref().filter(|_| parts != Parts::One) else {
+            let (features, places) = match sight {
+                Some(seen) => (Some(&seen.features), &seen.places[..]),
+                None => (None, &[][..]),
+            };
+            let decoding = self.engine.begin(asked, features, places, cancel)?;
+            return Ok(Begun { decoding, read: 0, first: None, reused: 0 });
+        };
+        if parts == Parts::Two {
+            return self.begin_in_parts(asked, seen, reading, cancel);
+        }
+        let mut whole = self.engine.begin(asked, Some(&seen.features), &seen.places, cancel)?;
+        let of_whole = self.engine.decoder.step(&mut whole, &[&asked.decoder_ids], reading, cancel)?;
+        let in_parts = self.begin_in_parts(asked, seen, reading, cancel).and_then(|mut begun| {
+            let rest = &asked.decoder_ids[begun.read..];
+            let steps = self.engine.decoder.step(&mut begun.decoding, &[rest], reading, cancel)?;
+            Ok((begun.decoding, steps))
+        });
+        let scores = |steps: &[Step]| -> Vec<f32> {
+            steps.first().and_then(|step| step.logits.last()).cloned().unwrap_or_default()
+        };
+        let (two, in_parts) = match in_parts {
+            Ok((decoding, steps)) => (Ok(scores(&steps)), Some((decoding, steps))),
+            Err(error) => (Err(error), None),
+        };
+        let chosen = self.prefix.try_out(two, &scores(&of_whole))?;
+        let (decoding, steps) = in_parts.filter(|_| chosen == Parts::Two).unwrap_or((whole, of_whole));
+        Ok(Begun { decoding, read: 0, first: Some(steps), reused: 0 })
+    }
+
+    /// Begins to decode after a prompt's images: from what is kept of the last prompt, else from the start.
+    fn begin_in_parts(&mut self, asked: &Asked, seen: &Arc<Seen>, reading: Reading, cancel: &Cancel) -> Result<Begun> {
+        let recalled = self.prefix.recall(&self.engine.decoder, asked, seen);
+        let reused = if recalled.is_some() { asked.images_end } else { 0 };
+        let mut decoding = match recalled {
+            Some(decoding) => decoding,
+            None => {
+                let head = asked.head();
+                let mut decoding = self.engine.begin(&head, Some(&seen.features), &seen.places, cancel)?;
+                self.engine.decoder.step(&mut decoding, &[&head.decoder_ids], reading, cancel)?;
+                decoding.retain();
+                decoding
+            }
+        };
+        self.engine.go_on(&mut decoding, asked, &seen.places);
+        Ok(Begun { decoding, read: asked.images_end, first: None, reused })
     }
 
     /// A sequence as an answer.
@@ -305,6 +382,7 @@ impl Reader {
             tokens_per_second,
             stopped_by: generated.stopped_by,
             complete: generated.complete,
+            reused_prompt_tokens: generated.reused,
             ..Answer::empty()
         })
     }

@@ -6,6 +6,7 @@ mod encoder_decoder;
 mod onnx;
 mod output;
 mod phantom;
+mod prefix;
 mod references;
 mod requests;
 mod runtimes;

@@ -229,6 +229,10 @@ pub struct Answer {
     pub tokens_per_second: f64,
     /// Why generation ended.
     pub stopped_by: StoppedBy,
+    /// Whether what was generated is all that its grammar asks for; false where `max_new_tokens` cut it. None for free text.
+    pub complete: Option<bool>,
+    /// Tokens at the beginning of the prompt that were not read again: the last request had them, about the same images.
+    pub reused_prompt_tokens: usize,
 }
 
 impl Answer {
@@ -254,6 +258,8 @@ impl Answer {
             timings_ms: Timings::default(),
             tokens_per_second: 0.0,
             stopped_by: StoppedBy::EndOfText,
+            complete: None,
+            reused_prompt_tokens: 0,
         }
     }
 
@@ -316,6 +322,8 @@ impl Serialize for Answer {
         out.serialize_entry("evidence", &self.evidence)?;
         out.serialize_entry("tokens_per_second", &self.tokens_per_second)?;
         out.serialize_entry("stopped_by", &self.stopped_by)?;
+        out.serialize_entry("complete", &self.complete)?;
+        out.serialize_entry("reused_prompt_tokens", &self.reused_prompt_tokens)?;
         out.end()
     }
 }

@@ -5,14 +5,18 @@ use std::time::Instant;
 
 use crate::{
     answer::{Logits, StoppedBy},
+    constraint::Constraint,
     error::Result,
-    generate::{Generated, Next, Prompt, StepFn, check_scores, room},
+    generate::{Generated, Next, Prompt, StepFn, check_scores, nothing_left, room, within},
     generation::{EarlyStopping, Generation},
     logits::{Processors, log_softmax},
 };
 
 /// Transformers' stand-in for minus infinity: finite, so that sums of it still have an order.
 const WORST: f32 = -1.0e9;
+
+/// What a text that its grammar has not done with is worth: less than any whole one, more than none.
+const CUT: f32 = WORST / 2.0;
 
 /// A generated token and the one before it in its sequence.
 struct Node {
@@ -31,6 +35,8 @@ struct Beam {
     /// Which of the running sequences it continues.
     parent: usize,
     finished: bool,
+    /// It is all that its grammar asks for.
+    complete: bool,
 }
 
 struct Search<'a> {
@@ -41,6 +47,8 @@ struct Search<'a> {
     nodes: Vec<Node>,
     attention: Vec<Vec<f32>>,
     running: Vec<Beam>,
+    /// How far each of the running sequences is in the grammar; empty without one.
+    grammars: Vec<Constraint>,
     /// The best so far, best first; placeholders with the worst score until enough have finished.
     best: Vec<Beam>,
     /// A running sequence may still overtake the finished ones.
@@ -56,10 +64,11 @@ pub(crate) fn beam_search(options: &Generation, prompt: Prompt<'_>, step: &mut S
     let first = steps.first().map(|step| Logits::of(&step.logits)).unwrap_or_default();
     let mut search = Search::new(options, prompt, limit);
     loop {
-        let candidates = search.expand(&mut steps)?;
+        let mut candidates = search.expand(&mut steps)?;
         let ended: Vec<bool> = candidates.iter().map(|candidate| search.ends(candidate)).collect();
+        search.complete(&mut candidates, &ended)?;
         search.keep_finished(&candidates, &ended);
-        search.keep_running(candidates, &ended);
+        search.keep_running(candidates, &ended)?;
         if !search.goes_on(&ended) {
             break;
         }
@@ -69,17 +78,24 @@ pub(crate) fn beam_search(options: &Generation, prompt: Prompt<'_>, step: &mut S
         steps = step(&rows, &tokens)?;
     }
     let decode = began.elapsed().saturating_sub(prefill);
+    let bound = prompt.grammar.is_some();
+    let complete = bound.then(|| search.best[0].complete);
     let (ids, logprobs, attention) = search.finish();
+    if bound && logprobs.is_empty() {
+        return Err(nothing_left());
+    }
     let ended = ids.last().is_some_and(|last| options.eos_token_id.contains(last));
     let stopped_by = if ended { StoppedBy::EndOfText } else { StoppedBy::Length };
-    Ok(Generated { ids, logprobs, attention, first, stopped_by, prefill, decode })
+    Ok(Generated { ids, logprobs, attention, first, stopped_by, complete, reused: 0, prefill, decode })
 }
 
 impl<'a> Search<'a> {
     fn new(options: &'a Generation, prompt: Prompt<'a>, limit: usize) -> Self {
-        let beam = |score| Beam { ids: prompt.ids.to_vec(), node: None, score, parent: 0, finished: false };
-        let mut running = vec![beam(WORST); options.num_beams];
-        // Only the first counts at the start: the others say the same.
+        let ids = || prompt.ids.to_vec();
+        let beam = |score| Beam { ids: ids(), node: None, score, parent: 0, finished: false, complete: false };
+        // Only the first counts at the start: the others say the same, and are not there where a grammar leaves few ways to
+        // go on, of which they would take up places.
+        let mut running = vec![beam(WORST); if prompt.grammar.is_some() { 1 } else { options.num_beams }];
         running[0].score = 0.0;
         Self {
             options,
@@ -88,6 +104,7 @@ impl<'a> Search<'a> {
             limit,
             nodes: Vec::new(),
             attention: Vec::new(),
+            grammars: prompt.grammar.map(|grammar| vec![grammar.clone(); running.len()]).unwrap_or_default(),
             running,
             best: vec![beam(WORST); options.num_beams],
             improvable: true,
@@ -111,7 +128,14 @@ impl<'a> Search<'a> {
         for (index, beam) in self.running.iter().enumerate() {
             let mut scores = raw[row_of(index)].clone();
             self.processors.apply(&beam.ids, &mut scores);
+            if let Some(grammar) = within(self.grammars.get_mut(index), &self.processors, &beam.ids) {
+                grammar.bind(&raw[row_of(index)], &mut scores)?;
+            }
             scored.extend(scores.into_iter().enumerate().map(|(id, score)| (score + beam.score, index, id)));
+        }
+        if !self.grammars.is_empty() {
+            // What the grammar does not allow must not stand in for a sequence, however few there are.
+            scored.retain(|(score, ..)| *score > f32::NEG_INFINITY);
         }
         let count = (self.options.eos_token_id.len() + 1).max(2) * self.options.num_beams;
         let better = |a: &(f32, usize, usize), b: &(f32, usize, usize)| b.0.total_cmp(&a.0);
@@ -129,9 +153,29 @@ impl<'a> Search<'a> {
             let mut ids = beam.ids.clone();
             #[expect(clippy::cast_possible_truncation, reason = "vocabularies are far below 2^32")]
             ids.push(id as u32);
-            candidates.push(Beam { ids, node: Some(self.nodes.len() - 1), score, parent, finished: false });
+            let node = Some(self.nodes.len() - 1);
+            candidates.push(Beam { ids, node, score, parent, finished: false, complete: false });
         }
         Ok(candidates)
+    }
+
+    /// How far a candidate is in the grammar.
+    fn grammar_of(&mut self, candidate: &Beam) -> Result<Option<Constraint>> {
+        let Some(mut grammar) = self.grammars.get(candidate.parent).cloned() else { return Ok(None) };
+        if let Some((last, before)) = candidate.ids.split_last()
+            && within(Some(&mut grammar), &self.processors, before).is_some()
+        {
+            grammar.accept(*last)?;
+        }
+        Ok(Some(grammar))
+    }
+
+    /// Says which of the candidates that end are all that the grammar asks for.
+    fn complete(&mut self, candidates: &mut [Beam], ended: &[bool]) -> Result<()> {
+        for (candidate, _) in candidates.iter_mut().zip(ended).filter(|(_, ended)| **ended) {
+            candidate.complete = self.grammar_of(candidate)?.is_some_and(|mut grammar| grammar.is_complete());
+        }
+        Ok(())
     }
 
     fn ends(&self, candidate: &Beam) -> bool {
@@ -156,24 +200,32 @@ impl<'a> Search<'a> {
             let finished = *ended && rank < self.options.num_beams;
             let mut score = candidate.score / self.normalizer(candidate.ids.len());
             score += if closed { WORST } else { 0.0 } + if finished { 0.0 } else { WORST };
+            score += if candidate.complete || self.grammars.is_empty() { 0.0 } else { CUT };
             self.best.push(Beam { score, finished, ..candidate.clone() });
         }
         self.best.sort_by(|a, b| b.score.total_cmp(&a.score));
         self.best.truncate(self.options.num_beams);
     }
 
-    fn keep_running(&mut self, mut candidates: Vec<Beam>, ended: &[bool]) {
+    fn keep_running(&mut self, mut candidates: Vec<Beam>, ended: &[bool]) -> Result<()> {
         for (candidate, ended) in candidates.iter_mut().zip(ended) {
             candidate.score += if *ended { WORST } else { 0.0 };
         }
+        if !self.grammars.is_empty() {
+            let mut ended = ended.iter();
+            candidates.retain(|_| !ended.next().is_some_and(|ended| *ended));
+        }
         candidates.sort_by(|a, b| b.score.total_cmp(&a.score));
         candidates.truncate(self.options.num_beams);
+        let grammars = candidates.iter().map(|candidate| self.grammar_of(candidate)).collect::<Result<Vec<_>>>()?;
+        self.grammars = grammars.into_iter().flatten().collect();
         self.running = candidates;
+        Ok(())
     }
 
     /// Whether another step can change the outcome.
     fn goes_on(&mut self, ended: &[bool]) -> bool {
-        let running = &self.running[0];
+        let Some(running) = self.running.first() else { return false };
         let length = match self.options.early_stopping {
             EarlyStopping::Never if self.options.length_penalty > 0.0 => self.limit,
             _ => running.ids.len(),

@@ -47,6 +47,9 @@ pub struct Bundle {
     pub digest: String,
     /// Which file plays which part.
     pub graphs: BTreeMap<Role, String>,
+    /// What the model's scores mean: the file that `calibration` of `model.toml` names, else `calibration.json` where the
+    /// folder has one. Relative to the folder.
+    pub calibration: Option<String>,
     /// Files a model of this layout needs and this folder lacks; `Model::load` refuses while there are any.
     pub missing: Vec<String>,
     /// Files that are there and cannot be right (empty, cut short), each with what to do; `Model::load` refuses while
@@ -103,6 +106,11 @@ impl Bundle {
             defining.extend(names.iter().filter(|name| is_external_data(name, graph)).cloned());
             defining.extend(weights(dir, graph, &mut missing, &mut problems));
         }
+        let calibration = manifest.calibration.clone();
+        let calibration = calibration.or_else(|| names.iter().find(|name| *name == "calibration.json").cloned());
+        for (key, name) in [("calibration", calibration.as_deref()), ("[output] json_schema", manifest.output.file())] {
+            defining.extend(named(dir, key, name, &mut missing)?);
+        }
         defining.sort();
         defining.dedup();
         let files = defining.iter().map(|name| hash(dir, name)).collect::<Result<Vec<_>>>()?;
@@ -131,6 +139,7 @@ impl Bundle {
             digest: digest(&files),
             files,
             graphs,
+            calibration,
             missing,
             problems,
             genai,
@@ -141,6 +150,11 @@ impl Bundle {
     pub fn name(&self) -> String {
         let folder = || self.folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         self.manifest.name.clone().unwrap_or_else(folder)
+    }
+
+    /// Size of everything that defines the model: graphs, weights, tokenizer and configuration, in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.files.iter().map(|file| file.bytes).sum()
     }
 
     /// Whether everything a model of this layout needs is there.
@@ -193,9 +207,7 @@ fn weights(dir: &Path, graph: &str, missing: &mut Vec<String>, problems: &mut Ve
     let folder = graph.strip_suffix(base(graph)).unwrap_or_default();
     let mut names = Vec::new();
     for (location, needed) in file.weights {
-        let inside =
-            Path::new(&location).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
-        if !inside {
+        if !is_inside(&location) {
             problems.push(format!("{graph}: its weights lie outside the folder; export the model again"));
             continue;
         }
@@ -210,6 +222,29 @@ fn weights(dir: &Path, graph: &str, missing: &mut Vec<String>, problems: &mut Ve
         }
     }
     names
+}
+
+/// A file that a key of `model.toml` names; one that is not there goes to `missing`.
+///
+/// # Errors
+/// [`Error::Bundle`] for a name that leads out of the folder.
+fn named(dir: &Path, key: &str, name: Option<&str>, missing: &mut Vec<String>) -> Result<Option<String>> {
+    let Some(name) = name else { return Ok(None) };
+    if !is_inside(name) {
+        let problem = format!("{key} = {name:?} is no file of the model's folder; put it there and write its name");
+        return Err(Error::bundle(dir.join("model.toml"), problem));
+    }
+    if dir.join(name).is_file() {
+        return Ok(Some(name.to_owned()));
+    }
+    missing.push(format!("{name} ({key} of model.toml)"));
+    Ok(None)
+}
+
+/// Whether a relative path stays in its folder.
+fn is_inside(path: &str) -> bool {
+    let stays = |part: Component<'_>| matches!(part, Component::Normal(_) | Component::CurDir);
+    !path.is_empty() && Path::new(path).components().all(stays)
 }
 
 /// `graph.onnx_data`, `graph.onnx_data_1`, `graph.onnx.data`: what weights beside a graph are usually called.

@@ -1,7 +1,11 @@
 //! Constrained output: a JSON schema or a regular expression bounds what may be generated, token by token, so that a
 //! text that ends by itself is always a valid one. The grammar is llguidance's; this is its seam to our tokenizers.
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+    sync::Arc,
+};
 
 use llguidance::{
     Matcher, ParserFactory,
@@ -15,7 +19,7 @@ use crate::error::{Error, Result};
 
 /// What generated text has to be.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Grammar {
+pub enum Grammar {
     /// A JSON document that satisfies a schema (JSON Schema 2020-12 and older drafts, within what llguidance supports).
     JsonSchema(Value),
     /// Text that as a whole matches a regular expression (syntax of Rust's `regex`, without look-around).
@@ -26,15 +30,21 @@ pub(crate) enum Grammar {
 #[derive(Clone)]
 pub(crate) struct Vocabulary {
     factory: Arc<ParserFactory>,
+    tokens: Arc<Tokens>,
+}
+
+/// What a constraint has to know of the tokens beside their bytes.
+struct Tokens {
     ends: Vec<u32>,
+    /// They add nothing to a text.
+    special: HashSet<u32>,
     size: usize,
 }
 
 /// One text on its way through a grammar. A copy goes its own way from there, as beams and samples do.
 pub(crate) struct Constraint {
     matcher: Matcher,
-    ends: Vec<u32>,
-    size: usize,
+    tokens: Arc<Tokens>,
 }
 
 impl Vocabulary {
@@ -54,7 +64,9 @@ impl Vocabulary {
         let environment: TokEnv = Arc::new(ApproximateTokEnv::new(trie));
         let mut factory = ParserFactory::new_simple(&environment).map_err(|error| grammar_error(&error))?;
         factory.quiet();
-        Ok(Self { factory: Arc::new(factory), ends, size })
+        let added = tokenizer.get_added_tokens_decoder();
+        let special = added.iter().filter(|(_, token)| token.special).map(|(id, _)| *id).collect();
+        Ok(Self { factory: Arc::new(factory), tokens: Arc::new(Tokens { ends, special, size }) })
     }
 
     /// The beginning of a text bound by a grammar.
@@ -71,32 +83,51 @@ impl Vocabulary {
         let matcher = Matcher::new(Ok(parser));
         match matcher.get_error() {
             Some(error) => Err(grammar_error(&error)),
-            None => Ok(Constraint { matcher, ends: self.ends.clone(), size: self.size }),
+            None => Ok(Constraint { matcher, tokens: Arc::clone(&self.tokens) }),
         }
     }
 }
 
 impl Constraint {
-    /// Takes every token away that the text cannot go on with; the end tokens stay where it may end.
+    /// Leaves of processed scores those of tokens that the text can go on with. Where processing left none of these (an
+    /// end token before `min_length`, a repeated n-gram that the grammar asks for), the option gives way: they get their
+    /// `raw` scores. What comes back is whether any token is left.
     ///
     /// # Errors
     /// [`Error::Request`] when the grammar needs more memory or time than it may.
-    pub(crate) fn mask(&mut self, scores: &mut [f32]) -> Result<()> {
+    pub(crate) fn bind(&mut self, raw: &[f32], processed: &mut [f32]) -> Result<bool> {
+        let some = |scores: &[f32]| scores.iter().any(|score| *score > f32::NEG_INFINITY);
+        self.mask(processed)?;
+        if some(processed) {
+            return Ok(true);
+        }
+        processed.copy_from_slice(raw);
+        self.mask(processed)?;
+        Ok(some(processed))
+    }
+
+    /// Takes every token away that the text cannot go on with; the end tokens stay where it may end.
+    fn mask(&mut self, scores: &mut [f32]) -> Result<()> {
         let allowed = self.matcher.compute_mask_or_eos().map_err(|error| grammar_error(&error))?;
         for (id, score) in scores.iter_mut().enumerate() {
-            if id >= self.size || !allowed.get(id) {
+            if id >= self.tokens.size || !allowed.get(id) {
                 *score = f32::NEG_INFINITY;
             }
         }
         Ok(())
     }
 
+    /// Whether a token adds nothing to a text: forced before the text, it is none of the grammar's business.
+    pub(crate) fn is_special(&self, token: u32) -> bool {
+        self.tokens.special.contains(&token)
+    }
+
     /// Goes on with a token. An end token changes nothing.
     ///
     /// # Errors
-    /// [`Error::Request`] for a token that [`Constraint::mask`] took away.
+    /// [`Error::Request`] for a token that [`Constraint::bind`] took away.
     pub(crate) fn accept(&mut self, token: u32) -> Result<()> {
-        if self.ends.contains(&token) {
+        if self.tokens.ends.contains(&token) {
             return Ok(());
         }
         self.matcher.consume_token(token).map_err(|error| grammar_error(&error))
@@ -112,13 +143,13 @@ impl Constraint {
 
 impl Clone for Constraint {
     fn clone(&self) -> Self {
-        Self { matcher: self.matcher.deep_clone(), ends: self.ends.clone(), size: self.size }
+        Self { matcher: self.matcher.deep_clone(), tokens: Arc::clone(&self.tokens) }
     }
 }
 
 impl fmt::Debug for Constraint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Constraint").field("tokens", &self.size).finish_non_exhaustive()
+        f.debug_struct("Constraint").field("tokens", &self.tokens.size).finish_non_exhaustive()
     }
 }
 
@@ -243,6 +274,23 @@ fn bytes_of_characters() -> HashMap<char, u8> {
         .collect()
 }
 
+/// Tokens of one byte each, two special ones, and the last of these as the end: for tests of what a grammar bounds.
+#[cfg(test)]
+pub(crate) fn bytes() -> (Vocabulary, u32) {
+    let characters = bytes_of_characters();
+    let vocabulary: serde_json::Map<String, Value> =
+        characters.into_iter().map(|(character, byte)| (character.to_string(), byte.into())).collect();
+    let special = |id: u32| {
+        json!({"id": id, "content": format!("<{id}>"), "special": true, "single_word": false,
+        "lstrip": false, "rstrip": false, "normalized": false})
+    };
+    let text = json!({"version": "1.0", "added_tokens": [special(256), special(257)],
+        "model": {"type": "BPE", "vocab": vocabulary, "merges": []}, "decoder": {"type": "ByteLevel",
+        "add_prefix_space": false, "trim_offsets": false, "use_regex": false}});
+    let tokenizer = Tokenizer::from_bytes(text.to_string().as_bytes()).expect("a tokenizer");
+    (Vocabulary::new(&tokenizer, 258, &[257]).expect("a vocabulary"), 257)
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -283,12 +331,12 @@ mod tests {
         let mut ids = Vec::new();
         for _ in 0..limit {
             let mut scores: Vec<f32> =
-                (0..vocabulary.size).map(|_| f32::from(random.next_u32().to_le_bytes()[0])).collect();
+                (0..vocabulary.tokens.size).map(|_| f32::from(random.next_u32().to_le_bytes()[0])).collect();
             constraint.mask(&mut scores).expect("masks");
             let best = argmax(&scores);
             assert!(scores[best] > f32::NEG_INFINITY, "something is allowed");
             let id = u32::try_from(best).expect("small");
-            if vocabulary.ends.contains(&id) {
+            if vocabulary.tokens.ends.contains(&id) {
                 assert!(constraint.is_complete());
                 return Some(tokenizer.decode(&ids, true).expect("decodes"));
             }
@@ -379,6 +427,39 @@ mod tests {
         copy.mask(&mut scores).expect("masks");
         assert_eq!(argmax(&scores), 262, "only the end is left");
         assert!(constraint.accept(u32::from(b'c')).is_err());
+    }
+
+    #[test]
+    fn options_give_way_to_the_grammar() {
+        let vocabulary = Vocabulary::new(&tokenizer(), 263, &[262]).expect("a vocabulary");
+        let banned = |kept: &[usize]| -> Vec<f32> {
+            (0..263).map(|id| if kept.contains(&id) { 0.0 } else { f32::NEG_INFINITY }).collect()
+        };
+        let raw: Vec<f32> = (0..263).map(|id| if id == 262 { 3.0 } else { 1.0 }).collect();
+        let check = |before: &str, processed: &[usize], expected: &[usize]| {
+            let mut constraint = vocabulary.constrain(&Grammar::Regex("ab?".to_owned())).expect("a grammar");
+            before.bytes().for_each(|byte| constraint.accept(u32::from(byte)).expect("allowed"));
+            let mut scores = banned(processed);
+            assert!(constraint.bind(&raw, &mut scores).expect("binds"));
+            let left: Vec<usize> = (0..263).filter(|id| scores[*id] > f32::NEG_INFINITY).collect();
+            assert_eq!(left, expected, "after {before:?}, of {processed:?}");
+        };
+        let (a, b, end) = (usize::from(b'a'), usize::from(b'b'), 262);
+        check("", &[a, b, end], &[a]);
+        // The end was taken away (min_length), and there is something else to say; and then there is not.
+        check("a", &[a, b], &[b]);
+        check("ab", &[a, b], &[end]);
+        // What the grammar asks for was taken away (a repeated n-gram, a suppressed token).
+        check("", &[b, end], &[a]);
+        // An end that is forced ends what may end, and nothing else.
+        check("a", &[end], &[end]);
+        check("", &[end], &[a]);
+        assert!(vocabulary.constrain(&Grammar::Regex("a".to_owned())).expect("a grammar").is_special(262));
+
+        // A model that cannot write what it is asked for.
+        let mut scores = vec![0.0; 97];
+        let mut constraint = vocabulary.constrain(&Grammar::Regex("b".to_owned())).expect("a grammar");
+        assert!(!constraint.bind(&[0.0; 97], &mut scores).expect("binds"));
     }
 
     #[test]

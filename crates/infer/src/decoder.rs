@@ -58,6 +58,28 @@ pub(crate) struct Decoding {
     cache: Vec<DynValue>,
     /// Tokens in the cache.
     past: usize,
+    /// The next step keeps the cache that it starts from.
+    retains: bool,
+    retained: Vec<DynValue>,
+}
+
+impl Decoding {
+    /// Keeps the cache as it is now beside what comes after it.
+    pub(crate) fn retain(&mut self) {
+        self.retains = true;
+    }
+
+    /// The cache that was kept, and its size in bytes; none when nothing came after it.
+    pub(crate) fn retained(self) -> Option<(Vec<DynValue>, usize)> {
+        let values = |value: &DynValue| value.shape().iter().map(|size| usize::try_from(*size).unwrap_or(0)).product();
+        let bytes = self.retained.iter().map(values).map(|count: usize| count * size_of::<f32>()).sum();
+        (!self.retained.is_empty()).then_some((self.retained, bytes))
+    }
+
+    /// Goes on with a prompt whose tokens are at these places, and which of them stand for images.
+    pub(crate) fn asking(&mut self, positions: Positions, marks: Vec<bool>) {
+        (self.start.positions, self.start.marks) = (positions, marks);
+    }
 }
 
 /// One step of a decoder, for one sequence.
@@ -177,6 +199,27 @@ impl Decoder {
             .all(|input| input.fixed(0).is_none())
     }
 
+    /// Whether a prompt can be read in two parts, and the second be another one: all there is between runs are keys and
+    /// values of this sequence alone, [sequences, heads, tokens, width] each, in a graph that has one way for the prompt and
+    /// for what comes after it.
+    pub(crate) fn reads_in_parts(&self) -> bool {
+        let of_tokens = |slot: &CacheSlot| {
+            let is_kv = slot.role.starts_with("past_key_values.") && !slot.of_encoder;
+            is_kv
+                && self.graph.input(&slot.role).is_some_and(|input| input.shape.len() == 4 && input.fixed(2).is_none())
+        };
+        let once = ["encoder_hidden_states", "use_cache_branch"].iter().all(|role| self.graph.input(role).is_none());
+        once && self.cache.iter().all(of_tokens)
+    }
+
+    /// One sequence that goes on from a cache of its first `past` tokens, which it gives back with [`Decoding::retained`].
+    pub(crate) fn resume(&self, cache: Vec<DynValue>, past: usize) -> Decoding {
+        let positions = Positions::Linear { base: 0 };
+        let start =
+            Start { rows: 1, embeddings: None, encoded: None, positions, marks: Vec::new(), others: Vec::new() };
+        Decoding { start, encoded_length: 0, cache, past, retains: true, retained: Vec::new() }
+    }
+
     /// Starts sequences.
     pub(crate) fn begin(&self, mut start: Start) -> Result<Decoding> {
         if let Some(encoded) = start.encoded.take() {
@@ -191,7 +234,8 @@ impl Decoder {
             None => Err(Error::graph(&self.info().file, format!("input {} vanished", slot.input))),
         };
         let cache = self.cache.iter().map(empty).collect::<Result<Vec<_>>>()?;
-        Ok(Decoding { start, encoded_length: encoded_length.unwrap_or(0), cache, past: 0 })
+        let encoded_length = encoded_length.unwrap_or(0);
+        Ok(Decoding { start, encoded_length, cache, past: 0, retains: false, retained: Vec::new() })
     }
 
     /// Feeds tokens (the prompt first, then one at a time, as many for each sequence) and returns the scores of the next.
@@ -220,9 +264,13 @@ impl Decoder {
             if (first || !slot.of_encoder)
                 && let Some(present) = outputs[slot.output].take()
             {
-                *value = present;
+                let before = std::mem::replace(value, present);
+                if state.retains {
+                    state.retained.push(before);
+                }
             }
         }
+        state.retains = false;
         state.past += length;
         state.start.embeddings = None;
         state.start.others.clear();

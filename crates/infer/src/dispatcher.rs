@@ -153,9 +153,9 @@ fn work(mut backend: impl Backend, jobs: &Receiver<Job>, shared: &Shared) {
             Err(Error::Cancelled)
         } else {
             job.cancel.check().and_then(|()| {
-                // The backend keeps nothing between requests, so a panic leaves nothing half done behind.
+                // What a backend keeps between requests is whole or gone, so a panic leaves nothing half done behind.
                 catch_unwind(AssertUnwindSafe(|| backend.run(&job.request, &job.cancel)))
-                    .unwrap_or_else(|panic| Err(Error::Defect(message(&*panic))))
+                    .unwrap_or_else(|panic| Err(Error::of_run(message(&*panic), Error::Defect)))
             })
         };
         *shared.running.lock().unwrap_or_else(PoisonError::into_inner) = None;

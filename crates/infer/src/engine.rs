@@ -46,10 +46,22 @@ pub(crate) struct Asked {
     pub(crate) decoder_ids: Vec<u32>,
     /// The text that was read before: by an encoder, or as the prompt.
     pub(crate) read: Vec<u32>,
+    /// Length of the prompt up to its last token for an image.
+    pub(crate) images_end: usize,
 }
 
 /// Sequences that are scored in one run at most.
 const BATCH: usize = 8;
+
+impl Asked {
+    /// The prompt up to its last token for an image.
+    pub(crate) fn head(&self) -> Self {
+        let up_to = |ids: &[u32]| ids[..self.images_end.min(ids.len())].to_vec();
+        let input_ids = self.input_ids[..self.images_end].to_vec();
+        let (decoder_ids, read) = (up_to(&self.decoder_ids), up_to(&self.read));
+        Self { prompt: None, input_ids, decoder_ids, read, images_end: self.images_end }
+    }
+}
 
 impl Engine {
     /// Loads the graphs of a folder.
@@ -104,6 +116,11 @@ impl Engine {
         self.crosses
     }
 
+    /// Images of a request at most, where the model's decoder reads only so many.
+    pub(crate) fn most_images(&self) -> Option<usize> {
+        self.has_own_sequence().then_some(1)
+    }
+
     /// Refuses a number of images that the model does not read.
     pub(crate) fn check_images(&self, images: usize) -> Result<()> {
         if self.has_own_sequence() && images != 1 {
@@ -131,7 +148,13 @@ impl Engine {
         if self.crosses {
             let decoder_ids = self.family.decoder_prompt(prompt, start, &self.text)?;
             let input_ids = decoder_ids.iter().map(|id| i64::from(*id)).collect();
-            return Ok(Asked { prompt: prompt.map(str::to_owned), input_ids, decoder_ids, read: Vec::new() });
+            return Ok(Asked {
+                prompt: prompt.map(str::to_owned),
+                input_ids,
+                decoder_ids,
+                read: Vec::new(),
+                images_end: 0,
+            });
         }
         let prompt = prompt.unwrap_or_default();
         let expanded = match self.family.encodes_placeholders() {
@@ -147,7 +170,8 @@ impl Engine {
         let read: Vec<u32> = input_ids.iter().map(|id| u32::try_from(*id).unwrap_or(u32::MAX)).collect();
         let decoder_ids = if self.encoder.is_some() { vec![start] } else { read.clone() };
         let shown = if self.family.shows_expansion() { expanded } else { prompt.to_owned() };
-        Ok(Asked { prompt: Some(shown), input_ids, decoder_ids, read })
+        let images_end = self.marks(&input_ids).iter().rposition(|mark| *mark).map_or(0, |last| last + 1);
+        Ok(Asked { prompt: Some(shown), input_ids, decoder_ids, read, images_end })
     }
 
     /// As many image tokens as features, and no id that the model does not have.
@@ -175,6 +199,17 @@ impl Engine {
         }
     }
 
+    /// Which tokens of a prompt stand for images.
+    fn marks(&self, ids: &[i64]) -> Vec<bool> {
+        let image = self.family.image_token().map(|(_, id)| i64::from(id));
+        ids.iter().map(|id| *id < 0 || Some(*id) == image).collect()
+    }
+
+    /// Goes on with a prompt after its beginning.
+    pub(crate) fn go_on(&self, decoding: &mut Decoding, asked: &Asked, places: &[Place]) {
+        decoding.asking(self.family.positions(&asked.input_ids, places), self.marks(&asked.input_ids));
+    }
+
     /// Makes what a decoder's sequence begins with. `forced` are tokens after the prompt that are known already.
     pub(crate) fn start(
         &mut self,
@@ -185,8 +220,7 @@ impl Engine {
         cancel: &Cancel,
     ) -> Result<Start> {
         let positions = self.family.positions(&asked.input_ids, places);
-        let image = self.family.image_token().map(|(_, id)| i64::from(id));
-        let marks: Vec<bool> = asked.input_ids.iter().map(|id| *id < 0 || Some(*id) == image).collect();
+        let marks = self.marks(&asked.input_ids);
         let mut start = Start { rows: 1, embeddings: None, encoded: None, positions, marks, others: Vec::new() };
         if self.crosses {
             let features = features.ok_or_else(|| Error::Request("no image; this model reads one".to_owned()))?;

@@ -44,6 +44,12 @@ pub enum Error {
         /// ONNX Runtime's own words, or what the graph returned against what it should.
         problem: String,
     },
+    /// Memory ran out while a request was answered: ask for less at once, or give the machine more. The model serves on.
+    #[error(
+        "out of memory, this request is lost: {0}; send fewer or smaller images, ask for fewer beams or samples, give the \
+         machine more memory, or choose a model of a smaller precision"
+    )]
+    OutOfMemory(String),
     /// The queue is full: try again later.
     #[error("busy: {capacity} requests are already waiting for this model; try again later")]
     Busy {
@@ -61,12 +67,33 @@ pub enum Error {
     Defect(String),
 }
 
+/// How ONNX Runtime, its execution providers, C++ and Rust speak of memory that they did not get.
+const OUT_OF_MEMORY: [&str; 8] = [
+    "bad_alloc",
+    "bad allocation",
+    "failed to allocate",
+    "memory allocation",
+    "allocation failed",
+    "out of memory",
+    "capacity overflow",
+    "is smaller than requested bytes",
+];
+
 /// Results of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
     pub(crate) fn bundle(path: impl Into<PathBuf>, problem: impl Into<String>) -> Self {
         Self::Bundle { path: path.into(), problem: problem.into() }
+    }
+
+    /// What a running graph or backend says of itself: out of memory, when its words are about that, else `otherwise`.
+    pub(crate) fn of_run(problem: String, otherwise: impl FnOnce(String) -> Self) -> Self {
+        let words = problem.to_lowercase();
+        match OUT_OF_MEMORY.iter().any(|said| words.contains(said)) {
+            true => Self::OutOfMemory(problem),
+            false => otherwise(problem),
+        }
     }
 
     pub(crate) fn graph(graph: &str, problem: impl ToString) -> Self {
@@ -79,5 +106,28 @@ impl Error {
         advice: impl Into<String>,
     ) -> Self {
         Self::Unsupported { found: found.into(), supported: supported.into(), advice: advice.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_of_memory_is_known() {
+        let check = |problem: &str, expected: bool| {
+            let error = Error::of_run(problem.to_owned(), Error::Defect);
+            assert_eq!(matches!(error, Error::OutOfMemory(_)), expected, "{error}");
+        };
+        check("std::bad_alloc", true);
+        check(
+            "Non-zero status code while running Conv node: BFCArena::AllocateRawInternal Failed to allocate memory for requested buffer of size 4096",
+            true,
+        );
+        check("Available memory of 5 is smaller than requested bytes of 9", true);
+        check("CUDA failure 2: out of memory", true);
+        check("capacity overflow", true);
+        check("Non-zero status code returned while running Gather node: indices element out of data bounds", false);
+        check("index out of bounds: the len is 3 but the index is 4", false);
     }
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use crate::{
     answer::{Logits, StoppedBy},
     beam::beam_search,
+    constraint::Constraint,
     error::{Error, Result},
     generation::Generation,
     logits::{Processors, argmax, log_normalizer},
@@ -28,6 +29,10 @@ pub(crate) struct Generated {
     pub(crate) attention: Vec<Vec<f32>>,
     pub(crate) first: Logits,
     pub(crate) stopped_by: StoppedBy,
+    /// Whether what was generated is all that its grammar asks for; none without a grammar.
+    pub(crate) complete: Option<bool>,
+    /// Tokens of the prompt that were not read again.
+    pub(crate) reused: usize,
     pub(crate) prefill: Duration,
     pub(crate) decode: Duration,
 }
@@ -48,12 +53,14 @@ pub(crate) struct Prompt<'a> {
     pub(crate) read: &'a [u32],
     /// Whether what was generated has one of the texts in it that generation stops at.
     pub(crate) stops: &'a dyn Fn(&[u32]) -> Result<bool>,
+    /// What bounds the text that is generated.
+    pub(crate) grammar: Option<&'a Constraint>,
 }
 
 #[cfg(test)]
 impl<'a> Prompt<'a> {
     fn of(ids: &'a [u32]) -> Self {
-        Self { ids, read: ids, stops: &|_| Ok(false) }
+        Self { ids, read: ids, stops: &|_| Ok(false), grammar: None }
     }
 }
 
@@ -98,6 +105,23 @@ pub(crate) fn check_scores(logits: &[f32]) -> Result<()> {
     Ok(())
 }
 
+/// The grammar, where it has a say in the token after `ids`: a special token that an option forces at the start comes
+/// before the text.
+pub(crate) fn within<'a>(
+    grammar: Option<&'a mut Constraint>,
+    processors: &Processors<'_>,
+    ids: &[u32],
+) -> Option<&'a mut Constraint> {
+    let forced = processors.forced_first(ids);
+    grammar.filter(|grammar| !forced.is_some_and(|token| grammar.is_special(token)))
+}
+
+/// The model has no token that its grammar could go on with.
+pub(crate) fn nothing_left() -> Error {
+    let problem = "output grammar: the model has no token to go on with; its vocabulary cannot write such a text";
+    Error::Request(problem.to_owned())
+}
+
 /// The best token.
 pub(crate) fn greedy<'a>() -> Choose<'a> {
     Box::new(|scores| Ok(argmax(scores)))
@@ -113,6 +137,7 @@ pub(crate) fn side_by_side(
     let limit = room(options, prompt.ids)?;
     let processors = Processors::new(options, prompt.ids.len(), limit).reading(prompt.read);
     let mut sequences: Vec<Generated> = choices.iter().map(|_| Generated::new(prompt.ids)).collect();
+    let mut grammars: Vec<Option<Constraint>> = choices.iter().map(|_| prompt.grammar.cloned()).collect();
     let began = Instant::now();
     let mut running: Vec<usize> = (0..sequences.len()).collect();
     let mut next = step(&[0], &[prompt.ids])?;
@@ -126,7 +151,8 @@ pub(crate) fn side_by_side(
                 return Err(Error::graph("decoder", "no scores came back"));
             };
             let sequence = &mut sequences[*index];
-            sequence.extend(&processors, &mut choices[*index], logits, attention.as_deref())?;
+            let grammar = grammars[*index].as_mut();
+            sequence.extend(&processors, grammar, &mut choices[*index], logits, attention.as_deref())?;
             let stopped = !options.stop_strings.is_empty() && (prompt.stops)(&sequence.ids[prompt.ids.len()..])?;
             if stopped || sequence.ended(options) {
                 sequence.stopped_by = StoppedBy::EndOfText;
@@ -144,8 +170,9 @@ pub(crate) fn side_by_side(
         rows = (0..running.len()).collect();
     }
     let decode = began.elapsed().saturating_sub(prefill);
-    for sequence in &mut sequences {
+    for (sequence, grammar) in sequences.iter_mut().zip(&mut grammars) {
         (sequence.prefill, sequence.decode) = (prefill, decode);
+        sequence.complete = grammar.as_mut().map(Constraint::is_complete);
     }
     Ok(sequences)
 }
@@ -158,6 +185,8 @@ impl Generated {
             attention: Vec::new(),
             first: Logits::default(),
             stopped_by: StoppedBy::Length,
+            complete: None,
+            reused: 0,
             prefill: Duration::ZERO,
             decode: Duration::ZERO,
         }
@@ -167,6 +196,7 @@ impl Generated {
     fn extend(
         &mut self,
         processors: &Processors<'_>,
+        grammar: Option<&mut Constraint>,
         choose: &mut Choose<'_>,
         logits: &[f32],
         attention: Option<&[f32]>,
@@ -177,12 +207,22 @@ impl Generated {
         }
         let mut scores = logits.to_vec();
         processors.apply(&self.ids, &mut scores);
+        let mut grammar = within(grammar, processors, &self.ids);
+        if let Some(grammar) = &mut grammar
+            && !grammar.bind(logits, &mut scores)?
+        {
+            return Err(nothing_left());
+        }
         let chosen = choose(&mut scores)?;
         #[expect(clippy::cast_possible_truncation, reason = "log-probabilities are reported in single precision")]
         self.logprobs.push((f64::from(logits[chosen]) - log_normalizer(logits)) as f32);
         self.attention.extend(attention.map(<[f32]>::to_vec));
         #[expect(clippy::cast_possible_truncation, reason = "vocabularies are far below 2^32")]
-        self.ids.push(chosen as u32);
+        let token = chosen as u32;
+        if let Some(grammar) = grammar {
+            grammar.accept(token)?;
+        }
+        self.ids.push(token);
         Ok(())
     }
 
@@ -246,6 +286,30 @@ mod tests {
         let options = Generation::new(map.as_object().expect("object"), &Value::Null).expect("valid");
         let mut nan = |_: &[usize], _: &[&[u32]]| Ok(vec![Next { logits: vec![0.0, f32::NAN], attention: None }]);
         assert!(matches!(generate(&options, Prompt::of(&[0]), greedy(), &mut nan), Err(Error::Graph { .. })));
+    }
+
+    #[test]
+    fn a_grammar_begins_after_a_special_token_that_is_forced() {
+        let (vocabulary, end) = crate::constraint::bytes();
+        let grammar = vocabulary.constrain(&crate::constraint::Grammar::Regex("ab".to_owned())).expect("a grammar");
+        let mut flat = |_: &[usize], rows: &[&[u32]]| {
+            Ok(rows.iter().map(|_| Next { logits: vec![0.0; end as usize + 1], attention: None }).collect())
+        };
+        let mut check = |options: Value, ids: &[u32]| {
+            let options = Generation::new(options.as_object().expect("object"), &Value::Null).expect("valid");
+            let prompt = Prompt { grammar: Some(&grammar), ..Prompt::of(&[0]) };
+            let found = generate(&options, prompt, greedy(), &mut flat).expect("generates");
+            assert_eq!((&found.ids[1..], found.complete), (ids, Some(true)), "{options:?}");
+        };
+        let (a, b) = (u32::from(b'a'), u32::from(b'b'));
+        for beams in [1, 3] {
+            let options = json!({"num_beams": beams, "eos_token_id": end, "forced_bos_token_id": end - 1});
+            check(options, &[end - 1, a, b, end]);
+            // One that has text is the grammar's business.
+            check(json!({"num_beams": beams, "eos_token_id": end, "forced_bos_token_id": b}), &[a, b, end]);
+            check(json!({"num_beams": beams, "eos_token_id": end, "min_length": 9}), &[a, b, end]);
+            check(json!({"num_beams": beams, "eos_token_id": end, "suppress_tokens": [a, b]}), &[a, b, end]);
+        }
     }
 
     #[test]

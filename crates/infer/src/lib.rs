@@ -24,9 +24,9 @@ mod answer;
 mod attention;
 mod backend;
 mod beam;
+mod bounds;
 mod bundle;
 mod cancel;
-#[cfg_attr(not(test), allow(dead_code, reason = "for requests that bring a grammar"))]
 mod constraint;
 mod decoder;
 mod description;
@@ -44,9 +44,11 @@ mod image;
 mod layout;
 mod logits;
 mod manifest;
+mod memory;
 mod model;
 mod onnx_file;
 mod positions;
+mod prefix;
 mod prepared;
 mod processor;
 mod provider;
@@ -67,13 +69,18 @@ pub use answer::{
 pub use backend::{Backend, Scripted};
 pub use bundle::{Bundle, BundleFile};
 pub use cancel::Cancel;
+pub use constraint::Grammar;
 pub use dispatcher::{Dispatcher, Ticket};
 pub use error::{Error, Result};
 pub use evidence::{Alternative, Evidence, EvidenceOptions, Saliency, Sentence};
 pub use graph::{Dimension, GraphInfo, TensorInfo};
 pub use image::{Image, MAX_PIXELS};
 pub use layout::{Layout, Role};
-pub use manifest::{AttentionManifest, AttentionSource, ImagesManifest, Manifest};
-pub use model::{Model, Request, SessionOptions};
+pub use manifest::{
+    AttentionManifest, AttentionSource, ImagesManifest, Manifest, OutputForm, OutputManifest, SchemaSource,
+    ThresholdsManifest,
+};
+pub use memory::available_memory;
+pub use model::{Model, Output, Request, SessionOptions};
 pub use provider::Provider;
 pub use runtime::Runtime;

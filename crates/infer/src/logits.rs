@@ -22,6 +22,11 @@ impl<'a> Processors<'a> {
         Self { encoder, ..self }
     }
 
+    /// The token that an option makes the first of a sequence, when `ids` are still its start.
+    pub(crate) fn forced_first(&self, ids: &[u32]) -> Option<u32> {
+        self.options.forced_bos_token_id.filter(|_| ids.len() == 1)
+    }
+
     /// Turns the scores of the token after `ids` (prompt and generated) into those to choose from.
     pub(crate) fn apply(&self, ids: &[u32], scores: &mut [f32]) {
         let options = self.options;
@@ -41,9 +46,7 @@ impl<'a> Processors<'a> {
         if ids.len() < options.min_length || ids.len() < self.prompt + options.min_new_tokens {
             ban(&options.eos_token_id, scores);
         }
-        if let Some(bos) = options.forced_bos_token_id
-            && ids.len() == 1
-        {
+        if let Some(bos) = self.forced_first(ids) {
             force(&[bos], scores);
         }
         if !options.forced_eos_token_id.is_empty() && ids.len() + 1 == self.limit {

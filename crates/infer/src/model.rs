@@ -12,6 +12,7 @@ use crate::{
     answer::{Answer, Timings},
     bundle::Bundle,
     cancel::Cancel,
+    constraint::Grammar,
     description::Description,
     engine::Engine,
     error::{Error, Result},
@@ -20,6 +21,7 @@ use crate::{
     graph::{Graph, GraphInfo},
     image::Image,
     layout::{Layout, Role},
+    manifest::{Manifest, OutputManifest},
     processor::Processor,
     provider::Provider,
     reader::Reader,
@@ -36,13 +38,31 @@ pub struct SessionOptions {
     pub threads: usize,
     /// What runs the graphs.
     pub provider: Provider,
+    /// Keep the cache of the last prompt up to its images (512 MiB at most), so that another question about the same ones
+    /// does not read them again. Only models that read from left to right do. It costs the first request another reading
+    /// of its prompt, and all others a second run for what comes after the images: worth it where several questions are
+    /// asked, or samples are drawn. Log-probabilities stay within 1e-4.
+    pub reuse_prompts: bool,
 }
 
 impl Default for SessionOptions {
     /// The processor, with as many threads as this process may use at once.
     fn default() -> Self {
-        Self { threads: thread::available_parallelism().map_or(1, NonZero::get), provider: Provider::default() }
+        let threads = thread::available_parallelism().map_or(1, NonZero::get);
+        Self { threads, provider: Provider::default(), reuse_prompts: false }
     }
+}
+
+/// What a generated text has to be.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub enum Output {
+    /// What `[output]` of the manifest says.
+    #[default]
+    Manifest,
+    /// Any text, whatever the manifest says.
+    Free,
+    /// What this grammar allows.
+    Bound(Grammar),
 }
 
 /// One question to a model.
@@ -54,11 +74,16 @@ pub struct Request {
     /// unless it has special tokens in it: then it is the whole text as it is. In encoder-decoder models it is the
     /// beginning of the decoder's sequence; for zero-shot models the sentence that labels go into, with `{}`.
     pub prompt: Option<String>,
+    /// In place of a prompt, the name of one of the manifest's `[prompts]`.
+    pub prompt_name: Option<String>,
     /// Messages for the chat template, in place of a prompt, as Transformers takes them: a list of objects with `role`
     /// and `content`; `null` for none.
     pub messages: Value,
-    /// Labels to score, for zero-shot models.
+    /// Labels to score, for zero-shot models; the manifest's when there are none.
     pub labels: Vec<String>,
+    /// What the text has to be. Generation options give way to a grammar where they leave nothing that it allows, and a
+    /// special token that they force at the start comes before the text. Log-probabilities are still the model's own.
+    pub output: Output,
     /// Generation options by their Hugging Face names, over those of the model; `null` for none.
     pub generation: Value,
     /// Image processor options by their Hugging Face names, over those of the model; `null` for none.
@@ -69,7 +94,7 @@ pub struct Request {
     pub evidence: EvidenceOptions,
 }
 
-/// A model, ready to answer. Between runs it keeps only features of images it has seen.
+/// A model, ready to answer. Between runs it keeps features of images it has seen and the cache of the last prompt.
 pub struct Model {
     identity: Identity,
     kind: Kind,
@@ -81,7 +106,7 @@ pub struct Model {
 pub(crate) struct Identity {
     pub(crate) family: String,
     pub(crate) digest: String,
-    pub(crate) prompt: Option<String>,
+    pub(crate) manifest: Manifest,
 }
 
 enum Kind {
@@ -109,6 +134,10 @@ impl Model {
                     Error::bundle(&bundle.folder, "model.onnx is missing; copy it from the model's source")
                 })?;
                 let graph = Graph::load(&path, &crate::graph::Names::default(), runtime, options)?;
+                if bundle.manifest.output != OutputManifest::default() {
+                    let problem = "[output] is for models that write; a zero-shot model scores labels: take it away";
+                    return Err(Error::bundle(bundle.folder.join("model.toml"), problem));
+                }
                 Kind::Scores(Box::new(Scorer::new(graph, &description, Text::load(bundle)?)?))
             }
             _ => {
@@ -121,13 +150,13 @@ impl Model {
                 }
                 generation.extend(bundle.manifest.generation.clone());
                 of_the_folder(bundle, Generation::new(&generation, &Value::Null).err())?;
-                Kind::Reads(Box::new(Reader::new(engine, bundle, generation)?))
+                Kind::Reads(Box::new(Reader::new(engine, bundle, generation, options)?))
             }
         };
         let identity = Identity {
             family: bundle.family.clone(),
             digest: bundle.digest.clone(),
-            prompt: bundle.manifest.prompt.clone(),
+            manifest: bundle.manifest.clone(),
         };
         Ok(Self { identity, kind, processor, load: began.elapsed() })
     }
@@ -137,6 +166,14 @@ impl Model {
         match &self.kind {
             Kind::Reads(reader) => reader.graphs(),
             Kind::Scores(scorer) => vec![scorer.info()],
+        }
+    }
+
+    /// Images that a request may have at most, where the model takes only so many.
+    pub fn most_images(&self) -> Option<usize> {
+        match &self.kind {
+            Kind::Reads(reader) => reader.most_images(),
+            Kind::Scores(_) => None,
         }
     }
 
@@ -150,8 +187,9 @@ impl Model {
         let mut request =
             Request { images: vec![image], generation: json!({"max_new_tokens": 2}), ..Request::default() };
         match &self.kind {
-            Kind::Scores(_) => request.labels = vec!["black".to_owned()],
-            Kind::Reads(reader) if reader.needs_prompt() && self.identity.prompt.is_none() => {
+            Kind::Scores(_) if self.identity.manifest.labels.is_empty() => request.labels = vec!["black".to_owned()],
+            Kind::Scores(_) => {}
+            Kind::Reads(reader) if reader.needs_prompt() && self.identity.manifest.prompt.is_none() => {
                 request.prompt = Some("Describe this image.".to_owned());
             }
             Kind::Reads(_) => {}
@@ -167,9 +205,13 @@ impl Model {
     pub fn run(&mut self, request: &Request, cancel: &Cancel) -> Result<Answer> {
         cancel.check()?;
         let processor = Processor::new(&self.processor, &request.processor)?;
+        let prompt = prompt(request, &self.identity.manifest)?;
         let mut answer = match &mut self.kind {
-            Kind::Reads(reader) => reader.answer(request, &processor, self.identity.prompt.as_deref(), cancel)?,
-            Kind::Scores(scorer) => score(scorer, request, &processor, self.identity.prompt.as_deref(), cancel)?,
+            Kind::Reads(reader) => reader.answer(request, &processor, prompt, cancel)?,
+            Kind::Scores(scorer) => {
+                let labels = if request.labels.is_empty() { &self.identity.manifest.labels } else { &request.labels };
+                score(scorer, Labelled { request, labels, prompt }, &processor, cancel)?
+            }
         };
         answer.family.clone_from(&self.identity.family);
         answer.model_digest.clone_from(&self.identity.digest);
@@ -189,22 +231,50 @@ fn of_the_folder(bundle: &Bundle, error: Option<Error>) -> Result<()> {
     Ok(())
 }
 
+/// The prompt of a request: its own, the one it names, or the manifest's; none where it brings messages.
+fn prompt<'a>(request: &'a Request, manifest: &'a Manifest) -> Result<Option<&'a str>> {
+    let given = [request.prompt.is_some(), request.prompt_name.is_some(), !request.messages.is_null()];
+    if given.into_iter().filter(|given| *given).count() > 1 {
+        let problem = "a prompt, the name of one, and messages exclude each other; give one of them";
+        return Err(Error::Request(problem.to_owned()));
+    }
+    let Some(name) = &request.prompt_name else {
+        let own = request.prompt.as_deref().or(manifest.prompt.as_deref());
+        return Ok(own.filter(|_| request.messages.is_null()));
+    };
+    let known: Vec<&str> = manifest.prompts.keys().map(String::as_str).collect();
+    let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+    let named = manifest.prompts.get(name).map(String::as_str);
+    let unknown = || format!("there is no prompt {name:?}; [prompts] of model.toml has: {known}");
+    named.map(Some).ok_or_else(|| Error::Request(unknown()))
+}
+
+/// A request to a zero-shot model, with what the manifest adds to it.
+struct Labelled<'a> {
+    request: &'a Request,
+    labels: &'a [String],
+    prompt: Option<&'a str>,
+}
+
 /// One request to a zero-shot model.
 fn score(
     scorer: &mut Scorer,
-    request: &Request,
+    Labelled { request, labels, prompt }: Labelled<'_>,
     processor: &Processor,
-    prompt: Option<&str>,
     cancel: &Cancel,
 ) -> Result<Answer> {
+    if matches!(request.output, Output::Bound(_)) {
+        let problem = "output grammar: a zero-shot model scores labels and writes no text; ask without it";
+        return Err(Error::Request(problem.to_owned()));
+    }
     if request.images.is_empty() {
         return Err(Error::Request("0 images; a zero-shot model scores one or more".to_owned()));
     }
-    let sentence = Scorer::sentence(request.prompt.as_deref().or(prompt), &request.template)?;
+    let sentence = Scorer::sentence(prompt, &request.template)?;
     let began = Instant::now();
     let prepared = processor.prepare(&request.images, scorer.channels().unwrap_or(3))?;
     let preprocess = began.elapsed();
-    let scores = scorer.score(&prepared, &request.labels, &sentence, cancel)?;
+    let scores = scorer.score(&prepared, labels, &sentence, cancel)?;
     let vision = began.elapsed().saturating_sub(preprocess);
     Ok(Answer {
         prompt: Some(sentence),

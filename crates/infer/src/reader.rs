@@ -10,9 +10,11 @@ use self::support::Answered;
 use crate::{
     answer::{Answer, EncoderOutput, Statistics, Timings, Token},
     attention,
+    bounds::Bounds,
     bundle::Bundle,
     cancel::Cancel,
-    decoder::Reading,
+    constraint::Constraint,
+    decoder::{Decoding, Reading, Step},
     engine::{Asked, Engine},
     error::{Error, Result},
     family::Place,
@@ -21,12 +23,14 @@ use crate::{
     graph::GraphInfo,
     image::Image,
     manifest::AttentionManifest,
-    model::{Request, milliseconds},
+    model::{Request, SessionOptions, milliseconds},
+    prefix::{Parts, Prefix},
     prepared::Prepared,
     processor::Processor,
     sampler::Sampler,
     seen::{self, Memory, Seen},
     template::Template,
+    text,
     vision::{Features, Named, Vision},
 };
 
@@ -38,11 +42,31 @@ pub(crate) struct Reader {
     attention: AttentionManifest,
     attention_layer: Option<usize>,
     labels: Vec<String>,
+    bounds: Bounds,
     memory: Memory,
+    prefix: Prefix,
 }
 
 /// Encoder outputs with more values than this are features, not findings, and are left out of an answer.
 const MAX_OUTPUT_VALUES: usize = 16_384;
+
+/// What is to be generated: the prompt in ids, and what bounds the text after it.
+#[derive(Clone, Copy)]
+struct Wanted<'a> {
+    asked: &'a Asked,
+    grammar: Option<&'a Constraint>,
+}
+
+/// A sequence at its beginning.
+struct Begun {
+    decoding: Decoding,
+    /// Tokens of the prompt that were read already.
+    read: usize,
+    /// What came after the prompt, where all of it was read.
+    first: Option<Vec<Step>>,
+    /// Tokens of the prompt that were read for another one.
+    reused: usize,
+}
 
 /// Features of a request's images, if it has any.
 type Sight = Option<Arc<Seen>>;
@@ -51,10 +75,18 @@ impl Reader {
     /// Puts a model together.
     ///
     /// # Errors
-    /// [`Error::Bundle`] for a chat template or manifest that does not fit.
-    pub(crate) fn new(engine: Engine, bundle: &Bundle, generation: Map<String, Value>) -> Result<Self> {
+    /// [`Error::Bundle`] for a chat template, output grammar or manifest that does not fit.
+    pub(crate) fn new(
+        engine: Engine,
+        bundle: &Bundle,
+        generation: Map<String, Value>,
+        options: &SessionOptions,
+    ) -> Result<Self> {
         let attention_layer = attention::layer(bundle, engine.decoder.attention_layers())?;
+        let ends = Generation::new(&generation, &Value::Null).map(|options| options.eos_token_id).unwrap_or_default();
         Ok(Self {
+            prefix: Prefix::new(&bundle.family, &engine.decoder, options.reuse_prompts),
+            bounds: Bounds::new(bundle, &engine.text, engine.decoder.vocabulary(), &ends)?,
             engine,
             template: Template::load(bundle)?,
             generation,
@@ -69,12 +101,16 @@ impl Reader {
         self.engine.graphs()
     }
 
+    pub(crate) fn most_images(&self) -> Option<usize> {
+        self.engine.most_images()
+    }
+
     /// Whether it cannot answer without a prompt.
     pub(crate) fn needs_prompt(&self) -> bool {
         !self.engine.crosses()
     }
 
-    /// Answers one request; `prompt` is the model's own.
+    /// Answers one request; `prompt` is what it or the manifest says, unless it brings messages.
     pub(crate) fn answer(
         &mut self,
         request: &Request,
@@ -83,6 +119,7 @@ impl Reader {
         cancel: &Cancel,
     ) -> Result<Answer> {
         let options = Generation::new(&self.generation, &request.generation)?;
+        let grammar = self.bounds.constraint(&request.output, &self.engine.text, &options.eos_token_id)?;
         self.engine.check_images(request.images.len())?;
         let sight = match request.images.is_empty() {
             true => None,
@@ -100,7 +137,8 @@ impl Reader {
             }
             None => greedy(),
         };
-        let generated = self.generate(&options, &asked, &sight, vec![choose], cancel)?;
+        let wanted = Wanted { asked: &asked, grammar: grammar.as_ref() };
+        let generated = self.generate(&options, wanted, &sight, vec![choose], cancel)?;
         let Some(generated) = generated.into_iter().next() else {
             return Err(Error::graph("decoder", "no sequence came back"));
         };
@@ -115,7 +153,7 @@ impl Reader {
                 answer.timings_ms.vision = milliseconds(seen.vision);
             }
         }
-        let answered = Answered { request, processor, asked: &asked, answer: &answer, sight: &sight };
+        let answered = Answered { request, processor, wanted, answer: &answer, sight: &sight };
         answer.evidence = self.evidence(&answered, cancel)?;
         Ok(answer)
     }
@@ -125,15 +163,12 @@ impl Reader {
         let images = request.images.len();
         let family = &self.engine.family;
         if !request.messages.is_null() {
-            if request.prompt.is_some() {
-                return Err(Error::Request("a prompt and messages; give one of them".to_owned()));
-            }
             if let Some(template) = &self.template {
                 return template.render(&request.messages, &arguments(request)).map(Some);
             }
             return Ok(Some(family.plain(&words(&request.messages)?, images)?));
         }
-        let Some(prompt) = request.prompt.as_deref().or(prompt) else {
+        let Some(prompt) = prompt else {
             return match self.engine.crosses() {
                 true => Ok(None),
                 false => Err(Error::Request("no prompt; this model needs one".to_owned())),
@@ -203,23 +238,26 @@ impl Reader {
     fn generate(
         &mut self,
         options: &Generation,
-        asked: &Asked,
+        Wanted { asked, grammar }: Wanted<'_>,
         sight: &Sight,
         mut choices: Vec<Choose<'_>>,
         cancel: &Cancel,
     ) -> Result<Vec<Generated>> {
         let began = Instant::now();
-        let (features, places) = match sight {
-            Some(seen) => (Some(&seen.features), &seen.places[..]),
-            None => (None, &[][..]),
-        };
-        let mut decoding = self.engine.begin(asked, features, places, cancel)?;
-        let embedding = began.elapsed();
         let reading = Reading { positions: 1, layer: self.attention_layer };
+        let mut begun = self.begin(asked, sight, reading, cancel)?;
+        let (embedding, reused) = (began.elapsed(), begun.reused);
         let decoder = &mut self.engine.decoder;
         let step = &mut |rows: &[usize], tokens: &[&[u32]]| -> Result<Vec<Next>> {
-            decoder.select(&mut decoding, rows)?;
-            let steps = decoder.step(&mut decoding, tokens, reading, cancel)?;
+            let read = std::mem::take(&mut begun.read);
+            let steps = match begun.first.take() {
+                Some(steps) => steps,
+                None => {
+                    decoder.select(&mut begun.decoding, rows)?;
+                    let unread: Vec<&[u32]> = tokens.iter().map(|ids| ids.get(read..).unwrap_or_default()).collect();
+                    decoder.step(&mut begun.decoding, &unread, reading, cancel)?
+                }
+            };
             let next = steps
                 .into_iter()
                 .map(|mut step| Next { logits: step.logits.pop().unwrap_or_default(), attention: step.attention });
@@ -230,7 +268,7 @@ impl Reader {
             let before = text.decode(&ids[..ids.len().saturating_sub(1)])?.len();
             Ok(options.stops(&text.decode(ids)?, before))
         };
-        let prompt = Prompt { ids: &asked.decoder_ids, read: &asked.read, stops: &stops };
+        let prompt = Prompt { ids: &asked.decoder_ids, read: &asked.read, stops: &stops, grammar };
         let mut generated = match (choices.len(), choices.pop()) {
             (1, Some(choose)) => vec![generate(options, prompt, choose, step)?],
             (_, last) => {
@@ -238,8 +276,63 @@ impl Reader {
                 side_by_side(options, prompt, choices, step)?
             }
         };
-        generated.iter_mut().for_each(|sequence| sequence.prefill += embedding);
+        for sequence in &mut generated {
+            sequence.prefill += embedding;
+            sequence.reused = reused;
+        }
+        self.prefix.keep(asked, sight.as_ref(), begun.decoding);
         Ok(generated)
+    }
+
+    /// Begins to decode: the whole prompt is still to be read, or what comes after its images.
+    fn begin(&mut self, asked: &Asked, sight: &Sight, reading: Reading, cancel: &Cancel) -> Result<Begun> {
+        let parts = self.prefix.parts(asked);
+        let Some(seen) = sight.as_ref().filter(|_| parts != Parts::One) else {
+            let (features, places) = match sight {
+                Some(seen) => (Some(&seen.features), &seen.places[..]),
+                None => (None, &[][..]),
+            };
+            let decoding = self.engine.begin(asked, features, places, cancel)?;
+            return Ok(Begun { decoding, read: 0, first: None, reused: 0 });
+        };
+        if parts == Parts::Two {
+            return self.begin_in_parts(asked, seen, reading, cancel);
+        }
+        let mut whole = self.engine.begin(asked, Some(&seen.features), &seen.places, cancel)?;
+        let of_whole = self.engine.decoder.step(&mut whole, &[&asked.decoder_ids], reading, cancel)?;
+        let in_parts = self.begin_in_parts(asked, seen, reading, cancel).and_then(|mut begun| {
+            let rest = &asked.decoder_ids[begun.read..];
+            let steps = self.engine.decoder.step(&mut begun.decoding, &[rest], reading, cancel)?;
+            Ok((begun.decoding, steps))
+        });
+        let scores = |steps: &[Step]| -> Vec<f32> {
+            steps.first().and_then(|step| step.logits.last()).cloned().unwrap_or_default()
+        };
+        let (two, in_parts) = match in_parts {
+            Ok((decoding, steps)) => (Ok(scores(&steps)), Some((decoding, steps))),
+            Err(error) => (Err(error), None),
+        };
+        let chosen = self.prefix.try_out(two, &scores(&of_whole))?;
+        let (decoding, steps) = in_parts.filter(|_| chosen == Parts::Two).unwrap_or((whole, of_whole));
+        Ok(Begun { decoding, read: 0, first: Some(steps), reused: 0 })
+    }
+
+    /// Begins to decode after a prompt's images: from what is kept of the last prompt, else from the start.
+    fn begin_in_parts(&mut self, asked: &Asked, seen: &Arc<Seen>, reading: Reading, cancel: &Cancel) -> Result<Begun> {
+        let recalled = self.prefix.recall(&self.engine.decoder, asked, seen);
+        let reused = if recalled.is_some() { asked.images_end } else { 0 };
+        let mut decoding = match recalled {
+            Some(decoding) => decoding,
+            None => {
+                let head = asked.head();
+                let mut decoding = self.engine.begin(&head, Some(&seen.features), &seen.places, cancel)?;
+                self.engine.decoder.step(&mut decoding, &[&head.decoder_ids], reading, cancel)?;
+                decoding.retain();
+                decoding
+            }
+        };
+        self.engine.go_on(&mut decoding, asked, &seen.places);
+        Ok(Begun { decoding, read: asked.images_end, first: None, reused })
     }
 
     /// A sequence as an answer.
@@ -250,7 +343,8 @@ impl Reader {
             true => (generated.ids, prompt),
             false => (generated.ids[prompt..].to_vec(), 0),
         };
-        let (text, pieces) = self.engine.text.decode_pieces(&ids, start)?;
+        let reading = reading(generated.complete.is_some());
+        let (text, pieces) = self.engine.text.decode_pieces(&ids, start, reading)?;
         let tokens: Vec<Token> = ids[start..]
             .iter()
             .zip(pieces)
@@ -287,9 +381,16 @@ impl Reader {
             },
             tokens_per_second,
             stopped_by: generated.stopped_by,
+            complete: generated.complete,
+            reused_prompt_tokens: generated.reused,
             ..Answer::empty()
         })
     }
+}
+
+/// How a text is decoded.
+fn reading(bound: bool) -> text::Reading {
+    if bound { text::Reading::AsWritten } else { text::Reading::CleanedUp }
 }
 
 /// Arguments of the chat template: an answer is wanted, unless the request says otherwise.

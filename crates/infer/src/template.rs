@@ -107,7 +107,10 @@ impl Template {
             self.environment(now).map_err(|error| Error::Request(format!("{}: {}", self.file, self.say(&error))))?;
         let context = minijinja::Value::from(minijinja::value::Serde(&context));
         let rendered = environment.get_template(&self.file).and_then(|template| template.render(context));
-        let text = rendered.map_err(|error| Error::Request(format!("{}: {}", self.file, self.say(&error))))?;
+        let text = rendered.map_err(|error| {
+            let advice = "change the messages or correct the template";
+            Error::Request(format!("{}: {}; {advice}", self.file, self.say(&error)))
+        })?;
         if text.len() > MAX_BYTES {
             return Err(Error::Request(format!("{}: it writes more than {MAX_BYTES} bytes", self.file)));
         }

@@ -7,6 +7,7 @@ use tokenizers::Tokenizer;
 
 use crate::{
     bundle::Bundle,
+    constraint::Vocabulary,
     error::{Error, Result},
 };
 
@@ -18,6 +19,14 @@ pub(crate) struct Text {
     config: Value,
     /// Contents of the special tokens.
     special: Vec<String>,
+}
+
+/// Whether a text is cleaned up where the tokenizer says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reading {
+    CleanedUp,
+    /// A text that a grammar bounds is what the grammar allowed.
+    AsWritten,
 }
 
 impl Text {
@@ -67,8 +76,13 @@ impl Text {
 
     /// Text of token ids, special tokens left out.
     pub(crate) fn decode(&self, ids: &[u32]) -> Result<String> {
+        self.read(ids, Reading::CleanedUp)
+    }
+
+    /// Text of token ids, special tokens left out.
+    pub(crate) fn read(&self, ids: &[u32], reading: Reading) -> Result<String> {
         let text = self.raw(ids, true)?;
-        Ok(if self.clean_up { clean_up(&text) } else { text })
+        Ok(if self.clean_up && reading == Reading::CleanedUp { clean_up(&text) } else { text })
     }
 
     /// Text of token ids with their special tokens.
@@ -114,6 +128,19 @@ impl Text {
         self.special.iter().any(|token| !token.trim().is_empty() && text.contains(token.as_str()))
     }
 
+    /// As many tokens as its ids go up to.
+    pub(crate) fn vocabulary_size(&self) -> usize {
+        self.tokenizer.get_vocab(true).values().max().map_or(0, |last| *last as usize + 1)
+    }
+
+    /// The tokens as pieces of text, for a model that scores `size` of them and ends with one of `ends`.
+    ///
+    /// # Errors
+    /// As [`Vocabulary::new`].
+    pub(crate) fn vocabulary(&self, size: usize, ends: &[u32]) -> Result<Vocabulary> {
+        Vocabulary::new(&self.tokenizer, size, ends)
+    }
+
     /// Refuses a tokenizer whose ordinary tokens are more than the model has.
     ///
     /// # Errors
@@ -135,13 +162,18 @@ impl Text {
     ///
     /// A character may take several tokens: it belongs to the one that completes it, the others have an empty range at
     /// its first byte. The ranges are in order and together cover the text after the first `start` tokens.
-    pub(crate) fn decode_pieces(&self, ids: &[u32], start: usize) -> Result<(String, Vec<Range<usize>>)> {
-        let text = self.decode(ids)?;
-        let ends = match self.ends_by_window(ids, start, &text)? {
+    pub(crate) fn decode_pieces(
+        &self,
+        ids: &[u32],
+        start: usize,
+        reading: Reading,
+    ) -> Result<(String, Vec<Range<usize>>)> {
+        let text = self.read(ids, reading)?;
+        let ends = match self.ends_by_window(ids, start, &text, reading)? {
             Some(ends) => ends,
-            None => self.ends_by_prefix(ids, start, &text)?,
+            None => self.ends_by_prefix(ids, start, &text, reading)?,
         };
-        let mut from = if start == 0 { 0 } else { common_prefix(&text, &self.decode(&ids[..start])?) };
+        let mut from = if start == 0 { 0 } else { common_prefix(&text, &self.read(&ids[..start], reading)?) };
         let mut ranges = Vec::with_capacity(ends.len());
         for end in ends {
             let to = end.max(from);
@@ -155,24 +187,24 @@ impl Text {
     }
 
     /// Where each token ends, from each whole prefix: right for every decoder, and quadratic.
-    fn ends_by_prefix(&self, ids: &[u32], start: usize, text: &str) -> Result<Vec<usize>> {
-        (start + 1..=ids.len()).map(|end| Ok(common_prefix(text, &self.decode(&ids[..end])?))).collect()
+    fn ends_by_prefix(&self, ids: &[u32], start: usize, text: &str, reading: Reading) -> Result<Vec<usize>> {
+        (start + 1..=ids.len()).map(|end| Ok(common_prefix(text, &self.read(&ids[..end], reading)?))).collect()
     }
 
     /// Where each token ends, looking only at the tokens around it; none when that does not add up to the text.
-    fn ends_by_window(&self, ids: &[u32], start: usize, text: &str) -> Result<Option<Vec<usize>>> {
+    fn ends_by_window(&self, ids: &[u32], start: usize, text: &str, reading: Reading) -> Result<Option<Vec<usize>>> {
         // Decoders look at their neighbours (a leading space, a contraction): so many tokens before are decoded along.
         const BEFORE: usize = 4;
         if ids.len() - start < 4 * BEFORE {
             return Ok(None);
         }
         let mut ends = Vec::with_capacity(ids.len() - start);
-        let mut at = if start == 0 { 0 } else { common_prefix(text, &self.decode(&ids[..start])?) };
+        let mut at = if start == 0 { 0 } else { common_prefix(text, &self.read(&ids[..start], reading)?) };
         // The first token of the window that is not yet in the text before `at`.
         let mut pending = start;
         for end in start + 1..=ids.len() {
             let from = pending.saturating_sub(BEFORE);
-            let (before, with) = (self.decode(&ids[from..pending])?, self.decode(&ids[from..end])?);
+            let (before, with) = (self.read(&ids[from..pending], reading)?, self.read(&ids[from..end], reading)?);
             let Some(piece) = with.strip_prefix(before.as_str()) else { return Ok(None) };
             // A character that is not complete decodes to a replacement, which a later token takes back.
             if piece.ends_with('\u{fffd}') && end < ids.len() && end - pending < 4 {
@@ -246,7 +278,7 @@ mod tests {
     #[test]
     fn a_token_accounts_for_the_characters_it_completes() {
         let check = |ids: &[u32], start: usize, text: &str, pieces: &[&str]| {
-            let (decoded, ranges) = bytes().decode_pieces(ids, start).expect("decodes");
+            let (decoded, ranges) = bytes().decode_pieces(ids, start, Reading::CleanedUp).expect("decodes");
             assert_eq!(decoded, text);
             let found: Vec<&str> = ranges.into_iter().map(|range| &decoded[range]).collect();
             assert_eq!(found, pieces);

@@ -126,12 +126,25 @@ pub(crate) struct ModelRun {
     /// labels go into, with {}.
     #[arg(long, value_name = "TEXT", conflicts_with = "messages")]
     pub(crate) prompt: Option<String>,
+    /// One of the prompts that model.toml has under [prompts], by its name.
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["prompt", "messages"])]
+    pub(crate) prompt_name: Option<String>,
     /// Messages for the chat template, a JSON list as Transformers takes it.
     #[arg(long, value_name = "FILE.json")]
     pub(crate) messages: Option<PathBuf>,
-    /// Labels that a zero-shot model scores images against.
-    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    /// Labels that a zero-shot model scores images against, with commas between them; given several times, each time one
+    /// label, which may have commas in it.
+    #[arg(long, value_name = "A,B")]
     pub(crate) labels: Vec<String>,
+    /// The text has to be JSON that satisfies this JSON Schema, whatever model.toml asks for.
+    #[arg(long, value_name = "FILE.json")]
+    pub(crate) json_schema: Option<PathBuf>,
+    /// The whole text has to match this regular expression, whatever model.toml asks for.
+    #[arg(long, value_name = "EXPR", conflicts_with = "json_schema")]
+    pub(crate) regex: Option<String>,
+    /// The text may be any, whatever model.toml asks for.
+    #[arg(long, conflicts_with_all = ["json_schema", "regex"])]
+    pub(crate) free_text: bool,
     /// Generation options by their Hugging Face names, such as {"max_length": 40}.
     #[arg(long = "gen", value_name = "JSON", value_parser = json)]
     pub(crate) generation: Option<serde_json::Value>,

@@ -16,13 +16,14 @@ use anyhow::{Context, Result, bail};
 use dimse::{
     AeTitle, CertificatePattern, Destination, DestinationTls, Peer, SopClassPattern, Tls, TlsFiles, TlsProfile,
 };
+use infer::Provider;
 use ipnet::IpNet;
 use serde::Deserialize;
 
 use crate::{clock, route::Rule};
 use values::{
-    ae_title, bytes, certificates, durability, duration, networks, optional_duration, optional_uid, sop_classes,
-    tls_profile,
+    ae_title, bytes, certificates, durability, duration, networks, optional_bytes, optional_duration, optional_uid,
+    sop_classes, tls_profile,
 };
 
 /// The shipped example, documented key by key.
@@ -175,6 +176,13 @@ impl Default for Study {
 pub(crate) struct Runtime {
     pub(crate) library: Option<PathBuf>,
     pub(crate) threads: usize,
+    /// What runs the graphs of every model that does not say.
+    pub(crate) provider: Provider,
+    /// What loaded models may take in all, in bytes; without it, what is free counts.
+    #[serde(deserialize_with = "optional_bytes")]
+    pub(crate) memory: Option<u64>,
+    /// Whether a model keeps what it read of a prompt up to its images, for the next one about the same.
+    pub(crate) reuse_prompts: bool,
 }
 
 #[derive(Deserialize)]
@@ -270,6 +278,7 @@ pub(crate) struct ModelSection {
     pub(crate) path: PathBuf,
     #[serde(default)]
     pub(crate) preload: bool,
+    pub(crate) provider: Option<Provider>,
 }
 
 #[derive(Deserialize)]

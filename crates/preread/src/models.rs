@@ -1,17 +1,21 @@
-//! The configured models: looked at when the daemon starts, loaded when the first study needs one.
+//! The configured models: looked at when the daemon starts, loaded when the first study needs one, unloaded when another
+//! needs the room.
 
 use std::{
     collections::HashMap,
     env,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use anyhow::{Context, Result, bail};
-use infer::{Bundle, Dispatcher, Model, Runtime, SessionOptions};
+use infer::{Bundle, Dispatcher, Model, Provider, Runtime, SessionOptions};
 use pixel::ImagePolicy;
 
-use crate::pipeline::image_policy;
+use crate::{config, pipeline::image_policy};
 
 /// Requests that may wait for one model. Studies wait in the spool, so that more than the running one is rare.
 const QUEUE: usize = 8;
@@ -21,55 +25,108 @@ const LIBRARY: &str = "libonnxruntime.so";
 const ADVICE: &str = "in a checkout `cargo xtask setup` gets it; elsewhere set ORT_DYLIB_PATH or runtime.library to the \
                       libonnxruntime.so of ONNX Runtime 1.24 or later";
 
+/// What stays free for everything else when nobody says how much models may take, in bytes.
+const RESERVE: u64 = 1 << 30;
+
 /// Every model that a rule may name.
 pub(crate) struct Models {
     library: Option<PathBuf>,
-    options: SessionOptions,
+    threads: usize,
+    reuse_prompts: bool,
+    /// What loaded models may take in all, where somebody said so.
+    memory: Option<u64>,
     entries: HashMap<String, Entry>,
+    /// One model is loaded at a time: two would count the same room.
+    loading: Mutex<()>,
+    /// Counts uses, to know which is the longest ago.
+    uses: AtomicU64,
 }
 
 struct Entry {
     bundle: Bundle,
     policy: ImagePolicy,
-    loaded: Mutex<Option<Arc<Dispatcher>>>,
+    provider: Provider,
+    loaded: Mutex<Option<Loaded>>,
+}
+
+struct Loaded {
+    dispatcher: Arc<Dispatcher>,
+    last_used: u64,
+}
+
+impl Entry {
+    fn open(name: &str, folder: &Path, provider: Provider) -> Result<Self> {
+        let bundle = Bundle::open(folder).with_context(|| format!("model \"{name}\""))?;
+        bundle.check().with_context(|| format!("model \"{name}\""))?;
+        let policy = image_policy(&bundle.manifest.images)
+            .with_context(|| format!("model \"{name}\": {}", folder.join("model.toml").display()))?;
+        Ok(Self { bundle, policy, provider, loaded: Mutex::new(None) })
+    }
+
+    /// Bytes that the model takes when it is loaded, about: one and a half times its files. Beside the weights there are
+    /// their copies in the order that this processor wants, and the cache and intermediate values of a request.
+    fn needs(&self) -> u64 {
+        let bytes = self.bundle.bytes();
+        bytes.saturating_add(bytes / 2)
+    }
+}
+
+/// A loaded model that could make room.
+struct Candidate<T> {
+    needs: u64,
+    /// Somebody has a claim to it, so that it stays.
+    in_use: bool,
+    last_used: u64,
+    model: T,
+}
+
+/// Which of the loaded models to unload so that there is room for `needs` more bytes, the longest unused first; the room
+/// there would be when that is not enough.
+fn to_unload<T>(needs: u64, room: u64, mut loaded: Vec<Candidate<T>>) -> Result<Vec<T>, u64> {
+    loaded.sort_by_key(|candidate| candidate.last_used);
+    let (mut room, mut chosen) = (room, Vec::new());
+    for candidate in loaded.into_iter().filter(|candidate| !candidate.in_use) {
+        if room >= needs {
+            break;
+        }
+        room = room.saturating_add(candidate.needs);
+        chosen.push(candidate.model);
+    }
+    if room >= needs { Ok(chosen) } else { Err(room) }
 }
 
 impl Models {
-    /// Looks at each folder and finds the library, without loading either. `library` is the configuration's.
-    pub(crate) fn open<'a>(
-        folders: impl Iterator<Item = (&'a str, &'a Path)>,
-        library: Option<&Path>,
-        threads: usize,
-    ) -> Result<Self> {
-        let mut entries = HashMap::new();
-        for (name, folder) in folders {
-            let bundle = Bundle::open(folder).with_context(|| format!("model \"{name}\""))?;
-            bundle.check().with_context(|| format!("model \"{name}\""))?;
-            let policy = image_policy(&bundle.manifest.images)
-                .with_context(|| format!("model \"{name}\": {}", folder.join("model.toml").display()))?;
-            entries.insert(name.to_owned(), Entry { bundle, policy, loaded: Mutex::new(None) });
-        }
-        let library = if entries.is_empty() { None } else { Some(find_library(library)?) };
-        let options = if threads == 0 {
-            SessionOptions::default()
-        } else {
-            SessionOptions { threads, ..SessionOptions::default() }
+    /// Looks at each folder and finds the library, without loading either.
+    pub(crate) fn open(models: &[config::ModelSection], runtime: &config::Runtime) -> Result<Self> {
+        let entry = |model: &config::ModelSection| -> Result<(String, Entry)> {
+            let provider = model.provider.unwrap_or(runtime.provider);
+            Ok((model.name.clone(), Entry::open(&model.name, &model.path, provider)?))
         };
-        Ok(Self { library, options, entries })
+        let entries = models.iter().map(entry).collect::<Result<HashMap<_, _>>>()?;
+        let library = if entries.is_empty() { None } else { Some(find_library(runtime.library.as_deref())?) };
+        Ok(Self::of(entries, library, runtime))
+    }
+
+    fn of(entries: HashMap<String, Entry>, library: Option<PathBuf>, runtime: &config::Runtime) -> Self {
+        Self {
+            library,
+            threads: runtime.threads,
+            reuse_prompts: runtime.reuse_prompts,
+            memory: runtime.memory,
+            entries,
+            loading: Mutex::new(()),
+            uses: AtomicU64::new(0),
+        }
     }
 
     /// One model, which is a script.
     #[cfg(test)]
     pub(crate) fn scripted(name: &str, folder: &Path, backend: infer::Scripted) -> Result<Self> {
         let dispatcher = Arc::new(Dispatcher::start(backend, QUEUE)?);
-        let bundle = Bundle::open(folder)?;
-        let policy = image_policy(&bundle.manifest.images)?;
-        let entry = Entry { bundle, policy, loaded: Mutex::new(Some(dispatcher)) };
-        Ok(Self {
-            library: Some(PathBuf::new()),
-            options: SessionOptions::default(),
-            entries: HashMap::from([(name.to_owned(), entry)]),
-        })
+        let entry = Entry::open(name, folder, Provider::Cpu)?;
+        *held(&entry.loaded) = Some(Loaded { dispatcher, last_used: 0 });
+        let entries = HashMap::from([(name.to_owned(), entry)]);
+        Ok(Self::of(entries, Some(PathBuf::new()), &config::Runtime::default()))
     }
 
     /// What is known of a model without loading it.
@@ -89,29 +146,97 @@ impl Models {
         self
     }
 
-    /// The thread that owns a model, which loads and warms it at the first call.
+    /// The thread that owns a model, which loads and warms it when it is not. Who holds on to it keeps it loaded.
     pub(crate) fn dispatcher(&self, name: &str) -> Result<Arc<Dispatcher>> {
         let Some((entry, library)) = self.entries.get(name).zip(self.library.as_ref()) else {
             bail!("there is no model \"{name}\"");
         };
-        let mut loaded = entry.loaded.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(dispatcher) = &*loaded {
-            return Ok(Arc::clone(dispatcher));
+        let mut loaded = held(&entry.loaded);
+        if let Some(loaded) = &mut *loaded {
+            loaded.last_used = self.next_use();
+            return Ok(Arc::clone(&loaded.dispatcher));
         }
+        let _alone = held(&self.loading);
+        self.make_room(name, entry)?;
         let runtime = Runtime::load(library)?;
-        let mut model = Model::load(&entry.bundle, &runtime, &self.options)?;
+        let mut options =
+            SessionOptions { provider: entry.provider, reuse_prompts: self.reuse_prompts, ..SessionOptions::default() };
+        if self.threads > 0 {
+            options.threads = self.threads;
+        }
+        let mut model = Model::load(&entry.bundle, &runtime, &options)?;
         let warm_up = model.warm_up()?;
+        let ran_by = model.graphs().first().map(|graph| graph.provider).unwrap_or_default();
         tracing::info!(
             model = name,
             digest = entry.bundle.digest,
             onnxruntime = runtime.version(),
+            provider = %ran_by,
             load_ms = warm_up.load,
+            counted_mib = entry.needs() >> 20,
             "model loaded"
         );
         let dispatcher = Arc::new(Dispatcher::start(model, QUEUE)?);
-        *loaded = Some(Arc::clone(&dispatcher));
+        *loaded = Some(Loaded { dispatcher: Arc::clone(&dispatcher), last_used: self.next_use() });
         Ok(dispatcher)
     }
+
+    fn next_use(&self) -> u64 {
+        self.uses.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Unloads what nobody uses until a model fits.
+    fn make_room(&self, name: &str, entry: &Entry) -> Result<()> {
+        let mut others = Vec::new();
+        for (other, entry) in self.entries.iter().filter(|(other, _)| *other != name) {
+            // One whose lock somebody holds waits for its own turn to be loaded.
+            let Ok(loaded) = entry.loaded.try_lock() else { continue };
+            if let Some(found) = &*loaded {
+                let in_use = Arc::strong_count(&found.dispatcher) > 1;
+                others.push(Candidate {
+                    needs: entry.needs(),
+                    in_use,
+                    last_used: found.last_used,
+                    model: (other, loaded),
+                });
+            }
+        }
+        let taken: u64 = others.iter().map(|other| other.needs).sum();
+        let Some(room) = self.room(taken) else { return Ok(()) };
+        let needs = entry.needs();
+        let chosen = to_unload(needs, room, others).map_err(|room| self.too_little(name, needs, room))?;
+        for (other, mut loaded) in chosen {
+            *loaded = None;
+            tracing::info!(model = other, room_for = name, "model unloaded");
+        }
+        Ok(())
+    }
+
+    /// Bytes that there are for another model, beside loaded ones that take `taken`; none where nobody knows.
+    fn room(&self, taken: u64) -> Option<u64> {
+        match self.memory {
+            Some(memory) => Some(memory.saturating_sub(taken)),
+            None => Some(infer::available_memory()?.saturating_sub(RESERVE)),
+        }
+    }
+
+    fn too_little(&self, name: &str, needs: u64, room: u64) -> anyhow::Error {
+        let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+        let limit = match self.memory {
+            Some(memory) => format!("runtime.memory ({} MiB), less models in use", mib(memory)),
+            None => format!("the memory available, less {} MiB for everything else", mib(RESERVE)),
+        };
+        anyhow::anyhow!(
+            "model \"{name}\" takes about {} MiB (one and a half times its files), and {limit}, leaves {} MiB; give the \
+             machine more memory or set runtime.memory, or choose a smaller precision (key `precision` of model.toml)",
+            mib(needs),
+            room >> 20
+        )
+    }
+}
+
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// ONNX Runtime's library: `ORT_DYLIB_PATH`, the configuration, beside the binary, `target/` of a checkout.
@@ -137,4 +262,94 @@ pub(crate) fn find_library(configured: Option<&Path>) -> Result<PathBuf> {
     }
     let looked: Vec<String> = places.iter().map(|place| place.display().to_string()).collect();
     bail!("ONNX Runtime's {LIBRARY} was not found; looked at {}; {ADVICE}", looked.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{ModelSection, Runtime};
+
+    #[test]
+    fn what_nobody_uses_makes_room_the_longest_unused_first() {
+        let loaded = |in_use: [bool; 3]| {
+            let all = [("a", 10, 7), ("b", 20, 3), ("c", 30, 5)].into_iter().zip(in_use);
+            all.map(|((model, needs, last_used), in_use)| Candidate { needs, in_use, last_used, model }).collect()
+        };
+        let check = |needs: u64, room: u64, in_use: [bool; 3], expected: Result<&[&str], u64>| {
+            let found = to_unload(needs, room, loaded(in_use));
+            assert_eq!(found, expected.map(<[&str]>::to_vec), "{needs} of {room}");
+        };
+        check(5, 5, [false; 3], Ok(&[]));
+        check(5, 4, [false; 3], Ok(&["b"]));
+        check(50, 0, [false; 3], Ok(&["b", "c"]));
+        check(60, 0, [false; 3], Ok(&["b", "c", "a"]));
+        check(61, 0, [false; 3], Err(60));
+        check(5, 4, [false, true, false], Ok(&["c"]));
+        // Nothing is unloaded in vain.
+        check(50, 1, [false, true, true], Err(11));
+    }
+
+    /// `count` times the demonstration model, with room for `memory` bytes of them.
+    fn demonstrations(count: usize, memory: u64) -> Option<Models> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let library = root.join("target/onnxruntime").join(LIBRARY);
+        if !library.exists() {
+            println!("skipped: {} is not here", library.display());
+            return None;
+        }
+        let path = root.join("models/phantom-cxr");
+        let model = |index: usize| ModelSection {
+            name: format!("model {index}"),
+            path: path.clone(),
+            preload: false,
+            provider: None,
+        };
+        let models: Vec<ModelSection> = (0..count).map(model).collect();
+        let runtime = Runtime { library: Some(library), threads: 1, memory: Some(memory), ..Runtime::default() };
+        Some(Models::open(&models, &runtime).unwrap())
+    }
+
+    fn is_loaded(models: &Models, name: &str) -> bool {
+        held(&models.entries[name].loaded).is_some()
+    }
+
+    #[test]
+    fn models_share_the_memory_there_is() {
+        let Some(models) = demonstrations(3, u64::MAX) else { return };
+        let needs = models.entries["model 0"].needs();
+        let models = demonstrations(3, needs * 2 + needs / 2).unwrap();
+        let first = models.dispatcher("model 0").unwrap();
+        drop(models.dispatcher("model 1").unwrap());
+        assert!(is_loaded(&models, "model 0") && is_loaded(&models, "model 1"));
+        // The first is older, and in use.
+        drop(models.dispatcher("model 2").unwrap());
+        assert!(is_loaded(&models, "model 0") && !is_loaded(&models, "model 1") && is_loaded(&models, "model 2"));
+        let again = models.dispatcher("model 0").unwrap();
+        assert!(Arc::ptr_eq(&first, &again), "it was not loaded again");
+        drop((first, again));
+        drop(models.dispatcher("model 1").unwrap());
+        assert!(is_loaded(&models, "model 0") && is_loaded(&models, "model 1") && !is_loaded(&models, "model 2"));
+
+        let small = demonstrations(2, needs + needs / 2).unwrap();
+        let kept = small.dispatcher("model 0").unwrap();
+        let refused = small.dispatcher("model 1").map(|_| ()).unwrap_err().to_string();
+        for part in ["model \"model 1\"", &format!("{} MiB", needs.div_ceil(1 << 20)), "runtime.memory", "precision"] {
+            assert!(refused.contains(part), "{refused}\ndoes not say {part:?}");
+        }
+        assert!(is_loaded(&small, "model 0"));
+        drop(kept);
+        small.dispatcher("model 1").unwrap();
+        assert!(!is_loaded(&small, "model 0"));
+    }
+
+    #[test]
+    fn a_provider_that_is_not_there_is_named() {
+        let Some(models) = demonstrations(1, u64::MAX) else { return };
+        let mut models = models;
+        models.entries.values_mut().for_each(|entry| entry.provider = Provider::MiGraphX);
+        let refused = models.dispatcher("model 0").map(|_| ()).unwrap_err().to_string();
+        assert!(refused.contains("without migraphx") && refused.contains("libonnxruntime.so"), "{refused}");
+        models.entries.values_mut().for_each(|entry| entry.provider = Provider::Auto);
+        models.dispatcher("model 0").unwrap();
+    }
 }

@@ -115,8 +115,7 @@ fn open_spool(config: &Config) -> Result<Spool> {
 }
 
 fn pipeline(config: &mut Config, spool: &Spool) -> Result<Pipeline> {
-    let folders = config.models.iter().map(|model| (model.name.as_str(), model.path.as_path()));
-    let models = Models::open(folders, config.runtime.library.as_deref(), config.runtime.threads)?;
+    let models = Models::open(&config.models, &config.runtime)?;
     let uid = match &config.device.uid {
         Some(uid) => uid.clone(),
         None => Uid::derive(&[b"preread device", spool.installation()?.as_bytes()]),

@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use super::{Reader, Sight};
+use super::{Reader, Sight, Wanted, reading};
 use crate::{
     answer::Answer,
     cancel::Cancel,
-    engine::Asked,
     error::{Error, Result},
     evidence::{Alternative, Evidence, MAX_CELLS, MAX_SAMPLES, Saliency, agreement, covered, of_sentences, tokens_of},
-    generate::Choose,
+    generate::{Choose, Generated},
     generation::Generation,
     image::Image,
     model::Request,
@@ -23,7 +22,7 @@ use crate::{
 pub(super) struct Answered<'a> {
     pub(super) request: &'a Request,
     pub(super) processor: &'a Processor,
-    pub(super) asked: &'a Asked,
+    pub(super) wanted: Wanted<'a>,
     pub(super) answer: &'a Answer,
     pub(super) sight: &'a Sight,
 }
@@ -80,9 +79,11 @@ impl Reader {
             Box::new(move |scores| Ok(sampler.draw(scores)))
         };
         let choices = (0..wanted.samples).map(choose).collect();
-        let drawn = self.generate(&options, answered.asked, answered.sight, choices, cancel)?;
-        let start = if self.engine.has_own_sequence() { 0 } else { answered.asked.decoder_ids.len() };
-        drawn.iter().map(|sequence| self.engine.text.decode(&sequence.ids[start..])).collect()
+        let drawn = self.generate(&options, answered.wanted, answered.sight, choices, cancel)?;
+        let start = if self.engine.has_own_sequence() { 0 } else { answered.wanted.asked.decoder_ids.len() };
+        let read =
+            |sequence: &Generated| self.engine.text.read(&sequence.ids[start..], reading(sequence.complete.is_some()));
+        drawn.iter().map(read).collect()
     }
 
     /// By how much the images make each token likelier.
@@ -99,7 +100,7 @@ impl Reader {
     fn scored(&mut self, answered: &Answered<'_>, features: &[&Features], cancel: &Cancel) -> Result<Vec<Vec<f32>>> {
         let Some(sight) = answered.sight else { return Ok(Vec::new()) };
         let generated: Vec<u32> = answered.answer.tokens.iter().map(|token| token.id).collect();
-        self.engine.score(answered.asked, &generated, features, &sight.places, cancel)
+        self.engine.score(answered.wanted.asked, &generated, features, &sight.places, cancel)
     }
 
     /// What covering each cell of a grid does to each sentence, image by image.

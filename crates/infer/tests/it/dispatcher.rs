@@ -89,6 +89,34 @@ fn a_panic_is_an_error_of_that_job() {
 }
 
 #[test]
+fn out_of_memory_ends_the_job_and_the_model_serves_on() {
+    // What `Model::run` returns when ONNX Runtime reports it, what C++ and Rust panic with, and what is no such thing.
+    let mut turns = 0;
+    let backend = Scripted::new(move |_, _| {
+        turns += 1;
+        match turns {
+            1 => {
+                Err(Error::OutOfMemory("Failed to allocate memory for requested buffer of size 8589934592".to_owned()))
+            }
+            2 => panic!("std::bad_alloc"),
+            3 => panic!("capacity overflow"),
+            4 => panic!("index out of bounds"),
+            _ => Ok(Answer::scripted("still here")),
+        }
+    });
+    let dispatcher = Dispatcher::start(backend, 1).expect("starts");
+    let ask = || dispatcher.submit(Request::default(), None).expect("room").wait();
+    for words in ["8589934592", "std::bad_alloc", "capacity overflow"] {
+        let error = ask().expect_err("no memory");
+        assert!(matches!(error, Error::OutOfMemory(_)), "{error}");
+        let said = error.to_string();
+        assert!(said.contains(words) && said.contains("fewer or smaller images"), "{said}");
+    }
+    assert!(matches!(ask(), Err(Error::Defect(_))));
+    assert_eq!(ask().expect("answers").text, "still here");
+}
+
+#[test]
 fn dropping_it_ends_what_runs_and_what_waits() {
     let (backend, begins, _go) = gated();
     let dispatcher = Dispatcher::start(backend, 1).expect("starts");

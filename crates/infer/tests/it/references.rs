@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use infer::{Cancel, EvidenceOptions, Model, Request};
+use infer::{Cancel, EvidenceOptions, Model, Output, Request};
 use serde_json::{Value, json};
 
 use crate::support::{image, json, model_of, reference};
@@ -52,6 +52,7 @@ fn request(folder: &Path, case: &Value) -> Request {
     Request {
         images: files.iter().map(|file| image(&folder.join(file.as_str().expect("a file")))).collect(),
         prompt,
+        prompt_name: None,
         messages: case["messages"].clone(),
         labels: labels.iter().map(|label| label.as_str().expect("a label").to_owned()).collect(),
         generation: case["gen"].clone(),
@@ -62,6 +63,7 @@ fn request(folder: &Path, case: &Value) -> Request {
         },
         template: Value::Null,
         evidence: EvidenceOptions::default(),
+        output: Output::default(),
     }
 }
 

@@ -117,7 +117,12 @@ fn several_images_and_none() {
         "2 places for images",
     );
     check(Request { prompt: None, ..ask(vec![one.clone()]) }, "no prompt");
-    check(Request { messages: json!([{"role": "user"}]), ..ask(vec![one]) }, "give one of them");
+    check(Request { messages: json!([{"role": "user"}]), ..ask(vec![one.clone()]) }, "give one of them");
+    check(Request { prompt_name: Some("report".to_owned()), ..ask(vec![one.clone()]) }, "give one of them");
+    check(
+        Request { prompt_name: Some("report".to_owned()), prompt: None, ..ask(vec![one]) },
+        "[prompts] of model.toml has: none",
+    );
 }
 
 fn change(file: &Path, change: impl FnOnce(&mut Value)) {

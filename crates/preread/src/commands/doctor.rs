@@ -1,4 +1,4 @@
-use std::{path::Path, process::ExitCode};
+use std::process::ExitCode;
 
 use anyhow::Result;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -80,12 +80,9 @@ fn models(config: &Config) -> Vec<Finding> {
     if config.models.is_empty() {
         return vec![warning("models", "none is configured, so that no study is read; add a [[model]] and a [[rule]]")];
     }
-    let open = |name: &str, path: &Path| {
-        Models::open([(name, path)].into_iter(), config.runtime.library.as_deref(), config.runtime.threads)
-    };
     let look = |section: &crate::config::ModelSection| {
         let what = format!("model {}", section.name);
-        match open(&section.name, &section.path) {
+        match Models::open(std::slice::from_ref(section), &config.runtime) {
             Ok(_) => ok(what, format!("{} is complete", section.path.display())),
             Err(error) => problem(what, format!("{error:#}")),
         }

@@ -2,8 +2,9 @@ use std::{fs, path::Path, process::ExitCode};
 
 use anyhow::{Context, Result, bail};
 use dataset::{Instance, Limits};
-use infer::{Bundle, Cancel, EvidenceOptions, Image, Model, Request, Runtime, SessionOptions};
-use serde_json::json;
+use infer::{Bundle, Cancel, EvidenceOptions, Grammar, Image, Model, Output, Request, Runtime, SessionOptions};
+use report::Calibration;
+use serde_json::{Value, json};
 
 use crate::{cli::ModelRun, models, pipeline::image_policy};
 
@@ -15,8 +16,10 @@ pub(crate) fn run(arguments: &ModelRun) -> Result<ExitCode> {
     let request = Request {
         images,
         prompt: arguments.prompt.clone(),
+        prompt_name: arguments.prompt_name.clone(),
         messages,
-        labels: arguments.labels.clone(),
+        labels: labels(&arguments.labels),
+        output: output(arguments)?,
         generation: arguments.generation.clone().unwrap_or_default(),
         processor: arguments.processor.clone().unwrap_or_default(),
         template: arguments.template.clone().unwrap_or_default(),
@@ -42,6 +45,9 @@ pub(crate) fn run(arguments: &ModelRun) -> Result<ExitCode> {
         }
         None => println!("{}", answer.text),
     }
+    if answer.complete == Some(false) {
+        eprintln!("warning: the text was cut before it was what its grammar asks for; raise max_new_tokens (--gen)");
+    }
     let time = answer.timings_ms;
     eprintln!(
         "load {:.0} ms, preprocess {:.0} ms, vision {:.0} ms, prefill {:.0} ms, decode {:.0} ms, {:.1} tokens/s",
@@ -50,46 +56,106 @@ pub(crate) fn run(arguments: &ModelRun) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The messages of a file.
-fn messages(path: &Path) -> Result<serde_json::Value> {
+/// The labels of one flag, with commas between them; or of several flags, as they are.
+fn labels(given: &[String]) -> Vec<String> {
+    match given {
+        [together] => together.split(',').map(str::to_owned).collect(),
+        each => each.to_vec(),
+    }
+}
+
+/// What the text has to be.
+fn output(arguments: &ModelRun) -> Result<Output> {
+    Ok(match (&arguments.json_schema, &arguments.regex) {
+        (Some(path), _) => Output::Bound(Grammar::JsonSchema(json_file(path)?)),
+        (None, Some(expression)) => Output::Bound(Grammar::Regex(expression.clone())),
+        (None, None) if arguments.free_text => Output::Free,
+        (None, None) => Output::Manifest,
+    })
+}
+
+fn json_file(path: &Path) -> Result<Value> {
     let context = || path.display().to_string();
-    let messages: serde_json::Value =
-        serde_json::from_slice(&fs::read(path).with_context(context)?).with_context(context)?;
+    serde_json::from_slice(&fs::read(path).with_context(context)?).with_context(context)
+}
+
+/// The messages of a file.
+fn messages(path: &Path) -> Result<Value> {
+    let messages = json_file(path)?;
     if messages.is_array() {
         return Ok(messages);
     }
     bail!("{}: a JSON list of objects with `role` and `content` is wanted", path.display());
 }
 
+/// A model that was loaded and has answered once.
+struct Warmed {
+    graphs: Value,
+    timings: infer::Timings,
+    most_images: Option<usize>,
+}
+
 /// Says what a folder holds and what it lacks, and warms the model up.
 pub(crate) fn check(dir: &Path, dtype: Option<&str>, json: bool) -> Result<ExitCode> {
     let bundle = Bundle::open_precision(dir, dtype)?;
     image_policy(&bundle.manifest.images).with_context(|| dir.join("model.toml").display().to_string())?;
+    if let Some(name) = bundle.calibration.as_ref().filter(|name| dir.join(name).is_file()) {
+        let _: Calibration = serde_json::from_value(json_file(&dir.join(name))?)
+            .with_context(|| format!("{}: `preread model calibrate` writes one", dir.join(name).display()))?;
+    }
     let broken = bundle.check();
     let warmed = if broken.is_ok() { Some(warm(&bundle)?) } else { None };
+    let unstated = bundle.manifest.unstated();
+    let warnings: Vec<String> = warmed.iter().filter_map(|warmed| too_many_images(&bundle, warmed)).collect();
     if json {
-        super::print_json(
-            &json!({ "model": bundle, "graphs": warmed.as_ref().map(|it| &it.0), "warm_up_ms": warmed.as_ref().map(|it| it.1) }),
-        )?;
+        super::print_json(&json!({
+            "model": bundle,
+            "unstated": unstated,
+            "warnings": warnings,
+            "graphs": warmed.as_ref().map(|warmed| &warmed.graphs),
+            "warm_up_ms": warmed.as_ref().map(|warmed| warmed.timings),
+        }))?;
     } else {
         println!("{}: {} ({:?})", bundle.name(), bundle.family, bundle.layout);
         println!("digest {}", bundle.digest);
         for file in &bundle.files {
             println!("  {:<32} {:>12} bytes  sha256 {}", file.name, file.bytes, file.sha256);
         }
-        if let Some((graphs, timings)) = &warmed {
-            println!("{}", serde_json::to_string_pretty(graphs)?);
-            println!("warm-up: {}", serde_json::to_string(timings)?);
+        for missing in &bundle.missing {
+            println!("missing: {missing}");
+        }
+        for problem in &bundle.problems {
+            println!("problem: {problem}");
+        }
+        if !unstated.is_empty() {
+            println!("model.toml does not say: {}", unstated.join(", "));
+        }
+        for warning in &warnings {
+            println!("warning: {warning}");
+        }
+        if let Some(warmed) = &warmed {
+            println!("{}", serde_json::to_string_pretty(&warmed.graphs)?);
+            println!("warm-up: {}", serde_json::to_string(&warmed.timings)?);
         }
     }
     broken?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn warm(bundle: &Bundle) -> Result<(serde_json::Value, infer::Timings)> {
+/// A manifest that asks for more images than a request to the model may have.
+fn too_many_images(bundle: &Bundle, warmed: &Warmed) -> Option<String> {
+    let limit = bundle.manifest.images.limit.filter(|limit| *limit > 1)?;
+    let most = warmed.most_images.filter(|most| usize::try_from(limit).is_ok_and(|limit| limit > *most))?;
+    Some(format!(
+        "[images] of model.toml has limit = {limit}, and this model reads {most} at most; set limit = {most}, or put several \
+         slices into one image (montage)"
+    ))
+}
+
+fn warm(bundle: &Bundle) -> Result<Warmed> {
     let mut model = load(bundle)?;
     let graphs = serde_json::to_value(model.graphs())?;
-    Ok((graphs, model.warm_up()?))
+    Ok(Warmed { graphs, timings: model.warm_up()?, most_images: model.most_images() })
 }
 
 fn load(bundle: &Bundle) -> Result<Model> {
@@ -110,4 +176,20 @@ fn image(path: &Path) -> Result<Image> {
     let picture = pixel::render(&instance, 0, &pixel::RenderOptions::default(), &pixel::Limits::default());
     let picture = picture.with_context(context)?;
     Image::new(picture.width, picture.height, picture.rgb).with_context(context)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::labels;
+
+    #[test]
+    fn labels_are_split_at_commas_or_given_one_by_one() {
+        let check = |given: &[&str], expected: &[&str]| {
+            let given: Vec<String> = given.iter().map(|label| (*label).to_owned()).collect();
+            assert_eq!(labels(&given), expected);
+        };
+        check(&[], &[]);
+        check(&["normal,effusion"], &["normal", "effusion"]);
+        check(&["effusion, left", "normal"], &["effusion, left", "normal"]);
+    }
 }

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::{
     cli::Read,
     clock,
-    config::Study as StudySection,
+    config::{ModelSection, Runtime as RuntimeSection, Study as StudySection},
     models::Models,
     pipeline::{DeviceIdentity, End, Pipeline, Reading, Study, StudyInstance, Wanted},
     route::Rule,
@@ -85,9 +85,8 @@ fn pipeline(arguments: &Read) -> Result<Pipeline> {
     let command_line = || Uid::derive(&[b"preread device", b"command line"]);
     if let Some(path) = &arguments.config {
         let config = super::load_config(path)?;
-        let folders = config.models.iter().map(|model| (model.name.as_str(), model.path.as_path()));
         return Ok(Pipeline {
-            models: Models::open(folders, config.runtime.library.as_deref(), config.runtime.threads)?,
+            models: Models::open(&config.models, &config.runtime)?,
             rules: config.rules,
             limits: Limits::default(),
             deadline: config.study.deadline,
@@ -104,8 +103,9 @@ fn pipeline(arguments: &Read) -> Result<Pipeline> {
         None => demonstration_model()?,
     };
     const NAME: &str = "command line";
+    let model = ModelSection { name: NAME.to_owned(), path: folder, preload: false, provider: None };
     Ok(Pipeline {
-        models: Models::open([(NAME, folder.as_path())].into_iter(), None, 0)?,
+        models: Models::open(&[model], &RuntimeSection::default())?,
         rules: vec![Rule::everything(NAME.to_owned())?],
         limits: Limits::default(),
         deadline: StudySection::default().deadline,

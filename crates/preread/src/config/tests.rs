@@ -47,6 +47,9 @@ fn a_mistake_is_named_with_its_line_or_its_name() {
     check("durability = \"maybe\"\n", &["line 6", "maybe"]);
     check("reserve = \"1 parsec\"\n", &["parsec"]);
     check("[study]\nquiet_period = \"soon\"\n", &["line 7", "soon"]);
+    check("[runtime]\nprovider = \"gpu\"\n", &["line 7", "gpu", "tensorrt"]);
+    check("[runtime]\nmemory = \"much\"\n", &["line 7", "much", "512MiB"]);
+    check("[[model]]\nname = \"m\"\npath = \"x\"\nprovider = \"CUDA\"\n", &["line 9", "CUDA", "cuda"]);
     check("[[rule]]\nname = \"a\"\nmodel = \"m\"\n", &["rule \"a\"", "model \"m\""]);
     check(
         "[[model]]\nname = \"m\"\npath = \"x\"\n[[rule]]\nname = \"a\"\nwhen = \"modality = \"\nmodel = \"m\"\n",
@@ -74,6 +77,20 @@ fn a_mistake_is_named_with_its_line_or_its_name() {
         "[tls]\ncertificate = \"a\"\nkey = \"b\"\nclient_ca = \"c\"\nprofile = \"ssl3\"\n",
         &["line 10", "ssl3", "bcp195-restricted"],
     );
+}
+
+#[test]
+fn models_run_where_they_say_or_where_all_do() {
+    let text = format!(
+        "{LEAST}[runtime]\nprovider = \"auto\"\nmemory = \"12GiB\"\n[[model]]\nname = \"a\"\npath = \"a\"\nprovider = \
+         \"tensorrt\"\n[[model]]\nname = \"b\"\npath = \"b\"\n"
+    );
+    let config = Config::parse(&text).unwrap();
+    assert_eq!((config.runtime.provider, config.runtime.memory), (Provider::Auto, Some(12 << 30)));
+    let providers: Vec<_> = config.models.iter().map(|model| model.provider).collect();
+    assert_eq!(providers, [Some(Provider::TensorRt), None]);
+    let least = Config::parse(LEAST).unwrap();
+    assert_eq!((least.runtime.provider, least.runtime.memory), (Provider::Cpu, None));
 }
 
 #[test]

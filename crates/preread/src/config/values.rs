@@ -66,6 +66,10 @@ pub(super) fn durability<'de, D: Deserializer<'de>>(deserializer: D) -> Result<s
     }
 }
 
+pub(super) fn optional_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    bytes(deserializer).map(Some)
+}
+
 /// A number of bytes, or one with a unit: `"1GiB"`.
 pub(super) fn bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
     #[derive(Deserialize)]

@@ -74,6 +74,8 @@ pub struct Provenance {
     pub prompt_id: String,
     /// How it was decoded: temperature, quantization and the like.
     pub settings: String,
+    /// The digest of the rule's settings that are not the default: part of the report's identity.
+    pub settings_digest: Option<String>,
     /// The rule that chose the model.
     pub rule: String,
     /// The report's version: another one for other content.

@@ -6,13 +6,15 @@ use crate::{
     clock,
     config::{EXAMPLE, TlsSection},
     models::Models,
+    trust::Trusts,
 };
 
 /// Checks the file, and that what it names is there: models, ONNX Runtime, certificates.
 pub(crate) fn check(path: &Path) -> Result<ExitCode> {
     let config = super::load_config(path)?;
     let folders = config.models.iter().map(|model| (model.name.as_str(), model.path.as_path()));
-    Models::open(folders, config.runtime.library.as_deref(), config.runtime.threads)?;
+    let models = Models::open(folders, config.runtime.library.as_deref(), config.runtime.threads)?;
+    Trusts::of(&config.rules, &models)?;
     let tls = config.tls.as_ref().map(TlsSection::load).transpose()?;
     for warning in tls.iter().flat_map(|tls| tls.warnings(clock::system_time())) {
         eprintln!("warning: {warning}");

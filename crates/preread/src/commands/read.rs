@@ -18,6 +18,7 @@ use crate::{
     models::Models,
     pipeline::{DeviceIdentity, End, Pipeline, Reading, Study, StudyInstance, Wanted},
     route::Rule,
+    trust::Trusts,
 };
 
 /// Reads files as the daemon reads a study, and writes what it would have sent.
@@ -86,8 +87,10 @@ fn pipeline(arguments: &Read) -> Result<Pipeline> {
     if let Some(path) = &arguments.config {
         let config = super::load_config(path)?;
         let folders = config.models.iter().map(|model| (model.name.as_str(), model.path.as_path()));
+        let models = Models::open(folders, config.runtime.library.as_deref(), config.runtime.threads)?;
         return Ok(Pipeline {
-            models: Models::open(folders, config.runtime.library.as_deref(), config.runtime.threads)?,
+            trusts: Trusts::of(&config.rules, &models)?,
+            models,
             rules: config.rules,
             limits: Limits::default(),
             deadline: config.study.deadline,
@@ -104,9 +107,12 @@ fn pipeline(arguments: &Read) -> Result<Pipeline> {
         None => demonstration_model()?,
     };
     const NAME: &str = "command line";
+    let models = Models::open([(NAME, folder.as_path())].into_iter(), None, 0)?;
+    let rules = vec![Rule::everything(NAME.to_owned())?];
     Ok(Pipeline {
-        models: Models::open([(NAME, folder.as_path())].into_iter(), None, 0)?,
-        rules: vec![Rule::everything(NAME.to_owned())?],
+        trusts: Trusts::of(&rules, &models)?,
+        models,
+        rules,
         limits: Limits::default(),
         deadline: StudySection::default().deadline,
         device: device(command_line(), "1".to_owned(), None),

@@ -5,6 +5,8 @@ use infer::{Error, Scripted};
 use super::*;
 use crate::config::{Mode, Priority};
 
+mod doubt;
+
 const MODEL: &str = "scripted";
 
 fn models_folder() -> PathBuf {
@@ -32,6 +34,7 @@ fn pipeline(when: &str, backend: Scripted) -> Pipeline {
     Pipeline {
         rules: vec![rule.unwrap()],
         models: Models::scripted(MODEL, &models_folder(), backend).unwrap(),
+        trusts: Trusts::default(),
         limits: Limits::default(),
         deadline: Duration::from_secs(60),
         device: DeviceIdentity { uid: "1.2.3".parse().unwrap(), serial_number: "1".to_owned(), udi: None },

@@ -63,8 +63,8 @@ pub(crate) struct Study {
     pub(crate) version: u32,
     /// Digest of the inputs of its newest report.
     pub(crate) reported_inputs: Option<String>,
-    /// Its newest report, which a new one replaces.
-    pub(crate) predecessor: Option<EvidenceItem>,
+    /// The newest documents of each kind that there are of it, which new ones replace.
+    pub(crate) predecessors: Vec<(report::Kind, EvidenceItem)>,
     /// When reading began.
     pub(crate) content_time: ContentTime,
 }
@@ -339,7 +339,7 @@ impl Pipeline {
         let source = Source {
             representative: &first,
             evidence: evidence.clone(),
-            predecessors: opened.study.predecessor.iter().cloned().collect(),
+            predecessors: opened.study.predecessors.clone(),
         };
         let completion = completion(opened.left_out.len(), input.frames_not_shown, &partial);
         let options = report::sr::Options { completion: completion.clone(), ..Default::default() };

@@ -144,6 +144,17 @@ impl Kind {
         self.row().series_description
     }
 
+    /// The same document as another SOP class.
+    pub(crate) fn same_in_another_class(self) -> Option<Self> {
+        match self {
+            Self::BasicTextReport => Some(Self::EnhancedTextReport),
+            Self::EnhancedTextReport => Some(Self::BasicTextReport),
+            Self::Measurements3D => Some(Self::Measurements),
+            Self::Measurements => Some(Self::Measurements3D),
+            Self::Results | Self::Pdf | Self::HeatMap | Self::KeyObjects | Self::Presentation => None,
+        }
+    }
+
     /// Series Number (0020,0011) for a version of the report: behind the images, and another one for each version.
     pub fn series_number(self, version: u32) -> u32 {
         900_u32.saturating_add(version.saturating_sub(1).saturating_mul(10)).saturating_add(self.row().series)

@@ -157,7 +157,7 @@ fn study(files: &[PathBuf]) -> Result<Study> {
         instances: files.iter().map(instance).collect::<Result<_>>()?,
         version: 1,
         reported_inputs: None,
-        predecessor: None,
+        predecessors: Vec::new(),
         content_time: clock::content_time(clock::now()),
     })
 }

@@ -1,6 +1,7 @@
 //! The shipped program against real peers: every test starts its own daemon on its own ports.
 
 mod bombs;
+mod classes;
 mod cli;
 mod commitment;
 mod conform;

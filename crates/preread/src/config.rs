@@ -1,5 +1,6 @@
 //! The configuration: parsed once, strictly, into typed structs. Everyone gets the part they need.
 
+mod rule;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -21,6 +22,8 @@ use ipnet::IpNet;
 use serde::Deserialize;
 
 use crate::{clock, route::Rule};
+use rule::RuleSection;
+pub(crate) use rule::{EvidenceSection, Mode, Priority, Settings};
 use values::{
     ae_title, bytes, certificates, durability, duration, networks, optional_bytes, optional_duration, optional_uid,
     sop_classes, tls_profile,
@@ -362,42 +365,6 @@ impl ObjectName {
     }
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RuleSection {
-    name: String,
-    #[serde(default = "always")]
-    when: String,
-    model: String,
-    #[serde(default)]
-    destinations: Vec<String>,
-    #[serde(default)]
-    mode: Mode,
-    #[serde(default)]
-    priority: Priority,
-}
-
-/// What becomes of a report.
-#[derive(Deserialize, Clone, Copy, Default, PartialEq, Eq, Debug)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Mode {
-    /// It is sent as a draft.
-    #[default]
-    Draft,
-    /// It is kept, and nothing is sent.
-    Shadow,
-}
-
-/// Which study is read first.
-#[derive(Deserialize, Clone, Copy, Default, PartialEq, Eq, Debug)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Priority {
-    #[default]
-    Routine,
-    /// Overtakes what is routine.
-    Stat,
-}
-
 impl Config {
     /// Reads a file and the environment over it. Errors name the file, and the line where there is one.
     pub(crate) fn load(path: &Path) -> Result<Self> {
@@ -439,22 +406,7 @@ impl Config {
         }
         let mut rules = Vec::with_capacity(file.rule.len());
         for rule in file.rule {
-            if !file.model.iter().any(|model| model.name == rule.model) {
-                bail!(
-                    "rule \"{}\" names the model \"{}\", and there is no [[model]] of that name",
-                    rule.name,
-                    rule.model
-                );
-            }
-            for name in &rule.destinations {
-                if !file.destination.iter().any(|destination| &destination.name == name) {
-                    bail!(
-                        "rule \"{}\" names the destination \"{name}\", and there is no [[destination]] of that name",
-                        rule.name
-                    );
-                }
-            }
-            rules.push(Rule::new(rule.name, &rule.when, rule.model, rule.destinations, rule.mode, rule.priority)?);
+            rules.push(rule.rule(&file.model, &file.destination)?);
         }
         Ok(Self {
             listen: file.listen,
@@ -548,10 +500,6 @@ fn default_journal() -> u64 {
 
 fn any_title() -> String {
     "*".to_owned()
-}
-
-fn always() -> String {
-    "true".to_owned()
 }
 
 fn default_objects() -> Vec<ObjectName> {

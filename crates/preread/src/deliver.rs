@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use dimse::{Destination, Outcome, StoreStatus};
-use spool::{Delivery, Spool};
+use spool::{Delivery, ObjectKind, Spool};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -102,6 +102,42 @@ async fn send(spool: &Spool, destination: Option<&Destination>, deliveries: Vec<
     Ok(())
 }
 
+/// The same document as an SOP class that more archives take: the text report is Basic Text SR everywhere, and a
+/// measurement report has no coordinates in the patient, so that it is the same as Comprehensive SR.
+fn in_another_class(kind: ObjectKind) -> Option<ObjectKind> {
+    match kind {
+        ObjectKind::EnhancedTextSr => Some(ObjectKind::TextSr),
+        ObjectKind::MeasurementsSr => Some(ObjectKind::ComprehensiveMeasurementsSr),
+        _ => None,
+    }
+}
+
+/// Refused: SOP Class not supported (PS3.7 C.5.6).
+const SOP_CLASS_NOT_SUPPORTED: u16 = 0x0122;
+
+/// A destination takes no instances of a document's class: it gets it in another one, or a person reads what to do.
+async fn not_taken(spool: &Spool, delivery: &Delivery, said: String) -> Result<(), spool::Error> {
+    let name = delivery.kind.as_str();
+    if let Some(other) = in_another_class(delivery.kind) {
+        let why = format!("{said}; it gets {} instead", other.as_str());
+        if spool.deliver_instead(delivery, other, why, clock::now()).await? {
+            tracing::info!(
+                study = delivery.study,
+                destination = delivery.destination,
+                object = name,
+                instead = other.as_str(),
+                "an SOP class is not taken; the report goes as another one"
+            );
+            return Ok(());
+        }
+    }
+    let advice = format!(
+        "{said}; allow that SOP class there, or take \"{name}\" out of `objects` of [[destination]] \"{}\"",
+        delivery.destination
+    );
+    failed(spool, delivery, advice, Retry::Refused).await
+}
+
 async fn settle(spool: &Spool, delivery: &Delivery, outcome: Outcome) -> Result<(), spool::Error> {
     let retry = match outcome.status {
         StoreStatus::Success => {
@@ -117,9 +153,12 @@ async fn settle(spool: &Spool, delivery: &Delivery, outcome: Outcome) -> Result<
             );
             return spool.delivered(delivery, clock::now()).await;
         }
+        StoreStatus::NotAccepted { .. } | StoreStatus::Failure { code: SOP_CLASS_NOT_SUPPORTED, .. } => {
+            return not_taken(spool, delivery, outcome.status.to_string()).await;
+        }
         StoreStatus::Failure { code, .. } if code & 0xff00 == 0xa700 => Retry::Away,
         StoreStatus::Unanswered(_) | StoreStatus::NotSent(_) => Retry::Away,
-        StoreStatus::Failure { .. } | StoreStatus::NotAccepted { .. } | StoreStatus::Unreadable(_) => Retry::Refused,
+        StoreStatus::Failure { .. } | StoreStatus::Unreadable(_) => Retry::Refused,
     };
     failed(spool, delivery, outcome.status.to_string(), retry).await
 }

@@ -129,6 +129,13 @@ impl Models {
         Ok(Self::of(entries, Some(PathBuf::new()), &config::Runtime::default()))
     }
 
+    /// Another one.
+    #[cfg(test)]
+    pub(crate) fn and_scripted(mut self, name: &str, folder: &Path, backend: infer::Scripted) -> Result<Self> {
+        self.entries.extend(Self::scripted(name, folder, backend)?.entries);
+        Ok(self)
+    }
+
     /// What is known of a model without loading it.
     pub(crate) fn bundle(&self, name: &str) -> Option<&Bundle> {
         self.entries.get(name).map(|entry| &entry.bundle)

@@ -20,8 +20,10 @@ use report::{
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+mod doubt;
 mod images;
 
+use doubt::{EvidenceJson, SecondView};
 use images::{Attended, ImagesJson, LeftOut, Seen};
 pub(crate) use images::{HeatMap, image_policy};
 
@@ -29,6 +31,7 @@ use crate::{
     config::ObjectName,
     models::Models,
     route::{self, Facts, Rule},
+    trust::Trusts,
 };
 
 mod objects;
@@ -39,6 +42,7 @@ pub(crate) use objects::Wanted;
 pub(crate) struct Pipeline {
     pub(crate) rules: Vec<Rule>,
     pub(crate) models: Models,
+    pub(crate) trusts: Trusts,
     pub(crate) limits: Limits,
     pub(crate) deadline: Duration,
     pub(crate) device: DeviceIdentity,
@@ -59,8 +63,8 @@ pub(crate) struct Study {
     pub(crate) version: u32,
     /// Digest of the inputs of its newest report.
     pub(crate) reported_inputs: Option<String>,
-    /// Its newest report, which a new one replaces.
-    pub(crate) predecessor: Option<EvidenceItem>,
+    /// The newest documents of each kind that there are of it, which new ones replace.
+    pub(crate) predecessors: Vec<(report::Kind, EvidenceItem)>,
     /// When reading began.
     pub(crate) content_time: ContentTime,
 }
@@ -113,6 +117,8 @@ pub(crate) struct ReadingJson {
     images: ImagesJson,
     /// Where in the images the model looked most for each finding that it reports.
     attended: Vec<Attended>,
+    /// What is known of the text besides its words.
+    evidence: EvidenceJson,
     pub(crate) timings_ms: BTreeMap<&'static str, f64>,
 }
 
@@ -143,11 +149,14 @@ struct Inferred<'a> {
     rendered: Pictured<'a>,
     answer: infer::Answer,
     text: String,
+    /// The images once more, where a second model is to see them.
+    images: Vec<infer::Image>,
 }
 
 struct Checked<'a> {
     inferred: Inferred<'a>,
     draft: Draft,
+    evidence: EvidenceJson,
     objections: Vec<Objection>,
     /// Why the draft is not the whole report.
     partial: Vec<String>,
@@ -226,7 +235,9 @@ impl Pipeline {
         let policy = self.models.policy(&rule.model).cloned().unwrap_or_default();
         let images = std::mem::take(&mut routed.opened.images);
         let headers: Vec<&Header> = images.iter().map(|(header, _)| header).collect();
-        let inputs_digest = |read: &BTreeSet<usize>| inputs_digest(read.iter().map(|it| &images[*it]), digest, rule);
+        let settings = self.trusts.get(rule).settings_digest;
+        let inputs_digest =
+            |read: &BTreeSet<usize>| inputs_digest(read.iter().map(|it| &images[*it]), digest, rule, settings.as_ref());
         let reported = |digest: &String| routed.opened.study.reported_inputs.as_ref() == Some(digest);
 
         let until = Instant::now() + self.deadline;
@@ -273,7 +284,8 @@ impl Pipeline {
         let failed = |reason: String| held("the model failed", format!("model \"{}\": {reason}", rule.model), rule);
         let dispatcher = self.models.dispatcher(&rule.model).map_err(|error| failed(format!("{error:#}")))?;
         let images = images::request(&mut rendered.input).map_err(|error| failed(error.to_string()))?;
-        let request = infer::Request { images, ..Default::default() };
+        let again = if rule.settings.second_model.is_some() { images.clone() } else { Vec::new() };
+        let request = infer::Request { images, evidence: doubt::wanted(rule), ..Default::default() };
         let answer = dispatcher
             .submit(request, Some(Instant::now() + self.deadline))
             .and_then(infer::Ticket::wait)
@@ -282,37 +294,43 @@ impl Pipeline {
                 error => failed(error.to_string()),
             })?;
         let text = answer.text.clone();
-        Ok(Inferred { rendered, answer, text })
+        Ok(Inferred { rendered, answer, text, images: again })
     }
 
     /// The draft that the text amounts to, and what speaks against it.
-    fn check<'a>(&self, inferred: Inferred<'a>) -> Result<Checked<'a>, End> {
-        let answer = &inferred.answer;
-        let maps = answer.attention.as_ref();
-        let tokens = answer.tokens.iter().enumerate().map(|(index, token)| TokenEvidence {
-            range: token.text.clone(),
-            logprob: token.logprob,
-            attention: maps.and_then(|attention| attention.per_token.get(index).cloned()),
-        });
-        let grid = maps.map(|attention| (attention.rows, attention.cols));
-        let draft = report::parse(&ModelText { text: &inferred.text, tokens: tokens.collect(), grid });
-        let facts = StudyFacts::of(inferred.rendered.read.iter().map(|(header, _)| header));
+    fn check<'a>(&self, mut inferred: Inferred<'a>) -> Result<Checked<'a>, End> {
+        let rule = inferred.rendered.routed.rule;
+        let mut draft = parse(&inferred);
+        let second = self.second_view(rule, &draft, std::mem::take(&mut inferred.images))?;
+        let reading = doubt::facts(&mut draft, &inferred.answer, self.trusts.get(rule), second.as_ref());
+        let evidence = EvidenceJson::of(&inferred.answer, &reading, second);
+        // No earlier study is given to a model, and nothing is measured: claims of either are objected to.
+        let facts = StudyFacts { reading, ..StudyFacts::of(inferred.rendered.read.iter().map(|(header, _)| header)) };
         let objections = report::check(&draft, &facts);
-        let Verdict { draft, held: against, partial } = report::enforce(draft, &objections, &report::Policy::default());
+        let Verdict { draft, held: against, partial } = report::enforce(draft, &objections, &rule.settings.checks);
         if !against.is_empty() {
-            let rule = inferred.rendered.routed.rule;
-            return Err(held(
-                "the draft contradicts itself",
-                format!("the draft is not sent: {}", against.join("; ")),
-                rule,
-            ));
+            let reason = format!("the draft is not sent: {}", against.join("; "));
+            return Err(held("the draft contradicts itself", reason, rule));
         }
-        Ok(Checked { inferred, draft, objections, partial })
+        Ok(Checked { inferred, draft, evidence, objections, partial })
+    }
+
+    /// What the rule's second model says of the images.
+    fn second_view(&self, rule: &Rule, draft: &Draft, images: Vec<infer::Image>) -> Result<Option<SecondView>, End> {
+        let until = Instant::now() + self.deadline;
+        doubt::second_view(rule, &self.models, draft, images, until).map_err(|error| match error {
+            infer::Error::Cancelled => End::Stopped,
+            error => {
+                let name = rule.settings.second_model.as_deref().unwrap_or_default();
+                held("the second model failed", format!("model \"{name}\": {error}"), rule)
+            }
+        })
     }
 
     /// The objects, each past our own IOD and template checks (promise 7).
     fn write<'a>(&self, checked: Checked<'a>, mut clock: Clock) -> Result<Reading<'a>, End> {
-        let Checked { inferred: Inferred { rendered, answer, text: model_text }, draft, objections, partial } = checked;
+        let Checked { inferred, draft, evidence: beside, objections, partial } = checked;
+        let Inferred { rendered, answer, text: model_text, .. } = inferred;
         let Pictured { routed: Routed { opened, rule }, mut input, first, read, inputs_digest } = rendered;
         let evidence: Vec<EvidenceItem> = read.into_iter().map(|(_, evidence)| evidence).collect();
         let not_written = |error: report::Error| held("the report cannot be written", error.to_string(), rule);
@@ -321,7 +339,7 @@ impl Pipeline {
         let source = Source {
             representative: &first,
             evidence: evidence.clone(),
-            predecessors: opened.study.predecessor.iter().cloned().collect(),
+            predecessors: opened.study.predecessors.clone(),
         };
         let completion = completion(opened.left_out.len(), input.frames_not_shown, &partial);
         let options = report::sr::Options { completion: completion.clone(), ..Default::default() };
@@ -354,8 +372,22 @@ impl Pipeline {
         timings_ms.insert("model", model.preprocess + model.vision + model.prefill + model.decode);
         let attended = seen.attended(&heatmap.draft);
         let images = ImagesJson::of(input, seen, &evidence, opened.left_out);
-        let json = ReadingJson { report, model_text, images, attended, timings_ms };
+        let json = ReadingJson { report, model_text, images, attended, evidence: beside, timings_ms };
         Ok(Reading { rule, inputs_digest, text_sr, objects, heatmap, json, text })
+    }
+
+    /// How the text was made and held against what, in words.
+    fn settings(&self, rule: &Rule) -> String {
+        let settings = &rule.settings;
+        let mut words = vec!["greedy".to_owned()];
+        if self.trusts.get(rule).calibration.is_some() {
+            words.push("probabilities calibrated".to_owned());
+        }
+        if settings.evidence.samples > 0 {
+            words.push(format!("{} samples", settings.evidence.samples));
+        }
+        words.extend(settings.second_model.as_ref().map(|name| format!("second model {name}")));
+        words.join("; ")
     }
 
     fn provenance(&self, rule: &Rule, study: &Study, answer: &infer::Answer) -> Provenance {
@@ -370,7 +402,8 @@ impl Pipeline {
                 None => "none".to_owned(),
                 Some(prompt) => format!("sha256:{}", &hex(Sha256::digest(prompt))[..16]),
             },
-            settings: "greedy".to_owned(),
+            settings: self.settings(rule),
+            settings_digest: self.trusts.get(rule).settings_digest,
             rule: rule.name.clone(),
             version: study.version,
             device_uid: self.device.uid.clone(),
@@ -382,17 +415,32 @@ impl Pipeline {
     }
 }
 
+/// The draft that a model's text is, with what is known of its tokens.
+fn parse(inferred: &Inferred<'_>) -> Draft {
+    let answer = &inferred.answer;
+    let maps = answer.attention.as_ref();
+    let tokens = answer.tokens.iter().enumerate().map(|(index, token)| TokenEvidence {
+        range: token.text.clone(),
+        logprob: token.logprob,
+        attention: maps.and_then(|attention| attention.per_token.get(index).cloned()),
+    });
+    let grid = maps.map(|attention| (attention.rows, attention.cols));
+    report::parse(&ModelText { text: &inferred.text, tokens: tokens.collect(), grid })
+}
+
 /// What a report depends on besides our own code: the same digest, the same report. The order of the instances makes no
 /// difference.
 fn inputs_digest<'a>(
     read: impl Iterator<Item = &'a (Header, &'a StudyInstance)>,
     model_digest: &str,
     rule: &Rule,
+    settings_digest: Option<&String>,
 ) -> String {
     let mut inputs: Vec<[&str; 2]> =
         read.map(|(header, instance)| [header.sop_instance_uid.as_str(), &instance.digest]).collect();
     inputs.sort_unstable();
-    let parts: Vec<&str> = inputs.as_flattened().iter().copied().chain([model_digest, &rule.name]).collect();
+    let set = settings_digest.map(String::as_str);
+    let parts: Vec<&str> = inputs.as_flattened().iter().copied().chain([model_digest, &rule.name]).chain(set).collect();
     hex(Sha256::digest(parts.join("\n")))
 }
 

@@ -223,14 +223,17 @@ fn is_full_disk(error: &anyhow::Error) -> bool {
 
 fn study(spool: &Spool, claim: &Claim) -> Result<Study> {
     let lineage = spool.lineage(claim.study)?;
-    let predecessor = lineage.predecessor.map(|it| -> Result<EvidenceItem, dataset::UidError> {
-        Ok(EvidenceItem {
+    let mut predecessors = Vec::new();
+    for it in lineage.predecessors {
+        let Some(kind) = document_kind(it.kind) else { continue };
+        let item = EvidenceItem {
             sop_class_uid: it.sop_class_uid.parse()?,
             sop_instance_uid: it.sop_instance_uid.parse()?,
             series_instance_uid: it.series_instance_uid.parse()?,
             digest: String::new(),
-        })
-    });
+        };
+        predecessors.push((kind, item));
+    }
     let instance = |instance: &spool::InstanceView| StudyInstance {
         path: instance.path.clone(),
         source: instance.source.clone(),
@@ -240,7 +243,7 @@ fn study(spool: &Spool, claim: &Claim) -> Result<Study> {
         instances: claim.instances.iter().map(instance).collect(),
         version: u32::try_from(lineage.next_version)?,
         reported_inputs: lineage.inputs_digest,
-        predecessor: predecessor.transpose()?,
+        predecessors,
         content_time: clock::content_time(clock::now()),
     })
 }
@@ -274,4 +277,20 @@ fn kind(name: ObjectName) -> ObjectKind {
         ObjectName::KeyObjects => ObjectKind::KeyObjects,
         ObjectName::PresentationState => ObjectKind::PresentationState,
     }
+}
+
+/// What `report` calls an object that the spool keeps; nothing for what is no DICOM object.
+fn document_kind(kind: ObjectKind) -> Option<report::Kind> {
+    Some(match kind {
+        ObjectKind::TextSr => report::Kind::BasicTextReport,
+        ObjectKind::EnhancedTextSr => report::Kind::EnhancedTextReport,
+        ObjectKind::MeasurementsSr => report::Kind::Measurements3D,
+        ObjectKind::ComprehensiveMeasurementsSr => report::Kind::Measurements,
+        ObjectKind::AiResultsSr => report::Kind::Results,
+        ObjectKind::Pdf => report::Kind::Pdf,
+        ObjectKind::Heatmap => report::Kind::HeatMap,
+        ObjectKind::KeyObjects => report::Kind::KeyObjects,
+        ObjectKind::PresentationState => report::Kind::Presentation,
+        ObjectKind::HeatmapPng | ObjectKind::ReportJson => return None,
+    })
 }

@@ -6,7 +6,7 @@ use anyhow::{Result, anyhow, bail};
 use cel::{Context, Program, Value};
 use dataset::{Header, tags};
 
-use crate::config::{Mode, Priority};
+use crate::config::{Mode, Priority, Settings};
 
 /// A `[[rule]]`, compiled.
 pub(crate) struct Rule {
@@ -18,6 +18,8 @@ pub(crate) struct Rule {
     pub(crate) destinations: Vec<String>,
     pub(crate) mode: Mode,
     pub(crate) priority: Priority,
+    /// What is asked and done besides.
+    pub(crate) settings: Settings,
 }
 
 /// What a rule sees of an image.
@@ -74,7 +76,7 @@ impl fmt::Display for Facts {
 }
 
 impl Rule {
-    /// Compiles a rule and tries it, so that a misspelt name is found at start and not at the first study.
+    /// Compiles a rule with the default settings and tries it, so that a misspelt name is found at start and not at the first study.
     pub(crate) fn new(
         name: String,
         when: &str,
@@ -85,9 +87,16 @@ impl Rule {
     ) -> Result<Self> {
         let program =
             Program::compile(when).map_err(|error| anyhow!("rule \"{name}\": `when` cannot be read: {error}"))?;
-        let rule = Self { name, written: when.to_owned(), when: program, model, destinations, mode, priority };
+        let settings = Settings::default();
+        let rule =
+            Self { name, written: when.to_owned(), when: program, model, destinations, mode, priority, settings };
         rule.matches(&Facts::none())?;
         Ok(rule)
+    }
+
+    /// The same rule with these settings.
+    pub(crate) fn with(self, settings: Settings) -> Self {
+        Self { settings, ..self }
     }
 
     /// A rule that takes every image, for a model named on the command line.

@@ -20,6 +20,7 @@ use crate::{
     receive::Receiver,
     reload::Reload,
     retain,
+    trust::Trusts,
 };
 
 /// Runs the daemon until it is told to stop, or must.
@@ -121,6 +122,7 @@ fn pipeline(config: &mut Config, spool: &Spool) -> Result<Pipeline> {
         None => Uid::derive(&[b"preread device", spool.installation()?.as_bytes()]),
     };
     Ok(Pipeline {
+        trusts: Trusts::of(&config.rules, &models)?,
         rules: std::mem::take(&mut config.rules),
         models,
         limits: Limits::default(),

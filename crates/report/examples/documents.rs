@@ -129,6 +129,7 @@ fn provenance() -> Result<Provenance, report::Error> {
         notice: Some("Demonstration. Not for clinical use.".to_owned()),
         prompt_id: "none".to_owned(),
         settings: "greedy".to_owned(),
+        settings_digest: None,
         rule: "example".to_owned(),
         version: 1,
         device_uid: dataset::Uid::derive(&[b"example device"]),

@@ -107,6 +107,18 @@ impl Calibration {
         })
     }
 
+    /// Whether it is what its method is: a temperature above 0, or points from 0 to 1 that do not fall.
+    pub fn is_sound(&self) -> bool {
+        match self {
+            Self::Temperature { temperature } => temperature.is_finite() && *temperature > 0.0,
+            Self::Isotonic { points } => {
+                let within = |value: &f64| (0.0..=1.0).contains(value);
+                let rises = |pair: &[(f64, f64)]| pair[0].0 < pair[1].0 && pair[0].1 <= pair[1].1;
+                !points.is_empty() && points.iter().all(|(a, b)| within(a) && within(b)) && points.windows(2).all(rises)
+            }
+        }
+    }
+
     /// The probability of a score. A score that is no number is no evidence: 0.
     pub fn apply(&self, score: f64) -> f64 {
         if !score.is_finite() {
@@ -250,6 +262,18 @@ mod tests {
         let calibration = Calibration::Temperature { temperature: 1.0 };
         assert!((calibration.apply(0.3) - 0.3).abs() < 1e-9);
         assert!(calibration.apply(f64::NAN).abs() < 1e-9);
+        assert!(calibration.is_sound() && Calibration::fit_isotonic(&too_sure()).unwrap().is_sound());
+        let points = |points: &[(f64, f64)]| Calibration::Isotonic { points: points.to_vec() };
+        for bad in [
+            Calibration::Temperature { temperature: 0.0 },
+            Calibration::Temperature { temperature: f64::NAN },
+            points(&[]),
+            points(&[(0.2, 0.5), (0.1, 0.6)]),
+            points(&[(0.1, 0.5), (0.2, 0.4)]),
+            points(&[(0.1, 1.5)]),
+        ] {
+            assert!(!bad.is_sound(), "{bad:?}");
+        }
         let json = serde_json::to_string(&calibration).unwrap();
         assert_eq!(serde_json::from_str::<Calibration>(&json).unwrap(), calibration);
     }

@@ -74,6 +74,8 @@ pub struct Provenance {
     pub prompt_id: String,
     /// How it was decoded: temperature, quantization and the like.
     pub settings: String,
+    /// The digest of the rule's settings that are not the default: part of the report's identity.
+    pub settings_digest: Option<String>,
     /// The rule that chose the model.
     pub rule: String,
     /// The report's version: another one for other content.
@@ -110,9 +112,9 @@ pub struct Source<'a> {
     pub representative: &'a Instance,
     /// Every instance that was analysed.
     pub evidence: Vec<EvidenceItem>,
-    /// The SR documents of the draft that this one replaces, in the same study. Each document names the one of its own
-    /// class; where there is none, all of them.
-    pub predecessors: Vec<EvidenceItem>,
+    /// The newest documents of earlier drafts, in the same study. An SR document names the one of its own kind, else the
+    /// same report in another SOP class, else the text report of the earlier draft. What is no SR has no attribute for it.
+    pub predecessors: Vec<(Kind, EvidenceItem)>,
 }
 
 /// Completion Flag (0040,A491).

@@ -35,6 +35,16 @@ pub enum Error {
     /// The PNG encoder failed.
     #[error("the PNG cannot be written: {0}")]
     Png(#[from] png::EncodingError),
+    /// A policy names a check that there is none of.
+    #[error("there is no check \"{name}\"; there are the severities {severities} and the kinds {kinds}")]
+    Check {
+        /// What was named.
+        name: String,
+        /// The severities there are.
+        severities: String,
+        /// The kinds there are.
+        kinds: String,
+    },
     /// A figure of the PDF cannot be compressed.
     #[error("a figure of the PDF cannot be compressed: {0}")]
     Compression(std::io::Error),

@@ -71,6 +71,7 @@ pub(crate) fn provenance() -> Provenance {
         notice: None,
         prompt_id: "p".to_owned(),
         settings: "greedy".to_owned(),
+        settings_digest: None,
         rule: "r".to_owned(),
         version: 1,
         device_uid: uid("2.25.1"),

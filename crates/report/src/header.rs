@@ -71,6 +71,7 @@ pub fn derivation(source: &Source<'_>, provenance: &Provenance) -> Derivation {
         inputs: source.evidence.iter().map(input).collect(),
         model_digest: provenance.model_digest.clone(),
         rule: provenance.rule.clone(),
+        settings_digest: provenance.settings_digest.clone(),
         version: provenance.version,
     }
 }

@@ -29,6 +29,8 @@ pub struct Report {
     pub unrecognised: Vec<String>,
     /// Sentences beyond the limit.
     pub omitted: usize,
+    /// What the checks took out, and why.
+    pub struck: Vec<String>,
     /// What speaks against the draft.
     pub objections: Vec<Objection>,
     /// What made it.
@@ -87,6 +89,8 @@ pub struct ProvenanceEntry {
     pub prompt_id: String,
     /// How it was decoded.
     pub settings: String,
+    /// The digest of the rule's settings that are not the default.
+    pub settings_digest: Option<String>,
     /// The rule that chose it.
     pub rule: String,
     /// The report's version.
@@ -127,6 +131,7 @@ impl Report {
             impression: draft.impression.clone(),
             unrecognised: draft.unrecognised.iter().map(|sentence| sentence.text.clone()).collect(),
             omitted: draft.omitted,
+            struck: draft.struck.clone(),
             objections: objections.to_vec(),
             provenance: ProvenanceEntry::from(provenance),
             documents: documents.iter().map(DocumentEntry::from).collect(),
@@ -161,6 +166,7 @@ impl From<&Provenance> for ProvenanceEntry {
             notice: provenance.notice.clone(),
             prompt_id: provenance.prompt_id.clone(),
             settings: provenance.settings.clone(),
+            settings_digest: provenance.settings_digest.clone(),
             rule: provenance.rule.clone(),
             version: provenance.version,
             device_uid: provenance.device_uid.clone(),

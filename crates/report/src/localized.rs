@@ -192,7 +192,8 @@ impl CodedFindings {
     /// What a draft says in codes: each finding that has a code, with its place where `region` knows that of what the model
     /// attended to. What has no code stays in the text report.
     ///
-    /// How sure the model was is the mean probability of its words: not calibrated, and said to be so.
+    /// How sure the model was is the calibrated probability of its sentence, else the mean probability of its words, which
+    /// is said not to be calibrated.
     pub fn of(draft: &Draft, region: impl Fn(&Grid) -> Option<Region>) -> Self {
         let mut coded = Self::default();
         let mut numbers: BTreeMap<Concept, usize> = BTreeMap::new();
@@ -243,7 +244,8 @@ fn site(finding: &Finding) -> (Option<Code>, Option<Code>) {
 
 /// The probability that it is there.
 fn certainty(confidence: Option<Confidence>, presence: Presence) -> Option<Certainty> {
-    let percent = f64::from(confidence?.mean) * 100.0;
+    let Confidence { mean, calibrated, .. } = confidence?;
+    let percent = f64::from(calibrated.unwrap_or(mean)) * 100.0;
     let percent = if presence == Presence::Present { percent } else { 100.0 - percent };
-    Some(Certainty { percent: percent.clamp(0.0, 100.0), calibrated: false })
+    Some(Certainty { percent: percent.clamp(0.0, 100.0), calibrated: calibrated.is_some() })
 }

@@ -59,11 +59,15 @@ pub(crate) fn finding_lines(draft: &Draft) -> Vec<String> {
 /// Negation and uncertainty stand in the text itself, because viewers do not show what hangs below it.
 fn certainty(confidence: Option<Confidence>) -> String {
     let percent = |probability: f32| (probability * 100.0).round();
-    confidence.map_or_else(String::new, |Confidence { minimum, mean, calibrated }| {
-        if let Some(probability) = calibrated {
-            return format!(" (probability, calibrated: {} %)", percent(probability));
-        }
-        format!(" (token probability, not calibrated: mean {} %, lowest {} %)", percent(mean), percent(minimum))
+    confidence.map_or_else(String::new, |Confidence { minimum, mean, calibrated, repeated, .. }| {
+        let sure = match calibrated {
+            Some(probability) => format!("probability, calibrated: {} %", percent(probability)),
+            None => {
+                format!("token probability, not calibrated: mean {} %, lowest {} %", percent(mean), percent(minimum))
+            }
+        };
+        let repeated = repeated.map(|share| format!("; repeated by {} % of samples", percent(share)));
+        format!(" ({sure}{})", repeated.unwrap_or_default())
     })
 }
 

@@ -144,6 +144,17 @@ impl Kind {
         self.row().series_description
     }
 
+    /// The same document as another SOP class.
+    pub(crate) fn same_in_another_class(self) -> Option<Self> {
+        match self {
+            Self::BasicTextReport => Some(Self::EnhancedTextReport),
+            Self::EnhancedTextReport => Some(Self::BasicTextReport),
+            Self::Measurements3D => Some(Self::Measurements),
+            Self::Measurements => Some(Self::Measurements3D),
+            Self::Results | Self::Pdf | Self::HeatMap | Self::KeyObjects | Self::Presentation => None,
+        }
+    }
+
     /// Series Number (0020,0011) for a version of the report: behind the images, and another one for each version.
     pub fn series_number(self, version: u32) -> u32 {
         900_u32.saturating_add(version.saturating_sub(1).saturating_mul(10)).saturating_add(self.row().series)
@@ -167,6 +178,8 @@ pub struct Derivation {
     pub model_digest: String,
     /// The rule that chose the model.
     pub rule: String,
+    /// The digest of what the rule sets besides, where that is not the default: another one for other checks.
+    pub settings_digest: Option<String>,
     /// The report's version: another one for other content.
     pub version: u32,
 }
@@ -205,6 +218,8 @@ impl Derivation {
             &version,
             &count,
         ];
+        // Nothing at all for the default, so that its UIDs are those of a rule that sets nothing.
+        parts.extend(self.settings_digest.as_ref().map(|digest| digest.as_bytes()));
         for input in &self.inputs {
             parts.push(input.sop_instance_uid.as_str().as_bytes());
             parts.push(input.digest.as_bytes());
@@ -234,6 +249,7 @@ mod tests {
             inputs: BTreeSet::from([input("1.2.3", "aa"), input("1.2.4", "bb")]),
             model_digest: "d".to_owned(),
             rule: "r".to_owned(),
+            settings_digest: None,
             version: 1,
         };
         let same = Derivation { inputs: BTreeSet::from([input("1.2.4", "bb"), input("1.2.3", "aa")]), ..one.clone() };
@@ -244,6 +260,7 @@ mod tests {
             Derivation { inputs: BTreeSet::from([input("1.2.3", "aa"), input("1.2.4", "bc")]), ..one.clone() },
             Derivation { model_digest: "e".to_owned(), ..one.clone() },
             Derivation { rule: "s".to_owned(), ..one.clone() },
+            Derivation { settings_digest: Some("t".to_owned()), ..one.clone() },
             Derivation { version: 2, ..one.clone() },
         ];
         let mut uids = BTreeSet::from([one.series(Kind::BasicTextReport), one.instance(Kind::EnhancedTextReport)]);

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// What a file of a report is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ObjectKind {
     /// A TID 2000 text report, as a Part 10 file.
     TextSr,
@@ -38,7 +38,31 @@ pub enum ObjectKind {
 }
 
 impl ObjectKind {
-    pub(crate) fn as_str(self) -> &'static str {
+    const ALL: [Self; 11] = [
+        Self::TextSr,
+        Self::EnhancedTextSr,
+        Self::MeasurementsSr,
+        Self::ComprehensiveMeasurementsSr,
+        Self::AiResultsSr,
+        Self::Pdf,
+        Self::Heatmap,
+        Self::KeyObjects,
+        Self::PresentationState,
+        Self::HeatmapPng,
+        Self::ReportJson,
+    ];
+
+    /// The kind of a name in the database; an error for one of a later version.
+    fn named(name: &str, column: usize) -> rusqlite::Result<Self> {
+        let unknown = || {
+            let what = format!("an object is a {name:?}, which this version does not know");
+            rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, what.into())
+        };
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name).ok_or_else(unknown)
+    }
+
+    /// Its name, as `preread queue` shows it.
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::TextSr => "text-sr",
             Self::EnhancedTextSr => "enhanced-text-sr",
@@ -120,13 +144,17 @@ pub struct Lineage {
     pub next_version: i64,
     /// Digest of the inputs of the newest report.
     pub inputs_digest: Option<String>,
-    /// The newest report's text SR.
-    pub predecessor: Option<Predecessor>,
+    /// Of each kind of DICOM object the newest that there is, of whichever version.
+    pub predecessors: Vec<Predecessor>,
 }
 
 /// An object that a new report replaces.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Predecessor {
+    /// What it is.
+    pub kind: ObjectKind,
+    /// The version of the report that it belongs to, from 1.
+    pub version: i64,
     /// SOP Class UID.
     pub sop_class_uid: String,
     /// SOP Instance UID.
@@ -144,6 +172,8 @@ pub struct Delivery {
     pub study: StudyId,
     /// The destination's name.
     pub destination: String,
+    /// What is delivered.
+    pub kind: ObjectKind,
     /// The file.
     pub path: PathBuf,
     /// Its SOP Instance UID.
@@ -158,29 +188,32 @@ impl Spool {
         self.database.read(|connection| {
             let newest = connection
                 .query_row(
-                    "SELECT id, version, inputs_digest FROM report WHERE study_id = ?1 ORDER BY version DESC LIMIT 1",
+                    "SELECT version, inputs_digest FROM report WHERE study_id = ?1 ORDER BY version DESC LIMIT 1",
                     [study],
-                    |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get(2)?)),
+                    |row| Ok((row.get::<_, i64>(0)?, row.get(1)?)),
                 )
                 .optional()?;
-            let Some((report, version, inputs_digest)) = newest else {
+            let Some((version, inputs_digest)) = newest else {
                 return Ok(Lineage { next_version: 1, ..Lineage::default() });
             };
-            let predecessor = connection
-                .query_row(
-                    "SELECT sop_class_uid, sop_instance_uid, series_instance_uid FROM object
-                     WHERE report_id = ?1 AND kind = 'text-sr'",
-                    [report],
-                    |row| {
-                        Ok(Predecessor {
-                            sop_class_uid: row.get(0)?,
-                            sop_instance_uid: row.get(1)?,
-                            series_instance_uid: row.get(2)?,
-                        })
-                    },
-                )
-                .optional()?;
-            Ok(Lineage { next_version: version + 1, inputs_digest: Some(inputs_digest), predecessor })
+            // With max() SQLite takes the other columns from the row that has it.
+            let predecessors = connection
+                .prepare(
+                    "SELECT kind, max(version), sop_class_uid, sop_instance_uid, series_instance_uid
+                     FROM object JOIN report ON report.id = report_id
+                     WHERE study_id = ?1 AND sop_instance_uid IS NOT NULL GROUP BY kind ORDER BY object.id",
+                )?
+                .query_map([study], |row| {
+                    Ok(Predecessor {
+                        kind: ObjectKind::named(&row.get::<_, String>(0)?, 0)?,
+                        version: row.get(1)?,
+                        sop_class_uid: row.get(2)?,
+                        sop_instance_uid: row.get(3)?,
+                        series_instance_uid: row.get(4)?,
+                    })
+                })?
+                .collect::<rusqlite::Result<_>>()?;
+            Ok(Lineage { next_version: version + 1, inputs_digest: Some(inputs_digest), predecessors })
         })
     }
 
@@ -253,7 +286,7 @@ impl Spool {
         self.database.read(|connection| {
             connection
                 .prepare_cached(
-                    "SELECT delivery.id, study_id, destination, path, sop_instance_uid, attempts
+                    "SELECT delivery.id, study_id, destination, path, sop_instance_uid, attempts, kind
                      FROM delivery JOIN object ON object.id = object_id JOIN report ON report.id = report_id
                      WHERE delivery.state = 'pending' AND next_at <= ?1 ORDER BY next_at, delivery.id LIMIT ?2",
                 )?
@@ -265,6 +298,7 @@ impl Spool {
                         path: self.absolute(&row.get::<_, String>(3)?),
                         sop_instance_uid: row.get(4)?,
                         attempts: row.get(5)?,
+                        kind: ObjectKind::named(&row.get::<_, String>(6)?, 6)?,
                     })
                 })?
                 .collect()
@@ -282,6 +316,43 @@ impl Spool {
                     params![id, now],
                 )?;
                 settle_deliveries(connection, study)
+            })
+            .await
+    }
+
+    /// A destination does not take the object as what it is: it gets the same report's `kind` instead. False, and nothing
+    /// done, when the report has none.
+    pub async fn deliver_instead(
+        &self,
+        delivery: &Delivery,
+        kind: ObjectKind,
+        why: String,
+        now: Timestamp,
+    ) -> Result<bool, Error> {
+        let (id, study, destination) = (delivery.id, delivery.study, delivery.destination.clone());
+        self.database
+            .step(move |connection| {
+                let other: Option<i64> = connection
+                    .query_row(
+                        "SELECT other.id FROM delivery JOIN object ON object.id = object_id
+                         JOIN object AS other ON other.report_id = object.report_id
+                         WHERE delivery.id = ?1 AND delivery.state = 'pending' AND other.kind = ?2",
+                        params![id, kind.as_str()],
+                        |row| row.get(0),
+                    )
+                    .optional()?;
+                let Some(other) = other else { return Ok(false) };
+                connection.execute(
+                    "UPDATE delivery SET state = 'replaced', attempts = attempts + 1, last_error = ?2 WHERE id = ?1",
+                    params![id, why],
+                )?;
+                connection.execute(
+                    "INSERT OR IGNORE INTO delivery (object_id, destination, state, next_at)
+                     VALUES (?1, ?2, 'pending', ?3)",
+                    params![other, destination, now],
+                )?;
+                settle_deliveries(connection, study)?;
+                Ok(true)
             })
             .await
     }

@@ -91,6 +91,9 @@ pub struct ObjectView {
     pub delivered_to: Vec<String>,
     /// Destinations that do not have it yet, with the last error.
     pub pending: Vec<(String, Option<String>)>,
+    /// Destinations that do not take it and got another object instead, with the reason.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub replaced: Vec<(String, Option<String>)>,
 }
 
 /// A study with all it holds.
@@ -213,11 +216,12 @@ impl Spool {
                  JOIN report ON report.id = report_id WHERE study_id = ?1 ORDER BY version, object.id",
             )?
             .query_map([study], |row| {
-                let (mut delivered_to, mut pending) = (Vec::new(), Vec::new());
+                let (mut delivered_to, mut pending, mut replaced) = (Vec::new(), Vec::new(), Vec::new());
                 let mut rows = deliveries.query(params![row.get::<_, i64>(0)?])?;
                 while let Some(delivery) = rows.next()? {
                     match delivery.get::<_, String>(1)?.as_str() {
                         "delivered" => delivered_to.push(delivery.get(0)?),
+                        "replaced" => replaced.push((delivery.get(0)?, delivery.get(2)?)),
                         _ => pending.push((delivery.get(0)?, delivery.get(2)?)),
                     }
                 }
@@ -229,6 +233,7 @@ impl Spool {
                     path: self.absolute(&row.get::<_, String>(5)?),
                     delivered_to,
                     pending,
+                    replaced,
                 })
             })?
             .collect()

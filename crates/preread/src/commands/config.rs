@@ -6,12 +6,14 @@ use crate::{
     clock,
     config::{EXAMPLE, TlsSection},
     models::Models,
+    trust::Trusts,
 };
 
 /// Checks the file, and that what it names is there: models, ONNX Runtime, certificates.
 pub(crate) fn check(path: &Path) -> Result<ExitCode> {
     let config = super::load_config(path)?;
-    Models::open(&config.models, &config.runtime)?;
+    let models = Models::open(&config.models, &config.runtime)?;
+    Trusts::of(&config.rules, &models)?;
     let tls = config.tls.as_ref().map(TlsSection::load).transpose()?;
     for warning in tls.iter().flat_map(|tls| tls.warnings(clock::system_time())) {
         eprintln!("warning: {warning}");

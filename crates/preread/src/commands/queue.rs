@@ -73,6 +73,9 @@ fn show(detail: &StudyDetail) {
         for destination in &object.delivered_to {
             println!("    delivered to {destination}");
         }
+        for (destination, why) in &object.replaced {
+            println!("    not taken by {destination}{}", why.as_ref().map(|it| format!(": {it}")).unwrap_or_default());
+        }
         for (destination, error) in &object.pending {
             println!("    not yet at {destination}{}", error.as_ref().map(|it| format!(": {it}")).unwrap_or_default());
         }

@@ -18,6 +18,7 @@ use crate::{
     models::Models,
     pipeline::{DeviceIdentity, End, Pipeline, Reading, Study, StudyInstance, Wanted},
     route::Rule,
+    trust::Trusts,
 };
 
 /// Reads files as the daemon reads a study, and writes what it would have sent.
@@ -85,8 +86,10 @@ fn pipeline(arguments: &Read) -> Result<Pipeline> {
     let command_line = || Uid::derive(&[b"preread device", b"command line"]);
     if let Some(path) = &arguments.config {
         let config = super::load_config(path)?;
+        let models = Models::open(&config.models, &config.runtime)?;
         return Ok(Pipeline {
-            models: Models::open(&config.models, &config.runtime)?,
+            trusts: Trusts::of(&config.rules, &models)?,
+            models,
             rules: config.rules,
             limits: Limits::default(),
             deadline: config.study.deadline,
@@ -104,9 +107,12 @@ fn pipeline(arguments: &Read) -> Result<Pipeline> {
     };
     const NAME: &str = "command line";
     let model = ModelSection { name: NAME.to_owned(), path: folder, preload: false, provider: None };
+    let models = Models::open(&[model], &RuntimeSection::default())?;
+    let rules = vec![Rule::everything(NAME.to_owned())?];
     Ok(Pipeline {
-        models: Models::open(&[model], &RuntimeSection::default())?,
-        rules: vec![Rule::everything(NAME.to_owned())?],
+        trusts: Trusts::of(&rules, &models)?,
+        models,
+        rules,
         limits: Limits::default(),
         deadline: StudySection::default().deadline,
         device: device(command_line(), "1".to_owned(), None),
@@ -151,7 +157,7 @@ fn study(files: &[PathBuf]) -> Result<Study> {
         instances: files.iter().map(instance).collect::<Result<_>>()?,
         version: 1,
         reported_inputs: None,
-        predecessor: None,
+        predecessors: Vec::new(),
         content_time: clock::content_time(clock::now()),
     })
 }

@@ -17,13 +17,20 @@ fn the_shipped_example_is_valid() {
 fn what_the_example_leaves_out_is_valid_too() {
     let is_setting = |line: &str| {
         let key = line.split(" = ").next().unwrap_or_default();
-        let named = key.len() < line.len() && key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+        let of_key = |byte: u8| byte.is_ascii_lowercase() || matches!(byte, b'_' | b'-');
+        let named = key.len() < line.len() && key.bytes().all(of_key);
         named || line.starts_with('[') || line.starts_with(']') || line.starts_with("    \"")
     };
     let uncommented =
         EXAMPLE.lines().map(|line| line.strip_prefix("# ").filter(|rest| is_setting(rest)).unwrap_or(line));
     let text: Vec<_> = uncommented.collect();
-    let config = Config::parse(&text.join("\n")).unwrap();
+    // The one model that the example does not have.
+    let second = "[[model]]\nname = \"medsiglip\"\npath = \"x\"\n";
+    let config = Config::parse(&(text.join("\n") + "\n" + second)).unwrap();
+    let settings = &config.rules[0].settings;
+    assert_eq!(settings.second_model.as_deref(), Some("medsiglip"));
+    assert_eq!(settings.evidence, EvidenceSection { image_dependence: true, samples: 5, saliency: Some([4, 4]) });
+    assert_eq!(settings.checks.action(report::ObjectionKind::SideMissing), report::Action::Partial);
     assert!(config.tls.is_some() && config.listen.tls_address.is_some());
     assert_eq!(config.peers.iter().map(|peer| peer.certificate.len()).sum::<usize>(), 2);
 }
@@ -59,6 +66,17 @@ fn a_mistake_is_named_with_its_line_or_its_name() {
         "[[model]]\nname = \"m\"\npath = \"x\"\n[[rule]]\nname = \"a\"\nwhen = \"modallity == 'CR'\"\nmodel = \"m\"\n",
         &["rule \"a\"", "modallity"],
     );
+    let rule = "[[model]]\nname = \"m\"\npath = \"x\"\n[[rule]]\nname = \"a\"\nmodel = \"m\"\n";
+    let checks = format!("{rule}[rule.checks]\n");
+    check(
+        &format!("{checks}priors = \"note\"\n"),
+        &["\"priors\"", "minor, major, critical", "empty", "low-confidence"],
+    );
+    check(&format!("{checks}prior = \"delete\"\n"), &["line 13", "delete", "strike", "hold"]);
+    check(&format!("{rule}[rule.evidence]\nsamples = 33\n"), &["rule \"a\"", "samples = 33", "32"]);
+    check(&format!("{rule}[rule.evidence]\nsaliency = [0, 4]\n"), &["rule \"a\"", "saliency = [0, 4]", "[4, 4]"]);
+    check(&format!("{rule}[rule.evidence]\noclusion = true\n"), &["oclusion", "image_dependence"]);
+    check(&format!("{rule}second_model = \"n\"\n"), &["rule \"a\"", "model \"n\""]);
     check("[admin]\naddress = \"0.0.0.0:8042\"\n", &["loopback"]);
     let peer = "[[peer]]\nname = \"ct\"\n";
     check(peer, &["peer \"ct\"", "neither certificate nor address"]);
@@ -130,4 +148,18 @@ fn a_peer_is_known_by_its_certificate_and_a_destination_reached_over_tls() {
     assert_eq!(peer.certificates, ["CN=ct,O=Hospital".parse().unwrap()]);
     assert_eq!((peer.max_associations, peer.ae_title.as_str()), (2, "*"));
     assert!(config.destinations[0].tls && config.tls.unwrap().profile == TlsProfile::Bcp195);
+}
+
+#[test]
+fn every_kind_of_objection_is_documented_with_what_it_does() {
+    const CHECKS: &str = include_str!("../../../../docs/CHECKS.md");
+    let default = report::Policy::default();
+    let action = |kind| serde_json::to_value(default.action(kind)).unwrap();
+    for kind in report::ObjectionKind::all() {
+        let action = action(kind);
+        let row = format!("| `{}` | {} | {} |", kind.name(), kind.severity().name(), action.as_str().unwrap());
+        assert!(CHECKS.contains(&row), "docs/CHECKS.md does not have {row:?}");
+    }
+    let rows = CHECKS.lines().filter(|line| line.starts_with("| `") && line.matches('|').count() == 5);
+    assert_eq!(rows.count(), report::ObjectionKind::all().count());
 }

@@ -33,7 +33,13 @@ impl Wanted {
         match self {
             Self::Everything => ObjectName::ONE_OF_EACH.into_iter().collect(),
             Self::ByDestination(objects) => {
-                rule.destinations.iter().filter_map(|name| objects.get(name)).flatten().copied().collect()
+                let mut wanted: BTreeSet<_> =
+                    rule.destinations.iter().filter_map(|name| objects.get(name)).flatten().copied().collect();
+                // For the destinations that turn out to take no Comprehensive 3D SR.
+                if wanted.contains(&ObjectName::MeasurementsSr) {
+                    wanted.insert(ObjectName::ComprehensiveMeasurementsSr);
+                }
+                wanted
             }
         }
     }

@@ -5,6 +5,8 @@ use infer::{Error, Scripted};
 use super::*;
 use crate::config::{Mode, Priority};
 
+mod doubt;
+
 const MODEL: &str = "scripted";
 
 fn models_folder() -> PathBuf {
@@ -22,7 +24,7 @@ fn study(instances: Vec<StudyInstance>) -> Study {
         instances,
         version: 1,
         reported_inputs: None,
-        predecessor: None,
+        predecessors: Vec::new(),
         content_time: "20260102030405".parse().unwrap(),
     }
 }
@@ -32,6 +34,7 @@ fn pipeline(when: &str, backend: Scripted) -> Pipeline {
     Pipeline {
         rules: vec![rule.unwrap()],
         models: Models::scripted(MODEL, &models_folder(), backend).unwrap(),
+        trusts: Trusts::default(),
         limits: Limits::default(),
         deadline: Duration::from_secs(60),
         device: DeviceIdentity { uid: "1.2.3".parse().unwrap(), serial_number: "1".to_owned(), udi: None },
@@ -94,6 +97,52 @@ fn the_same_study_makes_the_same_object_and_another_version_another_one() {
     };
     assert_eq!(read(1), read(1));
     assert_ne!(read(1).sop_instance_uid, read(2).sop_instance_uid);
+}
+
+#[test]
+fn each_document_of_a_study_read_again_follows_its_own() {
+    let backend = || {
+        Scripted::new(|_, _| {
+            let mut answer = infer::Answer::scripted("Left pneumothorax.");
+            let per_token = answer.tokens.iter().map(|_| vec![0.1, 0.7, 0.1, 0.1]).collect();
+            answer.attention = Some(infer::Attention { rows: 1, cols: 4, layer: 0, per_token });
+            Ok(answer)
+        })
+    };
+    let pipeline = pipeline("true", backend());
+    let documents = |study: &Study| -> Vec<Document> {
+        let reading = written(&pipeline, study);
+        std::iter::once(&reading.text_sr).chain(reading.objects.iter().map(|(_, it)| it)).cloned().collect()
+    };
+    let first = documents(&study(vec![sample("01-normal.dcm")]));
+    assert_eq!(first.len(), 7);
+    let follow = |document: &Document| {
+        let item = EvidenceItem {
+            series_instance_uid: document.series_instance_uid.clone(),
+            sop_class_uid: document.sop_class_uid.clone(),
+            sop_instance_uid: document.sop_instance_uid.clone(),
+            digest: String::new(),
+        };
+        (document.kind, item)
+    };
+    let predecessors = first.iter().map(follow).collect();
+    let second = documents(&Study { version: 2, predecessors, ..study(vec![sample("01-normal.dcm")]) });
+    let mut followed = 0;
+    for (earlier, later) in first.iter().zip(&second) {
+        assert_eq!(earlier.kind, later.kind);
+        let says = |document: &Document| {
+            let uid = earlier.sop_instance_uid.as_str().as_bytes();
+            document.file.windows(uid.len()).filter(|it| it == &uid).count()
+        };
+        assert!(
+            earlier.sop_instance_uid != later.sop_instance_uid
+                && earlier.series_instance_uid != later.series_instance_uid
+        );
+        // Only SR documents have an attribute for it (PS3.3 C.17.2).
+        assert_eq!(says(later), usize::from(later.kind.modality() == "SR"), "{:?}", later.kind);
+        followed += says(later);
+    }
+    assert_eq!(followed, 3);
 }
 
 #[test]

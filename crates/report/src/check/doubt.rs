@@ -11,10 +11,10 @@ use crate::{
 pub(super) fn low_confidence(case: &Case<'_>) -> Vec<Found> {
     let reading = &case.study.reading;
     let Some(calibration) = &reading.calibration else { return Vec::new() };
-    let least = reading.thresholds.probability;
     let mut found = Vec::new();
     for (number, sentence) in case.of_images() {
         let Some(confidence) = sentence.confidence else { continue };
+        let least = reading.thresholds.of(sentence.statements.iter().map(|it| it.concept));
         let probability = calibration.apply(f64::from(confidence.mean));
         if probability < least {
             let percent = |value: f64| (value * 100.0).round();

@@ -1,6 +1,9 @@
 //! What is known beside the text: the study, and how the model read it.
 
-use std::{collections::BTreeSet, ops::Range};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+};
 
 use dataset::{Header, Phi, tags};
 use serde::{Deserialize, Serialize};
@@ -32,11 +35,14 @@ pub struct Opinion {
 }
 
 /// Below what a model's sentence is not to be trusted.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Thresholds {
     /// The calibrated probability of a sentence.
     pub probability: f64,
+    /// The same for sentences that state a concept, by its id, instead of `probability`; the most of several counts.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub findings: BTreeMap<String, f64>,
     /// How much a positive finding depends on the image, from 0 to 1.
     pub image_dependence: f64,
     /// A second model disagrees when it calls something stated this improbable, or something denied that probable.
@@ -45,7 +51,15 @@ pub struct Thresholds {
 
 impl Default for Thresholds {
     fn default() -> Self {
-        Self { probability: 0.5, image_dependence: 0.05, second_model: 0.15 }
+        Self { probability: 0.5, findings: BTreeMap::new(), image_dependence: 0.05, second_model: 0.15 }
+    }
+}
+
+impl Thresholds {
+    /// The calibrated probability that a sentence which states these concepts needs.
+    pub(super) fn of(&self, concepts: impl Iterator<Item = Concept>) -> f64 {
+        let own = concepts.filter_map(|concept| self.findings.get(concept.id()).copied());
+        own.reduce(f64::max).unwrap_or(self.probability)
     }
 }
 

@@ -105,6 +105,20 @@ pub enum Kind {
     Unrecognised,
 }
 
+impl Severity {
+    /// Every severity, the least grave first.
+    pub const ALL: [Self; 3] = [Self::Minor, Self::Major, Self::Critical];
+
+    /// Its name in snake case.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Minor => "minor",
+            Self::Major => "major",
+            Self::Critical => "critical",
+        }
+    }
+}
+
 impl Kind {
     /// Every kind.
     pub fn all() -> impl Iterator<Item = Self> {

@@ -5,7 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::{Kind, Objection, Severity};
-use crate::draft::{self, Draft};
+use crate::{
+    Error,
+    draft::{self, Draft},
+    structure,
+};
 
 /// What is done about an objection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -21,42 +25,76 @@ pub enum Action {
     Hold,
 }
 
-/// What is done about which objection: by kind, else by severity.
+/// What is done about which objection.
 ///
 /// By default what is minor is noted, what is major makes the report partial, what is critical holds it; claims and foreign
-/// text that the report can do without are taken out.
+/// text that the report can do without are taken out. Read from names and actions: a severity (`minor`, `major`,
+/// `critical`) for all of its kinds, a kind for itself whatever its severity.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(try_from = "BTreeMap<String, Action>", into = "BTreeMap<Kind, Action>")]
 pub struct Policy {
-    /// For a minor one.
-    pub minor: Action,
-    /// For a major one.
-    pub major: Action,
-    /// For a critical one.
-    pub critical: Action,
-    /// For a kind, whatever its severity.
-    #[serde(flatten)]
-    pub kinds: BTreeMap<Kind, Action>,
+    /// For every kind.
+    actions: BTreeMap<Kind, Action>,
 }
+
+/// What is taken out when nothing else is said of it; of a measurement only the number.
+const STRUCK: &[Kind] =
+    &[Kind::Prior, Kind::Procedure, Kind::Foreign, Kind::Machine, Kind::LowConfidence, Kind::Measurement];
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { minor: Action::Note, major: Action::Partial, critical: Action::Hold, kinds: BTreeMap::new() }
+        let action = |kind: Kind| match kind.severity() {
+            _ if STRUCK.contains(&kind) => Action::Strike,
+            Severity::Minor => Action::Note,
+            Severity::Major => Action::Partial,
+            Severity::Critical => Action::Hold,
+        };
+        Self { actions: Kind::all().map(|kind| (kind, action(kind))).collect() }
     }
 }
-
-/// What is taken out when nothing else is said of it.
-const STRUCK: &[Kind] = &[Kind::Prior, Kind::Procedure, Kind::Foreign, Kind::Machine, Kind::LowConfidence];
 
 impl Policy {
     /// What is done about an objection of this kind.
     pub fn action(&self, kind: Kind) -> Action {
-        self.kinds.get(&kind).copied().unwrap_or_else(|| match kind.severity() {
-            _ if STRUCK.contains(&kind) => Action::Strike,
-            Severity::Minor => self.minor,
-            Severity::Major => self.major,
-            Severity::Critical => self.critical,
-        })
+        self.actions.get(&kind).copied().unwrap_or(Action::Hold)
+    }
+
+    /// The default with other actions for severities and kinds, by name. A kind goes before its severity.
+    ///
+    /// # Errors
+    /// [`Error::Check`] for a name that is neither; it lists them all.
+    pub fn with(settings: &BTreeMap<String, Action>) -> Result<Self, Error> {
+        let mut policy = Self::default();
+        let severity = |name: &str| Severity::ALL.into_iter().find(|severity| severity.name() == name);
+        for (name, action) in settings {
+            if let Some(severity) = severity(name) {
+                let of_it = policy.actions.iter_mut().filter(|(kind, _)| kind.severity() == severity);
+                of_it.for_each(|(_, of_kind)| *of_kind = *action);
+            }
+        }
+        for (name, action) in settings.iter().filter(|(name, _)| severity(name).is_none()) {
+            let kind = Kind::all().find(|kind| kind.name() == *name).ok_or_else(|| Error::Check {
+                name: name.clone(),
+                severities: Severity::ALL.map(Severity::name).join(", "),
+                kinds: Kind::all().map(Kind::name).collect::<Vec<_>>().join(", "),
+            })?;
+            policy.actions.insert(kind, *action);
+        }
+        Ok(policy)
+    }
+}
+
+impl TryFrom<BTreeMap<String, Action>> for Policy {
+    type Error = Error;
+
+    fn try_from(settings: BTreeMap<String, Action>) -> Result<Self, Error> {
+        Self::with(&settings)
+    }
+}
+
+impl From<Policy> for BTreeMap<Kind, Action> {
+    fn from(policy: Policy) -> Self {
+        policy.actions
     }
 }
 
@@ -74,7 +112,8 @@ pub struct Verdict {
 /// Does what the policy says about the objections of [`check`](super::check()).
 ///
 /// A struck sentence is named by what it was about, in the words of the closed tables, so that nothing positive is lost
-/// without a trace. What is about the whole and cannot be struck makes the report partial.
+/// without a trace. Of a sentence that is struck for its measurement alone only the number is taken out. What is about the
+/// whole and cannot be struck makes the report partial.
 pub fn enforce(mut draft: Draft, objections: &[Objection], policy: &Policy) -> Verdict {
     let (mut held, mut partial, mut struck) = (Vec::new(), Vec::new(), BTreeMap::<usize, Vec<&Objection>>::new());
     for objection in objections {
@@ -86,17 +125,36 @@ pub fn enforce(mut draft: Draft, objections: &[Objection], policy: &Policy) -> V
         }
     }
     for (number, objections) in &struck {
-        let Some(sentence) = draft.structure.sentences.get(*number) else { continue };
-        let named: BTreeSet<&str> = sentence.statements.iter().map(|statement| statement.concept.name()).collect();
-        let named: Vec<&str> = named.into_iter().collect();
-        let about = if named.is_empty() { String::new() } else { format!(" on {}", named.join(", ")) };
-        let reasons: Vec<&str> = objections.iter().map(|it| it.explanation.as_str()).collect();
-        draft.struck.push(format!("A sentence{about} was taken out: {}", reasons.join("; ")));
-        let range = sentence.range.clone();
-        draft.findings.retain(|finding| finding.range != range);
-        draft.unrecognised.retain(|sentence| sentence.range != range);
+        strike(&mut draft, *number, objections);
     }
     draft.impression = draft::impression(&draft);
     partial.dedup();
     Verdict { draft, held, partial }
 }
+
+/// Takes a sentence out of what is reported, or its number.
+fn strike(draft: &mut Draft, number: usize, objections: &[&Objection]) {
+    let Some(sentence) = draft.structure.sentences.get(number) else { return };
+    let range = sentence.range.clone();
+    let named: BTreeSet<&str> = sentence.statements.iter().map(|statement| statement.concept.name()).collect();
+    let named: Vec<&str> = named.into_iter().collect();
+    let about = if named.is_empty() { String::new() } else { format!(" on {}", named.join(", ")) };
+    let reasons: Vec<&str> = objections.iter().map(|it| it.explanation.as_str()).collect();
+    if objections.iter().all(|it| it.kind == Kind::Measurement) {
+        draft.struck.push(format!("A number in a sentence{about} was taken out: {}", reasons.join("; ")));
+        let language = draft.structure.language;
+        let without = |text: &mut String| *text = structure::without_measurements(text, NOT_MEASURED, language);
+        for finding in draft.findings.iter_mut().filter(|it| it.range == range) {
+            finding.measurements.clear();
+            without(&mut finding.text);
+        }
+        draft.unrecognised.iter_mut().filter(|it| it.range == range).for_each(|it| without(&mut it.text));
+        return;
+    }
+    draft.struck.push(format!("A sentence{about} was taken out: {}", reasons.join("; ")));
+    draft.findings.retain(|finding| finding.range != range);
+    draft.unrecognised.retain(|sentence| sentence.range != range);
+}
+
+/// What stands where a number was.
+const NOT_MEASURED: &str = "[not measured]";

@@ -216,12 +216,47 @@ fn the_policy_is_done() {
     // What was taken out is named: nothing positive is lost without a trace.
     assert!(verdict.draft.struck[0].contains("pneumothorax") && verdict.draft.struck[0].contains("earlier study"));
     assert!(crate::text::finding_lines(&verdict.draft).iter().any(|line| line.contains("taken out")));
-    let with = |action| Policy { kinds: [(Kind::Prior, action)].into(), ..Policy::default() };
+    let with = |action| Policy::with(&[("prior".to_owned(), action)].into()).unwrap();
     assert_eq!(enforce(draft.clone(), &objections, &with(Action::Hold)).held.len(), 1);
     assert_eq!(enforce(draft.clone(), &objections, &with(Action::Partial)).partial.len(), 1);
     assert_eq!(enforce(draft.clone(), &objections, &with(Action::Note)).draft.findings.len(), 2);
     let policy: Policy = serde_json::from_str(r#"{"minor": "strike", "prior": "note"}"#).unwrap();
     assert_eq!((policy.action(Kind::Prior), policy.action(Kind::SideMissing)), (Action::Note, Action::Strike));
-    assert!(serde_json::from_str::<Policy>(r#"{"priors": "note"}"#).is_err());
+    let severe: Policy = serde_json::from_str(r#"{"major": "hold", "device": "note"}"#).unwrap();
+    assert_eq!((severe.action(Kind::Prior), severe.action(Kind::Device)), (Action::Hold, Action::Note));
+    assert_eq!(severe.action(Kind::Repetition), Action::Note);
+    let refused = serde_json::from_str::<Policy>(r#"{"priors": "note"}"#).unwrap_err().to_string();
+    for part in ["\"priors\"", "minor, major, critical", "low-confidence", "side-of-study"] {
+        assert!(refused.contains(part), "{refused}");
+    }
+    // Written and read it is the same.
+    let written = serde_json::to_string(&severe).unwrap();
+    assert_eq!(serde_json::from_str::<Policy>(&written).unwrap(), severe);
     assert_eq!(Kind::all().count(), 32);
+}
+
+#[test]
+fn a_number_that_nobody_measured_leaves_and_its_finding_stays() {
+    let check = |text: &str, line: &str| {
+        let draft = draft(text);
+        let objections = check(&draft, &StudyFacts::default());
+        assert!(objections.iter().any(|it| it.kind == Kind::Measurement), "{objections:?}");
+        let verdict = enforce(draft, &objections, &Policy::default());
+        let lines = crate::text::finding_lines(&verdict.draft);
+        assert!(lines.iter().any(|it| it == line), "{lines:?}");
+        assert!(lines.iter().any(|it| it.contains("taken out: nobody measured")), "{lines:?}");
+        assert!(verdict.draft.impression.iter().all(|it| !it.contains("12")), "{:?}", verdict.draft.impression);
+        assert!(verdict.draft.findings.iter().all(|it| it.measurements.is_empty()));
+    };
+    check("12 mm nodule in the left upper lobe.", "[not measured] nodule in the left upper lobe.");
+    check(
+        "Nodule in the left upper lobe measuring 12 x 9 mm.",
+        "Nodule in the left upper lobe measuring [not measured].",
+    );
+    check("Zorbulous nodule of 12 mm.", "[model's own words, not interpreted] Zorbulous nodule of [not measured].");
+    // With another claim besides it the whole sentence leaves.
+    let text = "Unchanged 12 mm nodule in the left upper lobe. No pleural effusion.";
+    let objections = super::check(&draft(text), &StudyFacts::default());
+    let verdict = enforce(draft(text), &objections, &Policy::default());
+    assert!(verdict.draft.findings.iter().all(|it| !it.concept.is("nodule")), "{:?}", verdict.draft.findings);
 }

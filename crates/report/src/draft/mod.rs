@@ -3,13 +3,13 @@
 mod phrase;
 mod recognise;
 mod sentence;
+mod support;
 
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    calibration::Calibration,
     lexicon::Language,
     structure::{
         self, Certainty, Change, Evidence, Measurement, SectionKind, Sentence, Statement, Status, Structure, Understood,
@@ -102,6 +102,19 @@ pub struct Confidence {
     /// The probability that the sentence is true, after the model's calibration; nothing for a model without one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub calibrated: Option<f32>,
+    /// The share of answers drawn at random that say the same, from 0 to 1; nothing when none were drawn.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repeated: Option<f32>,
+    /// How much of the sentence's probability the images bring, from 0 to 1; nothing when that was not looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_dependence: Option<f32>,
+}
+
+impl Confidence {
+    /// What the model's own token probabilities say.
+    pub fn of_tokens(minimum: f32, mean: f32) -> Self {
+        Self { minimum, mean, calibrated: None, repeated: None, image_dependence: None }
+    }
 }
 
 /// A map over the picture, row by row.
@@ -172,6 +185,8 @@ pub enum NormalStatement {
 pub struct Normal {
     /// What it says.
     pub statement: NormalStatement,
+    /// The bytes of the model's text that it was read from.
+    pub range: Range<usize>,
     /// Token probabilities of the sentence.
     pub confidence: Option<Confidence>,
 }
@@ -300,7 +315,7 @@ impl Draft {
                 facts.into_iter().map(|fact| fact.finding(sentence, attention.clone())).collect()
             }
             Reading::Normal(statement) => {
-                self.normal.get_or_insert(Normal { statement, confidence });
+                self.normal.get_or_insert(Normal { statement, range, confidence });
                 return;
             }
             Reading::Unknown if of_images => placed(sentence, &attention),
@@ -315,21 +330,6 @@ impl Draft {
                 self.findings.push(finding);
             }
         }
-    }
-
-    /// Gives every sentence its probability by the model's calibration.
-    pub fn calibrate(&mut self, calibration: &Calibration) {
-        let apply = |confidence: &mut Option<Confidence>| {
-            if let Some(confidence) = confidence {
-                #[expect(clippy::cast_possible_truncation, reason = "a probability")]
-                let probability = calibration.apply(f64::from(confidence.mean)) as f32;
-                confidence.calibrated = Some(probability);
-            }
-        };
-        self.findings.iter_mut().for_each(|it| apply(&mut it.confidence));
-        self.unrecognised.iter_mut().for_each(|it| apply(&mut it.confidence));
-        self.structure.sentences.iter_mut().for_each(|it| apply(&mut it.confidence));
-        self.normal.iter_mut().for_each(|it| apply(&mut it.confidence));
     }
 
     /// The findings that say something is wrong: present, and neither a device nor a statement of normality.
@@ -441,7 +441,7 @@ fn confidence(model: &ModelText<'_>, range: &Range<usize>) -> Option<Confidence>
         .filter(|probability| !probability.is_nan())
         .collect();
     let minimum = probabilities.iter().copied().min_by(f32::total_cmp)?;
-    Some(Confidence { minimum, mean: probabilities.iter().sum::<f32>() / probabilities.len() as f32, calibrated: None })
+    Some(Confidence::of_tokens(minimum, probabilities.iter().sum::<f32>() / probabilities.len() as f32))
 }
 
 fn attention(model: &ModelText<'_>, range: &Range<usize>) -> Option<Grid> {

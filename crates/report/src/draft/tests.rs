@@ -200,10 +200,10 @@ fn evidence_belongs_to_the_sentence_whose_tokens_it_is() {
     ];
     let draft = parse(&ModelText { text, tokens, grid: Some((1, 2)) });
     let [first, second] = draft.findings.as_slice() else { panic!("{draft:?}") };
-    assert_eq!(first.confidence, Some(Confidence { minimum: 0.5, mean: 0.75, calibrated: None }));
+    assert_eq!(first.confidence, Some(Confidence::of_tokens(0.5, 0.75)));
     let grid = first.attention.as_ref().unwrap();
     assert_eq!((grid.values.as_slice(), grid.best_cell()), (&[0.5, 1.5][..], Some((0, 1))));
-    assert_eq!(second.confidence, Some(Confidence { minimum: 0.25, mean: 0.25, calibrated: None }));
+    assert_eq!(second.confidence, Some(Confidence::of_tokens(0.25, 0.25)));
     assert_eq!(second.attention.as_ref().unwrap().values, [1.0, 1.0]);
 }
 

@@ -8,7 +8,7 @@ use dicom_core::VR;
 use crate::{
     content::one_line,
     copy::{Copier, items, trimmed},
-    document::{Completion, EvidenceItem, Provenance, Source},
+    document::{Completion, Provenance, Source},
     elements::DataSet,
     header::put_moment,
     references::{Place, hierarchy},
@@ -58,19 +58,18 @@ pub(crate) fn put_evidence<'a>(to: &mut DataSet, source: &'a Source<'_>, more: i
     to.put_items(tags::CURRENT_REQUESTED_PROCEDURE_EVIDENCE_SEQUENCE, vec![hierarchy(study, places)]);
 }
 
-/// Predecessor Documents Sequence (0040,A360): the earlier document of the same class, or all of them.
+/// Predecessor Documents Sequence (0040,A360): the earlier document that this one takes the place of.
 pub(super) fn put_predecessors(to: &mut DataSet, source: &Source<'_>, kind: Kind) {
-    let same_class = |item: &&EvidenceItem| item.sop_class_uid.as_str() == kind.sop_class_uid();
-    let mut predecessors: Vec<&EvidenceItem> = source.predecessors.iter().filter(same_class).collect();
-    if predecessors.is_empty() {
-        predecessors = source.predecessors.iter().collect();
-    }
-    if !predecessors.is_empty() {
+    let candidates = [kind].into_iter().chain(kind.same_in_another_class()).chain(TEXT_REPORTS);
+    let of = |kind: Kind| source.predecessors.iter().find(|(of, _)| *of == kind).map(|(_, item)| item);
+    if let Some(predecessor) = candidates.into_iter().find_map(of) {
         let study = &source.representative.header.study_instance_uid;
-        let places = predecessors.into_iter().map(Place::from);
-        to.put_items(tags::PREDECESSOR_DOCUMENTS_SEQUENCE, vec![hierarchy(study, places)]);
+        to.put_items(tags::PREDECESSOR_DOCUMENTS_SEQUENCE, vec![hierarchy(study, [Place::from(predecessor)])]);
     }
 }
+
+/// One of these there is for every draft.
+const TEXT_REPORTS: [Kind; 2] = [Kind::BasicTextReport, Kind::EnhancedTextReport];
 
 /// Referenced Request Sequence (0040,A370): the orders that the study fulfils, as far as its images tell.
 fn requests(copier: &Copier<'_>, source: &Source<'_>) -> Vec<DataSet> {

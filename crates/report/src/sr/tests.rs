@@ -64,7 +64,7 @@ fn report(representative: &Instance, notice: &str) -> DataSet {
     let source = Source {
         representative,
         evidence: vec![item("1.2.3.4.6", ct), item("1.2.3.4.7", ct), item("1.2.3.4.6", ct)],
-        predecessors: vec![item("1.2.3.9", TextClass::BasicText.uid())],
+        predecessors: vec![(Kind::BasicTextReport, item("1.2.3.9", TextClass::BasicText.uid()))],
     };
     let provenance = Provenance {
         model_name: "model".to_owned(),
@@ -73,6 +73,7 @@ fn report(representative: &Instance, notice: &str) -> DataSet {
         notice: Some(notice.to_owned()),
         prompt_id: "p".to_owned(),
         settings: "back\\slash ~ tilde".to_owned(),
+        settings_digest: None,
         rule: "r".to_owned(),
         version: 2,
         device_uid: "2.25.1".parse().unwrap(),
@@ -152,6 +153,7 @@ fn a_report_on_nothing_is_refused() {
         notice: None,
         prompt_id: String::new(),
         settings: String::new(),
+        settings_digest: None,
         rule: String::new(),
         version: 1,
         device_uid: "2.25.1".parse().unwrap(),
@@ -257,7 +259,7 @@ mod measured {
         findings.localized.push(findings.localized[0].clone());
         let made = |version| {
             let mut source = fixture::source(&representative);
-            source.predecessors.push(evidence());
+            source.predecessors.push((Kind::Measurements3D, evidence()));
             let provenance = Provenance { version, model_digest: version.to_string(), ..fixture::provenance() };
             let options = MeasurementOptions::default();
             let document = measurement_report(&findings, &source, &provenance, &options).unwrap().unwrap();
@@ -273,6 +275,43 @@ mod measured {
         assert_eq!((first.0.len(), first.0[1] == first.0[2]), (3, false));
         assert_ne!(first.1, second.1);
         assert_eq!((first.2.as_str(), second.2.as_str()), ("902", "912"));
+    }
+
+    #[test]
+    fn a_document_follows_its_own_kind_then_another_class_of_it_then_the_text_report() {
+        let representative = fixture::radiograph();
+        let earlier = |uid: &str| crate::EvidenceItem { sop_instance_uid: uid.parse().unwrap(), ..evidence() };
+        let check = |predecessors: &[(Kind, &str)], expected: [Option<&str>; 3]| {
+            let source = Source {
+                predecessors: predecessors.iter().map(|(kind, uid)| (*kind, earlier(uid))).collect(),
+                ..fixture::source(&representative)
+            };
+            let (findings, provenance) = (fixture::findings(), fixture::provenance());
+            let options = MeasurementOptions::default();
+            let made = [
+                measurement_report(&findings, &source, &provenance, &options).unwrap().unwrap(),
+                results_report(&findings, &source, &provenance, &Completion::Complete).unwrap().unwrap(),
+                text_report(&crate::Draft::default(), &source, &provenance, &Options::default()).unwrap(),
+            ];
+            for (document, expected) in made.iter().zip(expected) {
+                let data_set = text::read(&document.file).unwrap();
+                let mut named = Vec::new();
+                for study in data_set.items(tags::PREDECESSOR_DOCUMENTS_SEQUENCE) {
+                    all(study, tags::REFERENCED_SOP_INSTANCE_UID, &mut named);
+                }
+                assert_eq!(named, expected.into_iter().map(str::to_owned).collect::<Vec<_>>(), "{:?}", document.kind);
+                assert!(!crate::must_hold(&validate(&document.file)), "{:?}", document.kind);
+            }
+        };
+        check(&[], [None; 3]);
+        let (text, three_d) = ((Kind::BasicTextReport, "1.1"), (Kind::Measurements3D, "1.2"));
+        let (flat, results, key) = ((Kind::Measurements, "1.3"), (Kind::Results, "1.4"), (Kind::KeyObjects, "1.5"));
+        check(&[key, text], [Some("1.1"); 3]);
+        check(&[text, flat, three_d, results], [Some("1.2"), Some("1.4"), Some("1.1")]);
+        check(&[text, flat], [Some("1.3"), Some("1.1"), Some("1.1")]);
+        check(&[(Kind::EnhancedTextReport, "1.6")], [Some("1.6"); 3]);
+        // What is no SR is followed by none.
+        check(&[key], [None; 3]);
     }
 
     #[test]

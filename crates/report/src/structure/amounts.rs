@@ -1,5 +1,7 @@
 //! Numbers of a sentence: what was measured, which category, and when something should be done.
 
+use std::ops::Range;
+
 use super::{
     Category, Measurement, Recommendation,
     reader::Found,
@@ -12,8 +14,8 @@ pub(super) fn leads_number(found: &[Found<'_>], token: usize) -> bool {
     found.iter().any(|phrase| phrase.end == token + 1 && phrase.is(Role::Level))
 }
 
-/// The measurements with the token at which each stands, and the tokens of all numbers that are accounted for.
-pub(super) fn measurements(tokens: &[Token], found: &[Found<'_>]) -> (Vec<(usize, Measurement)>, Vec<usize>) {
+/// The measurements with the tokens that each one is, and the tokens of all numbers that are accounted for.
+pub(super) fn measurements(tokens: &[Token], found: &[Found<'_>]) -> (Vec<(Range<usize>, Measurement)>, Vec<usize>) {
     let unit_at = |at: usize| {
         let phrase = found.iter().find(|phrase| phrase.at == at)?;
         phrase.roles.iter().find_map(|role| if let Role::Unit(unit) = role { Some(*unit) } else { None })
@@ -47,7 +49,7 @@ pub(super) fn measurements(tokens: &[Token], found: &[Found<'_>]) -> (Vec<(usize
             numbers.extend(parts);
             // Times and ages are no measurements of what is seen.
             if !matches!(unit, "mo" | "wk" | "a" | "d" | "h") {
-                measured.push((start, Measurement { values, unit, range }));
+                measured.push((start..at, Measurement { values, unit, range }));
             }
         }
     }

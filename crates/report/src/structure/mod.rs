@@ -345,5 +345,10 @@ pub(crate) fn read_sentence(words: &str, language: Language) -> Reading {
     reader::read(words, language.lexicon())
 }
 
+/// A sentence with each of its measurements replaced by `instead`.
+pub(crate) fn without_measurements(sentence: &str, instead: &str, language: Language) -> String {
+    reader::without_measurements(sentence, instead, language.lexicon())
+}
+
 #[cfg(test)]
 mod tests;

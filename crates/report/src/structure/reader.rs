@@ -56,10 +56,24 @@ const GAP: usize = 3;
 /// More concepts than any sentence names; one that has more is a list of words, and not read.
 const CONCEPTS: usize = 24;
 
+/// The sentence with each of its measurements replaced by `instead`.
+pub(super) fn without_measurements(sentence: &str, instead: &str, lexicon: &Lexicon) -> String {
+    let tokens = tokens(sentence, lexicon);
+    let (measured, _) = measurements(&tokens, &phrases(&tokens, lexicon));
+    let mut text = sentence.to_owned();
+    for (at, _) in measured.iter().rev() {
+        if let [first, .., last] | [first @ last] = &tokens[at.clone()] {
+            text.replace_range(first.range.start..last.range.end, instead);
+        }
+    }
+    text
+}
+
 pub(super) fn read(sentence: &str, lexicon: &Lexicon) -> Reading {
     let tokens = tokens(sentence, lexicon);
     let found = phrases(&tokens, lexicon);
     let (measured, numbers) = measurements(&tokens, &found);
+    let measured: Vec<(usize, Measurement)> = measured.into_iter().map(|(tokens, it)| (tokens.start, it)).collect();
     let mut reading = Reading::default();
     marks(&mut reading, &tokens, &found, sentence, lexicon);
     reading.marks.measurements = measured.iter().map(|(_, measurement)| measurement.clone()).collect();

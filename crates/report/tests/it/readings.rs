@@ -27,6 +27,7 @@ pub(crate) fn provenance(notice: &str) -> Provenance {
         notice: Some(notice.to_owned()),
         prompt_id: "report-1".to_owned(),
         settings: "greedy, 128 tokens, float32".to_owned(),
+        settings_digest: None,
         rule: "chest radiographs".to_owned(),
         version: 1,
         device_uid: "2.25.123456789".parse().expect("a UID"),

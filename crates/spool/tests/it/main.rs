@@ -179,7 +179,86 @@ async fn a_report_is_delivered_once_and_our_own_object_coming_back_starts_nothin
     assert_eq!(state(&spool, "1.2.3"), "delivered");
     let lineage = spool.lineage(claimed.study).unwrap();
     assert_eq!((lineage.next_version, lineage.inputs_digest.as_deref()), (2, Some("a")));
-    assert_eq!(lineage.predecessor.unwrap().sop_instance_uid, "1.2.9");
+    let [text] = lineage.predecessors.as_slice() else { panic!("{lineage:?}") };
+    assert_eq!((text.kind, text.version, text.sop_instance_uid.as_str()), (ObjectKind::TextSr, 1, "1.2.9"));
+}
+
+async fn objects(spool: &Spool, uids: &[(ObjectKind, &str)]) -> Prepared {
+    let file = |(kind, uid): &(ObjectKind, &str)| ReportFile {
+        kind: *kind,
+        uids: Some([(*uid).to_owned(), "1.2.840".to_owned(), format!("{uid}.1")]),
+        bytes: b"an object".to_vec(),
+        destinations: vec!["pacs".to_owned()],
+    };
+    spool.prepare(uids.iter().map(file).collect(), 0).await.expect("the files are written")
+}
+
+#[tokio::test]
+async fn the_newest_object_of_each_kind_is_what_a_new_one_follows() {
+    let dir = tempfile::tempdir().unwrap();
+    let (spool, _) = open(dir.path(), 0);
+    let versions: [&[(ObjectKind, &str)]; 3] = [
+        &[(ObjectKind::TextSr, "1.1"), (ObjectKind::MeasurementsSr, "1.2"), (ObjectKind::KeyObjects, "1.3")],
+        &[(ObjectKind::TextSr, "2.1"), (ObjectKind::KeyObjects, "2.3")],
+        &[(ObjectKind::TextSr, "3.1")],
+    ];
+    let mut study = 0;
+    for (version, made) in (1..).zip(versions) {
+        let instance = format!("1.2.3.{version}");
+        store(&spool, None, &data_set("1.2.3", &instance, "Acme", ""), version * 10 * QUIET).await.unwrap();
+        spool.settle((version * 10 + 2) * QUIET).await.unwrap();
+        let claimed = claim(&spool).await;
+        study = claimed.study;
+        let made = objects(&spool, made).await;
+        assert!(spool.written(&claimed, version, version.to_string(), "r".into(), made, QUIET).await.unwrap());
+        let json =
+            ReportFile { kind: ObjectKind::ReportJson, uids: None, bytes: b"{}".to_vec(), destinations: Vec::new() };
+        let json = spool.prepare(vec![json], 0).await.unwrap();
+        spool.attach(study, version, json, QUIET).await.unwrap();
+    }
+    let lineage = spool.lineage(study).unwrap();
+    assert_eq!(lineage.next_version, 4);
+    let mut newest: Vec<_> =
+        lineage.predecessors.iter().map(|it| (it.kind, it.version, it.sop_instance_uid.as_str())).collect();
+    newest.sort();
+    assert_eq!(
+        newest,
+        [(ObjectKind::TextSr, 3, "3.1"), (ObjectKind::MeasurementsSr, 1, "1.2"), (ObjectKind::KeyObjects, 2, "2.3")]
+    );
+    assert!(lineage.predecessors.iter().all(|it| it.series_instance_uid == format!("{}.1", it.sop_instance_uid)));
+}
+
+#[tokio::test]
+async fn a_destination_that_does_not_take_an_object_gets_another_of_the_same_report() {
+    let dir = tempfile::tempdir().unwrap();
+    let (spool, _) = open(dir.path(), 0);
+    store(&spool, None, &data_set("1.2.3", "1.2.3.1", "Acme", ""), 0).await.unwrap();
+    spool.settle(QUIET).await.unwrap();
+    let claimed = claim(&spool).await;
+    let both = [(ObjectKind::MeasurementsSr, "1.1"), (ObjectKind::ComprehensiveMeasurementsSr, "1.2")];
+    let files = both.map(|(kind, uid)| ReportFile {
+        kind,
+        uids: Some([uid.to_owned(), "1.2.840".to_owned(), format!("{uid}.1")]),
+        bytes: b"an object".to_vec(),
+        destinations: if kind == ObjectKind::MeasurementsSr { vec!["pacs".to_owned()] } else { Vec::new() },
+    });
+    let made = spool.prepare(files.to_vec(), 0).await.unwrap();
+    spool.written(&claimed, 1, "a".into(), "r".into(), made, 0).await.unwrap();
+
+    let due = spool.due_deliveries(0, 8).unwrap();
+    assert_eq!((due.len(), due[0].kind), (1, ObjectKind::MeasurementsSr));
+    let none = spool.deliver_instead(&due[0], ObjectKind::Pdf, "refused".to_owned(), 1).await.unwrap();
+    assert!(!none && spool.due_deliveries(1, 8).unwrap()[0].id == due[0].id, "there is no PDF: nothing changes");
+    let other = ObjectKind::ComprehensiveMeasurementsSr;
+    assert!(spool.deliver_instead(&due[0], other, "refused".to_owned(), 1).await.unwrap());
+    let due = spool.due_deliveries(1, 8).unwrap();
+    assert_eq!((due.len(), due[0].kind, due[0].sop_instance_uid.as_str()), (1, other, "1.2"));
+    assert_eq!(state(&spool, "1.2.3"), "written");
+    spool.delivered(&due[0], 2).await.unwrap();
+    assert_eq!(state(&spool, "1.2.3"), "delivered");
+    let reports = spool.study("1.2.3").unwrap().reports;
+    assert_eq!(reports[0].replaced, [("pacs".to_owned(), Some("refused".to_owned()))]);
+    assert!(reports[0].pending.is_empty() && reports[1].delivered_to == ["pacs"]);
 }
 
 #[tokio::test]

@@ -75,5 +75,6 @@ pub use image::{Image, MAX_PIXELS};
 pub use layout::{Layout, Role};
 pub use manifest::{AttentionManifest, AttentionSource, ImagesManifest, Manifest};
 pub use model::{Model, Request, SessionOptions};
+pub use processor::preprocess;
 pub use provider::Provider;
 pub use runtime::Runtime;

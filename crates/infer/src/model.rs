@@ -204,6 +204,7 @@ fn score(
     let began = Instant::now();
     let prepared = processor.prepare(&request.images, scorer.channels().unwrap_or(3))?;
     let preprocess = began.elapsed();
+    let ran = scorer.ran();
     let scores = scorer.score(&prepared, &request.labels, &sentence, cancel)?;
     let vision = began.elapsed().saturating_sub(preprocess);
     Ok(Answer {
@@ -214,6 +215,7 @@ fn score(
         timings_ms: Timings {
             preprocess: milliseconds(preprocess),
             vision: milliseconds(vision),
+            graphs: milliseconds(scorer.ran().saturating_sub(ran)),
             ..Timings::default()
         },
         ..Answer::empty()

@@ -83,6 +83,7 @@ impl Reader {
         cancel: &Cancel,
     ) -> Result<Answer> {
         let options = Generation::new(&self.generation, &request.generation)?;
+        let ran = self.engine.ran();
         self.engine.check_images(request.images.len())?;
         let sight = match request.images.is_empty() {
             true => None,
@@ -117,6 +118,7 @@ impl Reader {
         }
         let answered = Answered { request, processor, asked: &asked, answer: &answer, sight: &sight };
         answer.evidence = self.evidence(&answered, cancel)?;
+        answer.timings_ms.graphs = milliseconds(self.engine.ran().saturating_sub(ran));
         Ok(answer)
     }
 

@@ -209,6 +209,7 @@ fn horizontal(levels: &[u8], width: u32, taps: &[Taps]) -> Vec<u8> {
     let even = Even::of(taps, width);
     let mut out = vec![0; levels.len() / width * taps.len()];
     // Where a row has fewer levels than a tap has weights, zeros follow it.
+    let mut sums = vec![[0; ALONG]; taps.len()];
     let mut short = vec![0; if width < even.count { even.count } else { 0 }];
     for (row, out) in levels.chunks_exact(width).zip(out.chunks_exact_mut(taps.len())) {
         let row = if short.is_empty() {
@@ -217,14 +218,22 @@ fn horizontal(levels: &[u8], width: u32, taps: &[Taps]) -> Vec<u8> {
             short[..width].copy_from_slice(row);
             &short
         };
-        weigh_along(row, &even, out);
+        weigh_along(row, &even, &mut sums);
+        for (level, sums) in out.iter_mut().zip(&sums) {
+            let mut sum = 1 << (PRECISION_BITS - 1);
+            for lane in sums {
+                sum = i32::wrapping_add(sum, *lane);
+            }
+            *level = round(sum);
+        }
     }
     out
 }
 
+/// Sums for each level of a row, in lanes: added up at once, each product would be before it is summed.
 #[inline(always)]
-fn weigh_along(row: &[u8], even: &Even, out: &mut [u8]) {
-    for ((level, first), weights) in out.iter_mut().zip(&even.firsts).zip(even.weights.chunks_exact(even.count)) {
+fn weigh_along(row: &[u8], even: &Even, out: &mut [[i32; ALONG]]) {
+    for ((out, first), weights) in out.iter_mut().zip(&even.firsts).zip(even.weights.chunks_exact(even.count)) {
         let levels = row[*first..*first + even.count].as_chunks::<ALONG>().0;
         let mut sums = [0i32; ALONG];
         for (levels, weights) in levels.iter().zip(weights.as_chunks::<ALONG>().0) {
@@ -232,11 +241,7 @@ fn weigh_along(row: &[u8], even: &Even, out: &mut [u8]) {
                 sums[lane] = sums[lane].wrapping_add(weights[lane].wrapping_mul(i32::from(levels[lane])));
             }
         }
-        let mut sum = 1 << (PRECISION_BITS - 1);
-        for lane in sums {
-            sum = i32::wrapping_add(sum, lane);
-        }
-        *level = round(sum);
+        *out = sums;
     }
 }
 

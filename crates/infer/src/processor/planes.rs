@@ -1,5 +1,7 @@
 //! An image while it is worked on: one plane of 8-bit levels for each colour, and the geometry of image processors.
 
+use std::{panic::resume_unwind, thread};
+
 use crate::{
     error::{Error, Result},
     image::{Image, MAX_PIXELS},
@@ -14,6 +16,9 @@ pub(super) struct Planes {
     pub(super) height: u32,
     levels: Vec<Vec<u8>>,
 }
+
+/// From so many pixels on, colours are resized by a thread each: below, starting threads costs more than it saves.
+const AT_ONCE: u64 = 1 << 17;
 
 impl Planes {
     pub(super) fn of(image: &Image) -> Result<Self> {
@@ -60,7 +65,17 @@ impl Planes {
         }
         let from = (self.width, self.height);
         let plane = |levels: &Vec<u8>| resize_plane(levels, from, (new_width, new_height), filter);
-        Ok(Self { width: new_width, height: new_height, levels: self.levels.iter().map(plane).collect() })
+        let pixels = (u64::from(self.width) * u64::from(self.height)).max(width * height);
+        let levels = match &self.levels[..] {
+            [red, green, blue] if pixels >= AT_ONCE => thread::scope(|scope| {
+                let others = [green, blue].map(|levels| scope.spawn(move || plane(levels)));
+                let mut resized = vec![plane(red)];
+                resized.extend(others.map(|other| other.join().unwrap_or_else(|panic| resume_unwind(panic))));
+                resized
+            }),
+            levels => levels.iter().map(plane).collect(),
+        };
+        Ok(Self { width: new_width, height: new_height, levels })
     }
 
     fn wrong_size(&self, width: u64, height: u64) -> Error {

@@ -174,6 +174,8 @@ pub struct Timings {
     pub prefill: f64,
     /// The decoder for all further tokens.
     pub decode: f64,
+    /// Of all these but loading: what ONNX Runtime itself took to run graphs. The rest is ours.
+    pub graphs: f64,
 }
 
 /// Why generation ended.

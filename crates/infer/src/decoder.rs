@@ -1,6 +1,6 @@
 //! The decoder of a language model: which inputs it has, and its key/value cache.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use ort::value::DynValue;
 
@@ -163,6 +163,11 @@ impl Decoder {
 
     pub(crate) fn info(&self) -> &Arc<GraphInfo> {
         self.graph.info()
+    }
+
+    /// How long ONNX Runtime has run it and the graph that embeds its tokens so far.
+    pub(crate) fn ran(&self) -> Duration {
+        self.graph.ran() + self.embed.as_ref().map_or(Duration::ZERO, Embed::ran)
     }
 
     pub(crate) fn embed(&mut self) -> Option<&mut Embed> {

@@ -1,6 +1,6 @@
 //! The embedding graph of a language model: token ids in, embeddings out; in some exports with the images merged in.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use ort::value::DynValue;
 
@@ -52,6 +52,11 @@ impl Embed {
 
     pub(crate) fn info(&self) -> &Arc<GraphInfo> {
         self.graph.info()
+    }
+
+    /// How long ONNX Runtime has run it so far.
+    pub(crate) fn ran(&self) -> Duration {
+        self.graph.ran()
     }
 
     /// Whether the graph itself puts the images among the tokens.

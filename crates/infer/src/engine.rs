@@ -1,6 +1,6 @@
 //! The parts of a generating model, and how images and a prompt go through them: seen, asked, begun, decoded.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use ort::value::{DynValue, Tensor};
 use serde_json::Value;
@@ -104,6 +104,11 @@ impl Engine {
         let encoder = self.encoder.as_ref().map(|encoder| encoder.info());
         let infos = [Some(self.vision.info()), self.decoder.embed_info(), encoder, Some(self.decoder.info())];
         infos.into_iter().flatten().map(|info| &**info).collect()
+    }
+
+    /// How long ONNX Runtime has run the graphs so far.
+    pub(crate) fn ran(&self) -> Duration {
+        self.vision.ran() + self.decoder.ran() + self.encoder.as_ref().map_or(Duration::ZERO, Graph::ran)
     }
 
     /// Whether the decoder's sequence is a text of its own, beside the prompt's.

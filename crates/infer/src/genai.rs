@@ -115,7 +115,8 @@ impl GenAi {
 
 /// From what the file says to what the engine calls inputs and outputs.
 fn names(role: Role, section: &Value) -> Names {
-    let mut names = Names::default();
+    // The builder's graphs do not say how long a head of their cache is.
+    let mut names = Names::new(section.get("head_size").and_then(Value::as_i64));
     let stated = ["inputs", "outputs"].into_iter().filter_map(|key| section.get(key)?.as_object()).flatten();
     for (key, name) in stated {
         let Some(name) = name.as_str() else { continue };
@@ -150,7 +151,7 @@ mod tests {
                 "inputs": {"pixel_values": "pixels", "attention_mask": "mask"}, "outputs": {"image_features": "features"}},
             "embedding": {"filename": "e.onnx", "inputs": {"input_ids": "ids", "image_features": "features"},
                 "outputs": {"inputs_embeds": "embeds"}},
-            "decoder": {"filename": "d.onnx",
+            "decoder": {"filename": "d.onnx", "head_size": 128,
                 "inputs": {"inputs_embeds": "embeds", "past_key_names": "past.%d.k", "past_value_names": "past.%d.v"},
                 "outputs": {"logits": "scores", "present_key_names": "now.%d.k", "present_value_names": "now.%d.v"}}},
             "search": {"max_length": 99, "top_k": 1, "past_present_share_buffer": true}})
@@ -168,6 +169,7 @@ mod tests {
         check(Role::Decoder, "scores", "logits");
         check(Role::Decoder, "position_ids", "position_ids");
         assert_eq!(Value::Object(genai.generation()), json!({"max_length": 99, "top_k": 1, "eos_token_id": [7, 8]}));
+        assert_eq!(genai.names(Role::Decoder).head_size, Some(128));
         assert_eq!(genai.family, "phi3v");
     }
 

@@ -1,6 +1,11 @@
 //! One ONNX graph: its inputs and outputs as the file states them, and running it.
 
-use std::{borrow::Cow, path::Path, sync::Arc};
+use std::{
+    borrow::Cow,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use half::f16;
 use ort::{
@@ -47,17 +52,25 @@ pub struct TensorInfo {
 
 /// What a graph calls its inputs and outputs, where that is not what the engine calls them. `%d` stands for a number.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Names(Vec<(String, String)>);
+pub(crate) struct Names {
+    pairs: Vec<(String, String)>,
+    pub(crate) head_size: Option<i64>,
+}
 
 impl Names {
+    /// No names yet. `head_size`: values of a head of the key/value cache, for graphs that leave it open.
+    pub(crate) fn new(head_size: Option<i64>) -> Self {
+        Self { pairs: Vec::new(), head_size }
+    }
+
     /// `theirs` in the graph is `ours` here.
     pub(crate) fn insert(&mut self, theirs: &str, ours: &str) {
-        self.0.push((theirs.to_owned(), ours.to_owned()));
+        self.pairs.push((theirs.to_owned(), ours.to_owned()));
     }
 
     /// The engine's name of an input or output.
     pub(crate) fn ours(&self, theirs: &str) -> String {
-        let translated = self.0.iter().find_map(|(pattern, ours)| match pattern.split_once("%d") {
+        let translated = self.pairs.iter().find_map(|(pattern, ours)| match pattern.split_once("%d") {
             None => (pattern == theirs).then(|| ours.clone()),
             Some((before, after)) => {
                 let number = theirs.strip_prefix(before)?.strip_suffix(after)?;
@@ -110,7 +123,12 @@ impl TensorInfo {
                     size if size >= 0 => Dimension::Fixed(size),
                     _ => Dimension::Symbolic(symbol.clone()),
                 };
-                let shape = shape.iter().zip(dimension_symbols.iter()).map(dimension).collect();
+                let mut shape: Vec<Dimension> = shape.iter().zip(dimension_symbols.iter()).map(dimension).collect();
+                if let (Some(size), Some(last @ Dimension::Symbolic(_))) = (names.head_size, shape.last_mut())
+                    && role.starts_with("past_key_values.")
+                {
+                    *last = Dimension::Fixed(size);
+                }
                 Self { name, dtype: format!("tensor({})", onnx_name(*ty)), shape, element: Some(*ty), role }
             }
             other => Self { name, dtype: other.to_string(), shape: Vec::new(), element: None, role },
@@ -148,6 +166,7 @@ pub(crate) struct Graph {
     session: Session,
     /// Shared, so that feeds can borrow names from it while the session runs.
     info: Arc<GraphInfo>,
+    ran: Duration,
 }
 
 impl Graph {
@@ -162,7 +181,8 @@ impl Graph {
                     let describe =
                         |outlets: &[Outlet]| outlets.iter().map(|outlet| TensorInfo::new(outlet, names)).collect();
                     let (inputs, outputs) = (describe(session.inputs()), describe(session.outputs()));
-                    return Ok(Self { session, info: Arc::new(GraphInfo { file, provider, inputs, outputs }) });
+                    let info = Arc::new(GraphInfo { file, provider, inputs, outputs });
+                    return Ok(Self { session, info, ran: Duration::ZERO });
                 }
                 Err(problem) => {
                     tracing::warn!(graph = file, %provider, problem, "not loaded");
@@ -186,12 +206,20 @@ impl Graph {
         self.info.outputs.iter().position(|output| output.role == role)
     }
 
+    /// How long ONNX Runtime has run the graph so far.
+    pub(crate) fn ran(&self) -> Duration {
+        self.ran
+    }
+
     /// Runs the graph; the values come in the order of its outputs.
     pub(crate) fn run(&mut self, feeds: Feeds<'_>, cancel: &Cancel) -> Result<Vec<DynValue>> {
         let fail = |error: ort::Error| Error::graph(&self.info.file, error);
         let options = Arc::new(RunOptions::new().map_err(fail)?);
         cancel.watch(&options)?;
-        match self.session.run_with_options(feeds, &*options) {
+        let began = Instant::now();
+        let outcome = self.session.run_with_options(feeds, &*options);
+        self.ran += began.elapsed();
+        match outcome {
             Ok(outputs) => Ok(outputs.into_iter().map(|(_, value)| value).collect()),
             // An interrupted run fails with ONNX Runtime's words; the reason is ours.
             Err(error) => Err(cancel

@@ -82,5 +82,6 @@ pub use manifest::{
 };
 pub use memory::available_memory;
 pub use model::{Model, Output, Request, SessionOptions};
+pub use processor::preprocess;
 pub use provider::Provider;
 pub use runtime::Runtime;

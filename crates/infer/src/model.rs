@@ -274,6 +274,7 @@ fn score(
     let began = Instant::now();
     let prepared = processor.prepare(&request.images, scorer.channels().unwrap_or(3))?;
     let preprocess = began.elapsed();
+    let ran = scorer.ran();
     let scores = scorer.score(&prepared, labels, &sentence, cancel)?;
     let vision = began.elapsed().saturating_sub(preprocess);
     Ok(Answer {
@@ -284,6 +285,7 @@ fn score(
         timings_ms: Timings {
             preprocess: milliseconds(preprocess),
             vision: milliseconds(vision),
+            graphs: milliseconds(scorer.ran().saturating_sub(ran)),
             ..Timings::default()
         },
         ..Answer::empty()

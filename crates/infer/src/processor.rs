@@ -215,6 +215,19 @@ impl Processor {
     }
 }
 
+/// What an image processor makes of images, as a model's vision graph gets it: shape and values of `pixel_values`. `keys`
+/// are those of a `preprocessor_config.json`.
+///
+/// # Errors
+/// [`Error::Request`] for wrong keys and images, [`Error::Unsupported`] for a class this engine lacks.
+pub fn preprocess(keys: &Value, images: &[Image]) -> Result<(Vec<usize>, Vec<f32>)> {
+    let Value::Object(keys) = keys else {
+        return Err(Error::Request("an image processor's keys must be a JSON object".to_owned()));
+    };
+    let prepared = Processor::new(keys, &Value::Null)?.prepare(images, 3)?;
+    Ok((prepared.pixel_values.shape, prepared.pixel_values.values))
+}
+
 /// The class and all its keys. A key whose value is `null` is one that is not there.
 fn combined(folder: &Map<String, Value>, overrides: &Map<String, Value>) -> Result<(Class, Map<String, Value>)> {
     let name = |keys: &Map<String, Value>, key: &str| keys.get(key).and_then(Value::as_str).map(str::to_owned);

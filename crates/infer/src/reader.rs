@@ -120,6 +120,7 @@ impl Reader {
     ) -> Result<Answer> {
         let options = Generation::new(&self.generation, &request.generation)?;
         let grammar = self.bounds.constraint(&request.output, &self.engine.text, &options.eos_token_id)?;
+        let ran = self.engine.ran();
         self.engine.check_images(request.images.len())?;
         let sight = match request.images.is_empty() {
             true => None,
@@ -155,6 +156,7 @@ impl Reader {
         }
         let answered = Answered { request, processor, wanted, answer: &answer, sight: &sight };
         answer.evidence = self.evidence(&answered, cancel)?;
+        answer.timings_ms.graphs = milliseconds(self.engine.ran().saturating_sub(ran));
         Ok(answer)
     }
 

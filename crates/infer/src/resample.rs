@@ -4,7 +4,9 @@
 //! (Pillow `src/libImaging/Resample.c`). `fast_image_resize` keeps its coefficients in 16 bits, which moves some pixels
 //! by one grey level.
 
-use pulp::Arch;
+use std::borrow::Cow;
+
+use pulp::{Arch, Simd, WithSimd};
 
 use crate::error::{Error, Result};
 
@@ -96,6 +98,16 @@ struct Taps {
     weights: Vec<i32>,
 }
 
+/// The taps of a row, each with as many weights: a multiple of [`ALONG`], with zeros where a level has no part.
+struct Even {
+    /// Number of the first level of each.
+    firsts: Vec<usize>,
+    /// Weights of each, one after the other.
+    weights: Vec<i32>,
+    /// Weights of one.
+    count: usize,
+}
+
 /// Resizes a plane of `from` (width, height) levels, row by row, to `to`; all sides are positive.
 pub(crate) fn resize_plane(levels: &[u8], from: (u32, u32), to: (u32, u32), filter: Filter) -> Vec<u8> {
     if from == to {
@@ -104,20 +116,41 @@ pub(crate) fn resize_plane(levels: &[u8], from: (u32, u32), to: (u32, u32), filt
     if filter == Filter::Nearest {
         return nearest(levels, from, to);
     }
-    // Compiled once more for each generation of vector instructions; the machine's own is chosen here.
-    Arch::new().dispatch(
+    vectorized(
         #[inline(always)]
         || {
-            let across = |levels: &[u8]| horizontal(levels, from.0, &taps(from.0, to.0, filter));
-            let down = |levels: &[u8], width: u32| vertical(levels, width, &taps(from.1, to.1, filter));
-            match (from.0 == to.0, from.1 == to.1) {
-                (_, true) => across(levels),
-                (true, _) => down(levels, to.0),
-                _ if down_first(from, to) => across(&down(levels, from.0)),
-                _ => down(&across(levels), to.0),
+            let mut passes = [(true, from.0 != to.0), (false, from.1 != to.1)];
+            if down_first(from, to) {
+                passes.reverse();
             }
+            let (mut levels, mut width) = (Cow::Borrowed(levels), from.0);
+            for (across, _) in passes.into_iter().filter(|(_, needed)| *needed) {
+                if across {
+                    levels = Cow::Owned(horizontal(&levels, width, &taps(from.0, to.0, filter)));
+                    width = to.0;
+                } else {
+                    levels = Cow::Owned(vertical(&levels, width, &taps(from.1, to.1, filter)));
+                }
+            }
+            levels.into_owned()
         },
     )
+}
+
+/// Does work compiled for the vector instructions of this machine, as far as all of it is inlined.
+///
+/// The work is a structure's and not given as a closure to `dispatch`: called once, a closure is not inlined there.
+pub(crate) fn vectorized<R>(work: impl Fn() -> R) -> R {
+    struct Work<F>(F);
+    impl<R, F: Fn() -> R> WithSimd for Work<F> {
+        type Output = R;
+
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, _: S) -> R {
+            (self.0)()
+        }
+    }
+    Arch::new().dispatch(Work(work))
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "Pillow's own conversions")]
@@ -155,43 +188,61 @@ fn round(sum: i32) -> u8 {
     (sum >> PRECISION_BITS).clamp(0, 255) as u8
 }
 
-/// The same taps with as many weights each, a multiple of [`ALONG`], where the row is long enough.
-#[inline(always)]
-fn evened(taps: &[Taps], length: usize) -> Vec<Taps> {
-    let most = taps.iter().map(|tap| tap.weights.len()).max().unwrap_or(0).next_multiple_of(ALONG);
-    let even = |tap: &Taps| {
-        if most > length {
-            return Taps { first: tap.first, weights: tap.weights.clone() };
+impl Even {
+    /// For rows of at least as many levels as one of the taps has weights then.
+    fn of(taps: &[Taps], width: usize) -> Self {
+        let count = taps.iter().map(|tap| tap.weights.len()).max().unwrap_or(1).next_multiple_of(ALONG);
+        let width = width.max(count);
+        let mut even = Self { firsts: Vec::with_capacity(taps.len()), weights: vec![0; taps.len() * count], count };
+        for (tap, weights) in taps.iter().zip(even.weights.chunks_exact_mut(count)) {
+            let first = tap.first.min(width - count);
+            weights[tap.first - first..][..tap.weights.len()].copy_from_slice(&tap.weights);
+            even.firsts.push(first);
         }
-        let first = tap.first.min(length - most);
-        let mut weights = vec![0; most];
-        weights[tap.first - first..][..tap.weights.len()].copy_from_slice(&tap.weights);
-        Taps { first, weights }
-    };
-    taps.iter().map(even).collect()
+        even
+    }
 }
 
 #[inline(always)]
 fn horizontal(levels: &[u8], width: u32, taps: &[Taps]) -> Vec<u8> {
     let width = width as usize;
-    let taps = evened(taps, width);
-    let mut out = Vec::with_capacity(levels.len() / width * taps.len());
-    for row in levels.chunks_exact(width) {
-        out.extend(taps.iter().map(|tap| {
-            let (levels, level_rest) = row[tap.first..tap.first + tap.weights.len()].as_chunks::<ALONG>();
-            let (weights, weight_rest) = tap.weights.as_chunks::<ALONG>();
-            let mut sums = [0i32; ALONG];
-            for (levels, weights) in levels.iter().zip(weights) {
-                for lane in 0..ALONG {
-                    sums[lane] = sums[lane].wrapping_add(weights[lane].wrapping_mul(i32::from(levels[lane])));
-                }
+    let even = Even::of(taps, width);
+    let mut out = vec![0; levels.len() / width * taps.len()];
+    // Where a row has fewer levels than a tap has weights, zeros follow it.
+    let mut sums = vec![[0; ALONG]; taps.len()];
+    let mut short = vec![0; if width < even.count { even.count } else { 0 }];
+    for (row, out) in levels.chunks_exact(width).zip(out.chunks_exact_mut(taps.len())) {
+        let row = if short.is_empty() {
+            row
+        } else {
+            short[..width].copy_from_slice(row);
+            &short
+        };
+        weigh_along(row, &even, &mut sums);
+        for (level, sums) in out.iter_mut().zip(&sums) {
+            let mut sum = 1 << (PRECISION_BITS - 1);
+            for lane in sums {
+                sum = i32::wrapping_add(sum, *lane);
             }
-            let rest = level_rest.iter().zip(weight_rest).map(|(level, weight)| weight.wrapping_mul((*level).into()));
-            let sum = sums.into_iter().chain(rest).fold(1 << (PRECISION_BITS - 1), i32::wrapping_add);
-            round(sum)
-        }));
+            *level = round(sum);
+        }
     }
     out
+}
+
+/// Sums for each level of a row, in lanes: added up at once, each product would be before it is summed.
+#[inline(always)]
+fn weigh_along(row: &[u8], even: &Even, out: &mut [[i32; ALONG]]) {
+    for ((out, first), weights) in out.iter_mut().zip(&even.firsts).zip(even.weights.chunks_exact(even.count)) {
+        let levels = row[*first..*first + even.count].as_chunks::<ALONG>().0;
+        let mut sums = [0i32; ALONG];
+        for (levels, weights) in levels.iter().zip(weights.as_chunks::<ALONG>().0) {
+            for lane in 0..ALONG {
+                sums[lane] = sums[lane].wrapping_add(weights[lane].wrapping_mul(i32::from(levels[lane])));
+            }
+        }
+        *out = sums;
+    }
 }
 
 #[inline(always)]
@@ -209,13 +260,17 @@ fn vertical(levels: &[u8], width: u32, taps: &[Taps]) -> Vec<u8> {
                     sums[lane] = sums[lane].wrapping_add(weight.wrapping_mul(i32::from(levels[lane])));
                 }
             }
-            *block = sums.map(round);
+            for lane in 0..ACROSS {
+                block[lane] = round(sums[lane]);
+            }
         }
         let begin = width - rest.len();
         for (x, level) in rest.iter_mut().enumerate() {
-            let products = tap.weights.iter().enumerate();
-            let product = |(y, weight): (usize, &i32)| weight.wrapping_mul(levels[y * width + begin + x].into());
-            *level = round(products.map(product).fold(1 << (PRECISION_BITS - 1), i32::wrapping_add));
+            let mut sum = 1 << (PRECISION_BITS - 1);
+            for (y, weight) in tap.weights.iter().enumerate() {
+                sum = i32::wrapping_add(sum, weight.wrapping_mul(levels[y * width + begin + x].into()));
+            }
+            *level = round(sum);
         }
     }
     out

@@ -1,6 +1,6 @@
 //! The vision graph: prepared images in, features out.
 
-use std::{borrow::Cow, ops::Range, sync::Arc};
+use std::{borrow::Cow, ops::Range, sync::Arc, time::Duration};
 
 use ort::value::DynValue;
 
@@ -100,6 +100,11 @@ impl Vision {
             )
         })?;
         Ok(Self { graph, pixels, features })
+    }
+
+    /// How long ONNX Runtime has run it so far.
+    pub(crate) fn ran(&self) -> Duration {
+        self.graph.ran()
     }
 
     pub(crate) fn info(&self) -> &Arc<GraphInfo> {

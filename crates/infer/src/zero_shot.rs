@@ -1,6 +1,6 @@
 //! Zero-shot models (CLIP, SigLIP): how well each of some labels describes an image.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use serde_json::Value;
 
@@ -72,6 +72,11 @@ impl Scorer {
             graph,
             text,
         })
+    }
+
+    /// How long ONNX Runtime has run it so far.
+    pub(crate) fn ran(&self) -> Duration {
+        self.graph.ran()
     }
 
     pub(crate) fn info(&self) -> &Arc<GraphInfo> {

@@ -18,6 +18,15 @@ pub(crate) enum Bench {
         #[arg(long)]
         write: bool,
     },
+    /// How fast models answer and images are prepared, beside ONNX Runtime in Python, onnxruntime-genai and Transformers
+    Infer {
+        /// How often each figure is taken; its median counts
+        #[arg(long)]
+        rounds: Option<usize>,
+        /// Write its chapter of docs/BENCHMARKS.md
+        #[arg(long)]
+        write: bool,
+    },
     /// How fast pixels are decoded, beside pydicom's decoders, GDCM and DCMTK
     Pixels {
         /// How often each figure is taken; its median counts
@@ -70,6 +79,18 @@ pub(crate) fn run(what: &Bench) -> Result<()> {
         Bench::Checks { write } => {
             bench.arg("checks").args(write.then_some("--write"));
             "checks"
+        }
+        Bench::Infer { rounds, write } => {
+            setup::bench_runtimes()?;
+            step::run("build", &mut step::cargo(&["build", "--package", "infer", "--example", "inference"]))?;
+            bench.arg("infer");
+            if let Some(rounds) = rounds {
+                bench.args(["--rounds", &rounds.to_string()]);
+            }
+            if *write {
+                bench.arg("--write");
+            }
+            "infer"
         }
         Bench::Pixels { rounds, write } => {
             setup::peers()?;

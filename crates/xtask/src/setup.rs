@@ -295,7 +295,20 @@ pub(crate) fn bench_decoders() -> Result<()> {
     )
 }
 
-/// Packages at the versions and digests of a file in `tests/peers`, in a folder under `target/peers`.
+/// The runtimes that are only measured against, with the exporters that make the models to measure; gigabytes.
+///
+/// # Errors
+/// When they cannot be installed.
+pub(crate) fn bench_runtimes() -> Result<()> {
+    python_environment(
+        "PyTorch, Transformers and onnxruntime-genai (takes minutes)",
+        "runtimes.txt",
+        "infer",
+        "import onnxruntime_genai, onnx, torch, transformers",
+    )
+}
+
+/// Packages at the versions (and digests, where it has any) of a file in `tests/peers`, in a folder under `target/peers`.
 fn python_environment(title: &str, requirements: &str, folder: &str, check: &str) -> Result<()> {
     let requirements = root().join("tests/peers").join(requirements);
     let wanted =
@@ -312,7 +325,8 @@ fn python_environment(title: &str, requirements: &str, folder: &str, check: &str
     step::output(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv))?;
     let mut pip = Command::new(&python);
     pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary=:all:"]);
-    pip.args(["--require-hashes", "--requirement"]).arg(&requirements);
+    pip.args(wanted.contains("--hash=").then_some("--require-hashes"));
+    pip.arg("--requirement").arg(&requirements);
     step::output(&mut pip)?;
     fs::write(&installed, wanted).with_context(|| format!("cannot write {}", installed.display()))?;
     step::done(title, start);

@@ -5,6 +5,8 @@ mod document;
 mod figures;
 mod first_light;
 mod floor;
+mod infer;
+mod infer_images;
 mod light;
 mod load;
 mod machine;
@@ -21,7 +23,7 @@ use std::{path::Path, process::ExitCode};
 use anyhow::{Context, Result, bail};
 use e2e::recorder;
 
-const USAGE: &str = "usage: bench first-light | bench checks [--write] | bench pixels [--rounds N] [--write] | bench receive [--quick] [--rounds N] [--write]";
+const USAGE: &str = "usage: bench first-light | bench checks [--write] | bench infer [--rounds N] [--write] | bench pixels [--rounds N] [--write] | bench receive [--quick] [--rounds N] [--write]";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -30,7 +32,12 @@ fn main() -> ExitCode {
         ["first-light"] => first_light::run(),
         ["checks"] => checks::run(false),
         ["checks", "--write"] => checks::run(true),
-        ["pixels", options @ ..] => pixels_options(options).and_then(|options| pixels::run(&options)),
+        ["infer", options @ ..] => {
+            rounds_options(options, 3).and_then(|(rounds, write)| infer::run(&infer::Options { rounds, write }))
+        }
+        ["pixels", options @ ..] => {
+            rounds_options(options, 5).and_then(|(rounds, write)| pixels::run(&pixels::Options { rounds, write }))
+        }
         ["receive", options @ ..] => receive_options(options).and_then(|options| receive::run(&options)),
         // The other half of the floor: started by `receive`, so that its cost is a process's of its own.
         ["floor", port, dir] => port.parse().context(USAGE).and_then(|port| floor::serve(port, Path::new(dir))),
@@ -46,20 +53,21 @@ fn main() -> ExitCode {
     }
 }
 
-fn pixels_options(words: &[&str]) -> Result<pixels::Options> {
-    let mut options = pixels::Options { rounds: 5, write: false };
+/// How many rounds, and whether to write.
+fn rounds_options(words: &[&str], usual: usize) -> Result<(usize, bool)> {
+    let (mut rounds, mut write) = (usual, false);
     let mut words = words.iter();
     while let Some(word) = words.next() {
         match *word {
-            "--write" => options.write = true,
+            "--write" => write = true,
             "--rounds" => {
-                let rounds: usize = words.next().and_then(|rounds| rounds.parse().ok()).context(USAGE)?;
-                options.rounds = rounds.max(1);
+                let given: usize = words.next().and_then(|rounds| rounds.parse().ok()).context(USAGE)?;
+                rounds = given.max(1);
             }
             _ => bail!(USAGE),
         }
     }
-    Ok(options)
+    Ok((rounds, write))
 }
 
 fn receive_options(words: &[&str]) -> Result<receive::Options> {

@@ -158,12 +158,51 @@ pub fn dsrdump(file: &Path) -> Result<String> {
     Ok(said)
 }
 
+/// DCMTK's rendering of a structured report as HTML, with entities turned back into characters.
+///
+/// # Errors
+/// When it cannot read the document, or is not installed.
+pub fn dsr2html(file: &Path) -> Result<String> {
+    let html = file.with_extension("html");
+    let (success, said) = dcmtk("dsr2html", &["+U8", &file.to_string_lossy(), &html.to_string_lossy()])?;
+    if !success || said.lines().any(|line| line.starts_with("E:") || line.starts_with("F:")) {
+        bail!("dsr2html: {said}");
+    }
+    plain(&html)
+}
+
+/// PixelMed's reading of a structured report, the one that its viewer shows, as XML with entities turned back.
+///
+/// # Errors
+/// When it cannot read the document, or is not installed.
+pub fn pixelmed_xml(file: &Path) -> Result<String> {
+    let xml = file.with_extension("xml");
+    let mut command = Command::new(program("java", "default-jre-headless")?);
+    command.args(["-Dfile.encoding=UTF-8", "-cp", PIXELMED]);
+    command.args(["com.pixelmed.dicom.XMLRepresentationOfStructuredReportObjectFactory", "toXML"]).arg(file);
+    let output = command.stdin(Stdio::null()).output().context("cannot start java")?;
+    if !output.status.success() || !output.stdout.starts_with(b"<?xml") {
+        bail!("PixelMed: {}", said(&output));
+    }
+    fs::write(&xml, output.stdout)?;
+    plain(&xml)
+}
+
+/// A file of HTML or XML with its entities turned back into characters.
+fn plain(file: &Path) -> Result<String> {
+    let text = String::from_utf8_lossy(&fs::read(file)?).into_owned();
+    let text = text.replace("&quot;", "\"").replace("&#34;", "\"").replace("&apos;", "'").replace("&#39;", "'");
+    Ok(text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
+}
+
+const PIXELMED: &str = "/usr/share/java/pixelmed.jar";
+
 /// PixelMed's check of a structured report against its IOD and template. It always exits with 0: its output tells.
 ///
 /// # Errors
 /// When it found anything that is not allowed, did not find the template, or is not installed.
 pub fn pixelmed(file: &Path, template: &str) -> Result<()> {
-    let jar = "/usr/share/java/pixelmed.jar";
+    let jar = PIXELMED;
     if !Path::new(jar).is_file() {
         bail!("{jar} is missing. Install it: cargo xtask setup --peers (Debian's package libpixelmed-java)");
     }

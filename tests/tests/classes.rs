@@ -66,7 +66,7 @@ fn a_destination_without_comprehensive_3d_gets_the_measurements_as_comprehensive
     let (json, words) = sent(&daemon, "delivered")?;
     assert_eq!(came(dir.path())?, [uids::BASIC_TEXT_SR_STORAGE, uids::COMPREHENSIVE_SR_STORAGE]);
     let reports = json["reports"].as_array().context("no reports")?;
-    let of = |kind: &str| reports.iter().find(|it| it["kind"] == kind).context("not there").map(Clone::clone);
+    let of = |kind: &str| reports.iter().find(|it| it["kind"] == kind).cloned().context("not there");
     for (refused, instead) in [("measurements-sr", "comprehensive-measurements-sr"), ("enhanced-text-sr", "text-sr")] {
         let why = of(refused)?["replaced"][0][1].as_str().unwrap_or_default().to_owned();
         ensure!(why.contains(instead) && why.contains("SOP class"), "{refused}: {why:?}");

@@ -12,6 +12,7 @@ mod harness;
 mod hostile;
 mod ohif;
 mod orthanc;
+mod readers;
 mod secrets;
 mod senders;
 mod shape;

@@ -211,6 +211,12 @@ pub(crate) enum QueueCommand {
         #[arg(long)]
         json: bool,
     },
+    /// List the requests for storage commitment whose results their peers do not have yet.
+    Commitments {
+        /// Print one JSON document on standard output.
+        #[arg(long)]
+        json: bool,
+    },
     /// Read a held or skipped study again, or send its report again.
     Retry {
         /// Its number, or its Study Instance UID.

@@ -444,7 +444,14 @@ fn check_network(file: &File) -> Result<()> {
             bail!("peer \"{name}\" has max_associations = 0: it could never call; take the [[peer]] away instead");
         }
     }
-    for DestinationSection { name, tls, tls_server_name, .. } in &file.destination {
+    for DestinationSection { name, tls, tls_server_name, objects, .. } in &file.destination {
+        let has = |object| objects.contains(&object);
+        if has(ObjectName::AiResultsSr) && !has(ObjectName::TextSr) && !has(ObjectName::EnhancedTextSr) {
+            bail!(
+                "destination \"{name}\" has \"ai-results-sr\" in objects and no text report: some viewers show it blank, so \
+                 add \"text-sr\" or \"enhanced-text-sr\""
+            );
+        }
         if *tls && file.tls.is_none() {
             bail!("destination \"{name}\" has tls = true, which needs a [tls] section with our certificate");
         }

@@ -36,6 +36,10 @@ pub(crate) const DIAGNOSTIC_IMAGING_REPORT: Code = ln("18748-4", "Diagnostic Ima
 pub(crate) const SUMMARY: Code = ln("55112-7", "Summary");
 pub(crate) const CLINICAL_INFORMATION: Code = ln("55752-0", "Clinical Information");
 pub(crate) const CURRENT_PROCEDURE_DESCRIPTIONS: Code = ln("55111-9", "Current Procedure Descriptions");
+pub(crate) const PREVIOUS_FINDINGS: Code = ln("18834-2", "Previous Findings");
+pub(crate) const RECOMMENDATIONS: Code = ln("18783-1", "Recommendations");
+pub(crate) const PREVIOUS_FINDING: Code = dcm("121069", "Previous Finding");
+pub(crate) const RECOMMENDATION: Code = dcm("121075", "Recommendation");
 pub(crate) const FINDINGS: Code = ln("59776-5", "Findings");
 pub(crate) const IMPRESSIONS: Code = ln("19005-8", "Impressions");
 pub(crate) const PROCEDURE_DESCRIPTION: Code = dcm("121065", "Procedure Description");
@@ -129,6 +133,10 @@ const STRUCTURE: &[Code] = &[
     CURRENT_PROCEDURE_DESCRIPTIONS,
     FINDINGS,
     IMPRESSIONS,
+    PREVIOUS_FINDINGS,
+    PREVIOUS_FINDING,
+    RECOMMENDATIONS,
+    RECOMMENDATION,
     PROCEDURE_DESCRIPTION,
     FINDING,
     IMPRESSION,

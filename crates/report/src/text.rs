@@ -6,6 +6,7 @@ use crate::{
     document::Provenance,
     draft::{Confidence, Draft},
     elements::{self, DataSet},
+    structure::SectionKind,
 };
 
 /// What every report begins with (promise: nobody takes a draft for a report), with what the model's makers want said:
@@ -43,17 +44,39 @@ pub(crate) fn finding_lines(draft: &Draft) -> Vec<String> {
     if let Some(normal) = &draft.normal {
         lines.push(normal.statement.text().to_owned() + &certainty(normal.confidence));
     }
-    for sentence in &draft.unrecognised {
-        lines.push(format!("[model's own words, not interpreted] {}", sentence.text));
-    }
+    lines.extend(own_words(draft, |section| !section.stands_by_itself()));
     lines.extend(draft.struck.iter().map(|reason| format!("[{reason}]")));
     if draft.omitted > 0 {
         lines.push(format!("[{} further sentences of the model's text were left out]", draft.omitted));
+    }
+    if let Some(why) = &draft.structure.unreadable {
+        lines.push(format!("[Nothing of the model's output is shown: {why}]"));
     }
     if lines.is_empty() {
         lines.push("The model reported nothing.".to_owned());
     }
     lines
+}
+
+/// The sentences of the model that are shown as they stand, of the sections that `takes`, marked as its own.
+pub(crate) fn own_words(draft: &Draft, takes: impl Fn(SectionKind) -> bool) -> Vec<String> {
+    let of_them = draft.unrecognised.iter().filter(|sentence| takes(sentence.section));
+    of_them.map(|sentence| format!("[model's own words, not interpreted] {}", sentence.text)).collect()
+}
+
+/// The sections of a report in order, by their headings, but the one that says how it was made. What is no finding stands
+/// in a section of its own, marked as the model's: nobody asked the model why the study was made, or how.
+pub(crate) fn sections(draft: &Draft) -> Vec<(&'static str, Vec<String>)> {
+    let own = |kind: SectionKind| own_words(draft, move |section| section == kind);
+    let sections = [
+        ("Clinical information", own(SectionKind::Indication)),
+        ("Technique", own(SectionKind::Technique)),
+        ("Comparison", own(SectionKind::Comparison)),
+        ("Findings", finding_lines(draft)),
+        ("Impression", draft.impression.clone()),
+        ("Recommendations", own(SectionKind::Recommendations)),
+    ];
+    sections.into_iter().filter(|(_, lines)| !lines.is_empty()).collect()
 }
 
 /// Negation and uncertainty stand in the text itself, because viewers do not show what hangs below it.
@@ -73,10 +96,11 @@ fn certainty(confidence: Option<Confidence>) -> String {
 
 /// The report for a terminal.
 pub fn render_text(draft: &Draft, provenance: &Provenance) -> String {
-    let mut text = first_line(provenance) + "\n\nFindings\n";
-    finding_lines(draft).iter().for_each(|line| text += &format!("  {line}\n"));
-    text += "\nImpression\n";
-    draft.impression.iter().for_each(|line| text += &format!("  {line}\n"));
+    let mut text = first_line(provenance) + "\n";
+    for (heading, lines) in sections(draft) {
+        text += &format!("\n{heading}\n");
+        lines.iter().for_each(|line| text += &format!("  {line}\n"));
+    }
     text += "\nHow this draft was made\n";
     provenance_lines(provenance, None).iter().for_each(|line| text += &format!("  {line}\n"));
     text

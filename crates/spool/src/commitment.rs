@@ -2,6 +2,7 @@
 //! answered in the end, whatever happens in between, or given up in a way that shows.
 
 use rusqlite::{Connection, Row, params};
+use serde::Serialize;
 
 use crate::{Error, Spool, Timestamp};
 
@@ -71,7 +72,56 @@ pub struct Commitment {
     pub attempts: i64,
 }
 
+/// A request whose result its peer does not have.
+#[derive(Debug, Clone, Serialize)]
+pub struct CommitmentView {
+    /// Its number.
+    pub id: CommitmentId,
+    /// Transaction UID (0008,1195).
+    pub transaction_uid: String,
+    /// The name of the peer that asks.
+    pub peer: String,
+    /// The AE title by which it asks.
+    pub ae_title: String,
+    /// `waiting`, or `given up`.
+    pub state: String,
+    /// How many instances it asks about.
+    pub instances: i64,
+    /// When it came, in milliseconds since 1970 UTC.
+    pub requested_at: Timestamp,
+    /// Attempts to report it that failed.
+    pub attempts: i64,
+    /// What the last attempt failed of.
+    pub last_error: Option<String>,
+}
+
 impl Spool {
+    /// The requests whose results their peers do not have: those that wait, and those that were given up; the oldest first,
+    /// 1000 at most.
+    pub fn open_commitments(&self) -> Result<Vec<CommitmentView>, Error> {
+        self.database.read(|connection| {
+            connection
+                .prepare_cached(
+                    "SELECT id, transaction_uid, peer, ae_title, state, instances, requested_at, attempts, last_error
+                     FROM commitment WHERE state IN ('waiting', 'given up') ORDER BY requested_at, id LIMIT 1000",
+                )?
+                .query_map([], |row| {
+                    Ok(CommitmentView {
+                        id: row.get(0)?,
+                        transaction_uid: row.get(1)?,
+                        peer: row.get(2)?,
+                        ae_title: row.get(3)?,
+                        state: row.get(4)?,
+                        instances: row.get(5)?,
+                        requested_at: row.get(6)?,
+                        attempts: row.get(7)?,
+                        last_error: row.get(8)?,
+                    })
+                })?
+                .collect()
+        })
+    }
+
     /// Takes a request; it survives a power cut when this answers. What waits for the same peer and AE title becomes due.
     ///
     /// The same request again is one, and is reported again. Where its Transaction UID is that of another request of this

@@ -30,7 +30,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-pub use commitment::{Commitment, CommitmentId, CommitmentOrder};
+pub use commitment::{Commitment, CommitmentId, CommitmentOrder, CommitmentView};
 pub use error::Error;
 pub use instance::{Arrival, Receiving, Stored};
 pub use outbox::{Delivery, Lineage, ObjectKind, Predecessor, Prepared, ReportFile};

@@ -1,7 +1,7 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use spool::{Spool, StudyDetail, StudyView};
+use spool::{CommitmentView, Spool, StudyDetail, StudyView};
 
 use crate::{
     cli::{Queue, QueueCommand},
@@ -17,6 +17,8 @@ pub(crate) fn run(arguments: &Queue) -> Result<ExitCode> {
         QueueCommand::Ls { json: false } => list(&spool.studies()?),
         QueueCommand::Show { id, json: true } => super::print_json(&spool.study(id)?)?,
         QueueCommand::Show { id, json: false } => show(&spool.study(id)?),
+        QueueCommand::Commitments { json: true } => super::print_json(&spool.open_commitments()?)?,
+        QueueCommand::Commitments { json: false } => commitments(&spool.open_commitments()?),
         QueueCommand::Retry { id } => {
             let study = spool.study(id)?.study.id;
             let state = block_on(spool.retry(study, clock::now()))?;
@@ -52,6 +54,25 @@ fn list(studies: &[StudyView]) {
             study.study_instance_uid,
             study.reason.as_ref().map(|reason| format!("  {reason}")).unwrap_or_default(),
             if study.conflicts > 0 { format!("  {} quarantined", study.conflicts) } else { String::new() }
+        );
+    }
+}
+
+fn commitments(open: &[CommitmentView]) {
+    println!(
+        "{:>6}  {:<8} {:>9}  {:<24} {:<16} transaction, last error",
+        "id", "state", "instances", "peer", "AE title"
+    );
+    for it in open {
+        println!(
+            "{:>6}  {:<8} {:>9}  {:<24} {:<16} {}{}",
+            it.id,
+            it.state,
+            it.instances,
+            it.peer,
+            it.ae_title,
+            it.transaction_uid,
+            it.last_error.as_ref().map(|error| format!("  {error}")).unwrap_or_default()
         );
     }
 }

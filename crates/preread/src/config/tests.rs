@@ -86,6 +86,7 @@ fn a_mistake_is_named_with_its_line_or_its_name() {
     );
     let destination = "[[destination]]\nname = \"pacs\"\nae_title = \"PACS\"\naddress = \"pacs:104\"\n";
     check(&format!("{destination}tls = true\n"), &["destination \"pacs\"", "[tls]"]);
+    check(&format!("{destination}objects = [\"ai-results-sr\"]\n"), &["destination \"pacs\"", "blank", "\"text-sr\""]);
     check(&format!("{destination}tls_server_name = \"a\"\n"), &["destination \"pacs\"", "tls = true"]);
     check("[tls]\ncertificate = \"a\"\nkey = \"b\"\n", &["line 6", "client_ca"]);
     check(

@@ -146,6 +146,23 @@ fn each_document_of_a_study_read_again_follows_its_own() {
 }
 
 #[test]
+fn a_measurement_report_is_ready_in_the_class_that_more_archives_take() {
+    let attending = Scripted::new(|_, _| {
+        let mut answer = infer::Answer::scripted("Left pneumothorax.");
+        let per_token = answer.tokens.iter().map(|_| vec![0.1, 0.7, 0.1, 0.1]).collect();
+        answer.attention = Some(infer::Attention { rows: 1, cols: 4, layer: 0, per_token });
+        Ok(answer)
+    });
+    let mut pipeline = pipeline("true", attending);
+    let takes = [("pacs".to_owned(), vec![ObjectName::TextSr, ObjectName::MeasurementsSr])];
+    pipeline.wanted = Wanted::ByDestination(takes.into());
+    pipeline.rules[0].destinations = vec!["pacs".to_owned()];
+    let study = study(vec![sample("01-normal.dcm")]);
+    let names: Vec<ObjectName> = written(&pipeline, &study).objects.iter().map(|(name, _)| *name).collect();
+    assert_eq!(names, [ObjectName::MeasurementsSr, ObjectName::ComprehensiveMeasurementsSr]);
+}
+
+#[test]
 fn one_image_is_read_and_the_report_says_that_there_were_others() {
     let pipeline = pipeline("true", says("No abnormality."));
     let study = study(vec![sample("01-normal.dcm"), sample("02-nodule-small.dcm")]);

@@ -5,6 +5,11 @@ use std::collections::HashMap;
 use super::{Case, Found};
 use crate::structure::{SectionKind, Sentence, Understood};
 
+/// Output that was meant for JSON and could not be read.
+pub(super) fn malformed(case: &Case<'_>) -> Vec<Found> {
+    case.structure().unreadable.iter().map(|why| Found::whole(why.clone())).collect()
+}
+
 pub(super) fn truncated(case: &Case<'_>) -> Vec<Found> {
     let mut found = Vec::new();
     let omitted = case.draft.omitted;

@@ -41,6 +41,8 @@ pub enum Severity {
 pub enum Kind {
     /// Nothing that can be reported.
     Empty,
+    /// JSON that breaks off, or is of another schema.
+    Malformed,
     /// The text breaks off, or was cut.
     Truncated,
     /// The model repeats itself without end.
@@ -140,6 +142,7 @@ const SEVERITIES: &[(Kind, Severity)] = {
     use Severity::{Critical, Major, Minor};
     &[
         (Kind::Empty, Critical),
+        (Kind::Malformed, Critical),
         (Kind::Contradiction, Critical),
         (Kind::NormalWithFindings, Critical),
         (Kind::ClearLungsWithFindings, Critical),
@@ -231,6 +234,7 @@ impl Case<'_> {
 type Rule = fn(&Case<'_>) -> Vec<Found>;
 
 const RULES: &[(Kind, Rule)] = &[
+    (Kind::Malformed, form::malformed),
     (Kind::Empty, recognised::empty),
     (Kind::Contradiction, recognised::contradictions),
     (Kind::Contradiction, agreement::contradictions),

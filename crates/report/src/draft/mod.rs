@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     lexicon::Language,
     structure::{
-        self, Certainty, Change, Evidence, Measurement, SectionKind, Sentence, Statement, Status, Structure, Understood,
+        self, Certainty, Change, Evidence, Measurement, Output, SectionKind, Sentence, Statement, Status, Structure,
+        Understood,
     },
     vocabulary::{Concept, Site, Urgency},
 };
@@ -206,6 +207,8 @@ impl NormalStatement {
 pub struct Unrecognised {
     /// The model's words, cleaned: no control or direction characters, bounded, no `\` and no `~`.
     pub text: String,
+    /// Where it stands.
+    pub section: SectionKind,
     /// The bytes of the model's text that it was read from.
     pub range: Range<usize>,
     /// Token probabilities of the sentence.
@@ -231,7 +234,8 @@ pub struct Draft {
     pub structure: Structure,
 }
 
-/// Reads a model's text: prose in English, or the JSON of [`schema`](crate::schema()).
+/// Reads a model's text: prose in English, or the JSON of [`schema`](crate::schema()). Of JSON that breaks off or is of
+/// another schema nothing is read, and nothing shown.
 ///
 /// A sentence is recognised only when every one of its words is in the closed tables, so a sentence with any other word is
 /// shown as it stands and not interpreted. A side is never guessed. What stands under the headings of indication,
@@ -247,11 +251,23 @@ pub fn parse(model: &ModelText<'_>) -> Draft {
 /// Reads a model's text in another language.
 pub fn parse_in(model: &ModelText<'_>, language: Language) -> Draft {
     let mut draft = Draft { structure: Structure { language, ..Structure::default() }, ..Draft::default() };
-    let pieces: Vec<_> = match structure::from_json(model.text) {
-        Some(written) => written.into_iter().map(|it| (it.piece, Some(it.words), it.claim)).collect(),
-        None => {
-            let pieces = structure::pieces(model.text, language.lexicon());
-            pieces.into_iter().map(|piece| (piece, None, None)).collect()
+    let prose = |range: Range<usize>| {
+        let shifted = move |piece: structure::Piece| structure::Piece {
+            range: range.start + piece.range.start..range.start + piece.range.end,
+            ..piece
+        };
+        structure::pieces(&model.text[range.clone()], language.lexicon()).into_iter().map(shifted)
+    };
+    let plain = |range| prose(range).map(|piece| (piece, None, None));
+    let pieces: Vec<_> = match structure::output_of(model.text) {
+        Output::Json { sentences, around: [before, after] } => {
+            let written = sentences.into_iter().map(|it| (it.piece, Some(it.words), it.claim));
+            plain(before).chain(written).chain(plain(after)).collect()
+        }
+        Output::Prose => plain(0..model.text.len()).collect(),
+        Output::Unreadable(why) => {
+            draft.structure.unreadable = Some(why);
+            Vec::new()
         }
     };
     for (number, (piece, words, claim)) in pieces.into_iter().enumerate() {
@@ -322,8 +338,8 @@ impl Draft {
             Reading::Unknown => Vec::new(),
         };
         if findings.is_empty() && !sentence.text.is_empty() {
-            let text = headed(sentence);
-            self.unrecognised.push(Unrecognised { text, range, confidence });
+            let (text, section) = (sentence.text.clone(), sentence.section);
+            self.unrecognised.push(Unrecognised { text, section, range, confidence });
         }
         for finding in findings {
             if !self.findings.iter().any(|earlier| same_statement(earlier, &finding)) {
@@ -386,20 +402,6 @@ fn zone_of(site: Site) -> Option<Zone> {
     })
 }
 
-/// The words of a sentence that is no finding, with the section that says so.
-fn headed(sentence: &Sentence) -> String {
-    let heading = match sentence.section {
-        SectionKind::Indication => "Indication",
-        SectionKind::Technique => "Technique",
-        SectionKind::Comparison => "Comparison",
-        SectionKind::Recommendations => "Recommendation",
-        SectionKind::Findings | SectionKind::Organ | SectionKind::Impression | SectionKind::Foreign => {
-            return sentence.text.clone();
-        }
-    };
-    format!("{heading}: {}", sentence.text)
-}
-
 fn same_statement(a: &Finding, b: &Finding) -> bool {
     let parts = |it: &Finding| (it.concept, it.presence, it.side, it.zone, it.size, it.certainty, it.change);
     parts(a) == parts(b) && a.sites == b.sites && a.measurements == b.measurements
@@ -417,9 +419,13 @@ pub(crate) fn impression(draft: &Draft) -> Vec<String> {
             lines.push(finding.text.clone());
         }
     }
-    let unread = draft.unrecognised.len() + draft.omitted + draft.struck.len();
+    // What stands in sections of its own is no statement about the images.
+    let of_images = draft.unrecognised.iter().filter(|it| !it.section.stands_by_itself()).count();
+    let unread = of_images + draft.omitted + draft.struck.len();
     let count = if unread == 1 { "1 sentence".to_owned() } else { format!("{unread} sentences") };
-    if unread > 0 {
+    if draft.structure.unreadable.is_some() {
+        lines.push("The model's output could not be read: nothing is assessed.".to_owned());
+    } else if unread > 0 {
         let found = if lines.is_empty() { "No abnormality recognised, but " } else { "" };
         lines.push(format!("{found}{count} of the model's text could not be interpreted: see Findings."));
     } else if draft.is_empty() {

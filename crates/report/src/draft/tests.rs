@@ -149,7 +149,7 @@ fn doubt_change_and_measurements_stay_in_the_sentences_own_words() {
     assert_eq!(finding.measurements[0].millimetres(), Some(12.0));
     assert_eq!(read("Resolved left pneumothorax.").findings[0].presence, Presence::Absent);
     // What stands in other sections is no finding.
-    check("INDICATION: Pneumothorax.", "[Indication: Pneumothorax.]");
+    check("INDICATION: Pneumothorax.", "[Pneumothorax.]");
 }
 
 #[test]

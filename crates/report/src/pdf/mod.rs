@@ -39,14 +39,11 @@ pub struct Figure<'a> {
     pub caption: &'a str,
 }
 
-/// The sections of a draft: findings, impression, and how it was made.
+/// The sections of a draft, and how it was made.
 pub fn sections(draft: &Draft, provenance: &Provenance, inputs: usize) -> Vec<Section> {
-    let section = |heading: &str, lines| Section { heading: heading.to_owned(), lines };
-    vec![
-        section("Findings", text::finding_lines(draft)),
-        section("Impression", draft.impression.clone()),
-        section("How this draft was made", text::provenance_lines(provenance, Some(inputs))),
-    ]
+    let made = ("How this draft was made", text::provenance_lines(provenance, Some(inputs)));
+    let section = |(heading, lines): (&str, Vec<String>)| Section { heading: heading.to_owned(), lines };
+    text::sections(draft).into_iter().chain([made]).map(section).collect()
 }
 
 /// The sections and figures as a PDF in its own DICOM object. Errors as for every document, and when a figure cannot be

@@ -143,6 +143,32 @@ fn the_header_says_what_it_should_and_no_more() {
 }
 
 #[test]
+fn what_a_model_says_of_other_sections_stands_there_and_is_marked() {
+    let text =
+        "INDICATION: Cough.\nTECHNIQUE: Two views.\nFINDINGS: Left pneumothorax.\nRECOMMENDATIONS: Call the ward.";
+    let draft = parse(&ModelText { text, tokens: Vec::new(), grid: None });
+    let instance = source("", b"Doe");
+    let source = crate::fixture::source(&instance);
+    let document = text_report(&draft, &source, &crate::fixture::provenance(), &Options::default()).unwrap();
+    assert_eq!(validate(&document.file), []);
+    let tree = text::read_text(&document.file);
+    let mut from = 0;
+    for part in [
+        "Clinical Information\n    Clinical Information: [model's own words, not interpreted] Cough.",
+        "Current Procedure Descriptions\n",
+        "Procedure Description: [model's own words, not interpreted] Two views.",
+        "Findings\n    Finding: Left pneumothorax.",
+        "Impressions\n    Impression: Left pneumothorax.\n",
+        "Recommendations\n    Recommendation: [model's own words, not interpreted] Call the ward.",
+    ] {
+        let at = tree[from..].find(part).unwrap_or_else(|| panic!("{tree}\ndoes not go on with {part:?}"));
+        from += at + part.len();
+    }
+    // None of it is counted among the findings.
+    assert!(!tree.contains("could not be interpreted"), "{tree}");
+}
+
+#[test]
 fn a_report_on_nothing_is_refused() {
     let instance = source("", b"Doe");
     let source = Source { representative: &instance, evidence: Vec::new(), predecessors: Vec::new() };

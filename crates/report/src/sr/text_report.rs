@@ -9,12 +9,14 @@ use crate::{
     Code, Error,
     codes::{
         BEST_ILLUSTRATION, CLINICAL_INFORMATION, CURRENT_PROCEDURE_DESCRIPTIONS, DIAGNOSTIC_IMAGING_REPORT, FINDING,
-        FINDINGS, IMPRESSION, IMPRESSIONS, PROCEDURE_DESCRIPTION, SUMMARY,
+        FINDINGS, IMPRESSION, IMPRESSIONS, PREVIOUS_FINDING, PREVIOUS_FINDINGS, PROCEDURE_DESCRIPTION, RECOMMENDATION,
+        RECOMMENDATIONS, SUMMARY,
     },
     content::{self, Item, ItemValue, TextValue, container},
     copy::trimmed,
     document::{Completion, Document, Provenance, Source},
     draft::Draft,
+    structure::SectionKind,
     text,
     uids::Kind,
 };
@@ -75,13 +77,21 @@ fn sections(draft: &Draft, source: &Source<'_>, provenance: &Provenance, options
     let mut items = vec![procedure_reported(source)];
     items.extend(language_and_observer(provenance));
     items.push(container(SUMMARY, vec![text(SUMMARY, text::first_line(provenance))]));
-    if let Some(known) = options.clinical_information.as_ref().filter(|known| !known.trim().is_empty()) {
-        items.push(container(CLINICAL_INFORMATION, vec![text(CLINICAL_INFORMATION, known.clone())]));
-    }
-    items.push(container(CURRENT_PROCEDURE_DESCRIPTIONS, procedure_description(source, provenance)));
-    items.push(container(FINDINGS, findings(draft, source)));
-    let impressions = draft.impression.iter().map(|line| text(IMPRESSION, line.clone())).collect();
-    items.push(container(IMPRESSIONS, impressions));
+    let own = |kind: SectionKind| text::own_words(draft, move |section| section == kind);
+    let texts = |name: Code, lines: Vec<String>| lines.into_iter().map(|line| text(name, line)).collect::<Vec<_>>();
+    let known = options.clinical_information.iter().filter(|known| !known.trim().is_empty()).cloned();
+    let clinical = texts(CLINICAL_INFORMATION, known.chain(own(SectionKind::Indication)).collect());
+    let mut procedure = procedure_description(source, provenance);
+    procedure.extend(texts(PROCEDURE_DESCRIPTION, own(SectionKind::Technique)));
+    let sections = [
+        (CLINICAL_INFORMATION, clinical),
+        (CURRENT_PROCEDURE_DESCRIPTIONS, procedure),
+        (PREVIOUS_FINDINGS, texts(PREVIOUS_FINDING, own(SectionKind::Comparison))),
+        (FINDINGS, findings(draft, source)),
+        (IMPRESSIONS, texts(IMPRESSION, draft.impression.clone())),
+        (RECOMMENDATIONS, texts(RECOMMENDATION, own(SectionKind::Recommendations))),
+    ];
+    items.extend(sections.into_iter().filter(|(_, it)| !it.is_empty()).map(|(name, it)| container(name, it)));
     items
 }
 

@@ -20,7 +20,7 @@ use crate::{
 };
 
 pub use schema::schema;
-pub(crate) use schema::{Claim, from_json};
+pub(crate) use schema::{Claim, Output, output_of};
 pub(crate) use section::{Piece, pieces};
 
 /// The sections of a report.
@@ -60,6 +60,11 @@ impl SectionKind {
             "foreign" => Self::Foreign,
             _ => return None,
         })
+    }
+
+    /// Whether a report has a section of its own for its sentences, which say nothing of the images.
+    pub(crate) fn stands_by_itself(self) -> bool {
+        matches!(self, Self::Indication | Self::Technique | Self::Comparison | Self::Recommendations)
     }
 
     /// Whether its sentences say what the images show.
@@ -301,6 +306,9 @@ pub struct Structure {
     pub sentences: Vec<Sentence>,
     /// Sentences beyond the limit.
     pub omitted: usize,
+    /// Why nothing was read, of a text that was meant for JSON: nothing of it is shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unreadable: Option<String>,
 }
 
 /// More sentences than any report has; a model that loops writes thousands.

@@ -107,22 +107,66 @@ pub(crate) struct FromJson {
     pub(crate) claim: Option<Claim>,
 }
 
-/// Reads a text that is the JSON of [`schema`]; nothing when it is none. A fence around it does not matter.
-pub(crate) fn from_json(text: &str) -> Option<Vec<FromJson>> {
-    let body = text.trim();
-    let body = body.strip_prefix("```json").or_else(|| body.strip_prefix("```")).unwrap_or(body);
-    let body = body.strip_suffix("```").unwrap_or(body).trim();
-    if !body.starts_with('{') {
-        return None;
+/// What a model's text is.
+pub(crate) enum Output {
+    /// Prose.
+    Prose,
+    /// The JSON of [`schema`]: its sentences, and what stands before and after it.
+    Json { sentences: Vec<FromJson>, around: [Range<usize>; 2] },
+    /// Meant for JSON, and none of ours: why, without a word of it.
+    Unreadable(String),
+}
+
+/// Where JSON begins in a text: an object that has a key, or a list of such.
+fn begins(text: &str) -> Option<usize> {
+    let opens = |at: usize| {
+        let mut rest = text[at..].chars().filter(|c| !c.is_whitespace());
+        match (rest.next(), rest.next()) {
+            (Some('{'), next) => matches!(next, None | Some('"' | '}')),
+            (Some('['), Some('{')) => true,
+            _ => false,
+        }
+    };
+    text.match_indices(['{', '[']).map(|(at, _)| at).find(|at| opens(*at))
+}
+
+/// Looks whether a text is the JSON of [`schema`]. A fence around it, and prose before and after, do not matter.
+pub(crate) fn output_of(text: &str) -> Output {
+    let Some(start) = begins(text) else { return Output::Prose };
+    let mut values = serde_json::Deserializer::from_str(&text[start..]).into_iter::<Value>();
+    let unreadable = |error: &serde_json::Error| match error.is_eof() {
+        true => Output::Unreadable("the model's JSON breaks off".to_owned()),
+        false => Output::Unreadable("the model's JSON is not of the schema that it was to be held to".to_owned()),
+    };
+    let value = match values.next() {
+        Some(Ok(value)) => value,
+        Some(Err(error)) => return unreadable(&error),
+        None => return Output::Prose,
+    };
+    let end = start + values.byte_offset();
+    let written: Written = match serde_json::from_value(value) {
+        Ok(written) => written,
+        Err(error) => return unreadable(&error),
+    };
+    let before = text[..start].trim_end().trim_end_matches("json").trim_end_matches('`').len();
+    let fence = text[end..].len() - text[end..].trim_start().trim_start_matches('`').len();
+    let after = end + fence;
+    if begins(&text[after..]).is_some() {
+        // Two drafts, or one and a piece of another: which one is meant is not known.
+        return Output::Unreadable("the model wrote JSON more than once".to_owned());
     }
-    let written: Written = serde_json::from_str(body).ok()?;
+    Output::Json { sentences: sentences(text, written), around: [0..before, after..text.len()] }
+}
+
+fn sentences(text: &str, written: Written) -> Vec<FromJson> {
     let mut placed = Vec::new();
     let mut from = 0;
     let mut place = |section, words: String, claim| {
         if words.trim().is_empty() {
             return;
         }
-        let range = range_of(text, &words, &mut from);
+        // A range is what tells sentences apart, so that each of those that are not found has one of its own.
+        let range = range_of(text, &words, &mut from).unwrap_or(text.len() + placed.len()..text.len() + placed.len());
         placed.push(FromJson { piece: Piece { section, range, ends: true }, words, claim });
     };
     place(SectionKind::Indication, written.indication, None);
@@ -140,20 +184,15 @@ pub(crate) fn from_json(text: &str) -> Option<Vec<FromJson>> {
     }
     written.impression.into_iter().for_each(|words| place(SectionKind::Impression, words, None));
     written.recommendations.into_iter().for_each(|words| place(SectionKind::Recommendations, words, None));
-    Some(placed)
+    placed
 }
 
-/// Where the words stand in the JSON text, as they are escaped there; an empty range when they do not, as when the model
+/// Where the words stand in the JSON text, as they are escaped there; behind the text when they do not, as when the model
 /// wrote the keys in another order.
-fn range_of(text: &str, words: &str, from: &mut usize) -> Range<usize> {
+fn range_of(text: &str, words: &str, from: &mut usize) -> Option<Range<usize>> {
     let escaped = Value::from(words).to_string();
     let escaped = &escaped[1..escaped.len() - 1];
-    match text.get(*from..).and_then(|rest| rest.find(escaped)) {
-        Some(at) => {
-            let start = *from + at;
-            *from = start + escaped.len();
-            start..*from
-        }
-        None => 0..0,
-    }
+    let start = *from + text.get(*from..)?.find(escaped)?;
+    *from = start + escaped.len();
+    Some(start..*from)
 }

@@ -171,8 +171,6 @@ fn constrained_json_is_read_and_its_claims_are_not_trusted() {
     assert_eq!(structure.sentences[1].statements[0].evidence.len(), 1);
     assert_eq!(&json[structure.sentences[1].range.clone()], "Small left pleural effusion.");
     assert_eq!(structure.sentences[2].statements[0].presence, Presence::Absent);
-    // What is not the schema's is text.
-    assert_eq!(Structure::read("{\"findings\": 1}", Language::ENGLISH).sentences.len(), 1);
     let schema = schema();
     assert!(schema["properties"]["findings"]["items"]["properties"]["concept"]["enum"].as_array().unwrap().len() > 150);
 }
@@ -249,4 +247,40 @@ mod properties {
             prop_assert_eq!(statements(&twice), 2 * statements(&once));
         }
     }
+}
+
+#[test]
+fn json_that_cannot_be_read_leaves_nothing_to_show() {
+    let whole = r#"{"findings":[{"sentence":"Left pneumothorax.","concept":"pneumothorax","presence":"present"}],"impression":["Left pneumothorax."]}"#;
+    let check = |text: &str, expected: Result<&[&str], &str>| {
+        let structure = Structure::read(text, Language::ENGLISH);
+        let sentences: Vec<&str> = structure.sentences.iter().map(|it| it.text.as_str()).collect();
+        match (expected, &structure.unreadable) {
+            (Ok(due), None) => assert_eq!(sentences, due, "{text}"),
+            (Err(due), Some(why)) => assert!(why.contains(due) && sentences.is_empty(), "{text}: {why}"),
+            (due, found) => panic!("{text}: {found:?} {sentences:?}, due {due:?}"),
+        }
+    };
+    let twice = ["Left pneumothorax.", "Left pneumothorax."];
+    check(whole, Ok(&twice));
+    check(&format!("```json\n{whole}\n```\n"), Ok(&twice));
+    check(
+        &format!("Here is the draft:\n```\n{whole}\n```\nNo effusion."),
+        Ok(&["Here is the draft:", twice[0], twice[1], "No effusion."]),
+    );
+    // Wherever it is cut, nothing of it is taken for prose.
+    for cut in 1..whole.len() {
+        check(&whole[..cut], Err("breaks off"));
+    }
+    check(&whole.replace("impression", "opinion"), Err("not of the schema"));
+    check(&whole.replace("present", "perhaps"), Err("not of the schema"));
+    check(&whole.replace(r#""concept":"#, r#""concept""#), Err("not of the schema"));
+    check(r#"[{"finding": "Left pneumothorax."}]"#, Err("not of the schema"));
+    check(&format!("{whole}\n{whole}"), Err("more than once"));
+    check(&format!("{whole}\n{{\"findings\""), Err("more than once"));
+    // Brackets of prose are no JSON.
+    check(
+        "Left pneumothorax [1]. No effusion {see above}.",
+        Ok(&["Left pneumothorax [1].", "No effusion {see above}."]),
+    );
 }

@@ -52,6 +52,28 @@ async fn a_request_is_due_until_it_is_reported_also_after_a_restart() {
 }
 
 #[tokio::test]
+async fn a_person_sees_what_waits_and_what_was_given_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let (spool, _) = open(dir.path(), 0);
+    let seen = || -> Vec<(String, String, i64, Option<String>)> {
+        let open = spool.open_commitments().unwrap();
+        open.into_iter().map(|it| (it.transaction_uid, it.state, it.instances, it.last_error)).collect()
+    };
+    let of = |uid: &str, state: &str, instances: i64, error: Option<&str>| {
+        (uid.to_owned(), state.to_owned(), instances, error.map(str::to_owned))
+    };
+    assert_eq!(seen(), []);
+    let first = take(&spool, order("1.2.9", &["1.1", "1.2"]), 10).await;
+    let second = take(&spool, order("1.2.10", &["1.1"]), 20).await;
+    assert_eq!(seen(), [of("1.2.9", "waiting", 2, None), of("1.2.10", "waiting", 1, None)]);
+    spool.commitment_failed(first, "nobody there".to_owned(), Some(500), 30).await.unwrap();
+    spool.commitment_failed(second, "refused".to_owned(), None, 30).await.unwrap();
+    assert_eq!(seen(), [of("1.2.9", "waiting", 2, Some("nobody there")), of("1.2.10", "given up", 1, Some("refused"))]);
+    spool.commitment_reported(first, 40).await.unwrap();
+    assert_eq!(seen(), [of("1.2.10", "given up", 1, Some("refused"))]);
+}
+
+#[tokio::test]
 async fn what_is_given_up_or_reported_is_forgotten_later() {
     let dir = tempfile::tempdir().unwrap();
     let (spool, _) = open(dir.path(), 0);

@@ -12,8 +12,10 @@ use report::{
     sr::{MeasurementClass, MeasurementOptions, Options, TextClass, measurement_report, results_report, text_report},
 };
 
-const TEXT: &str = "Large nodule in the left upper zone. Small right pleural effusion. No pneumothorax. \
-                    The heart is enlarged. Endotracheal tube in place. An odd sentence.";
+const TEXT: &str = "INDICATION: Cough.\nTECHNIQUE: Two views.\nCOMPARISON: Whatever there was.\n\
+                    FINDINGS: Large nodule in the left upper zone. Small right pleural effusion. No pneumothorax. \
+                    The heart is enlarged. Endotracheal tube in place. An odd sentence.\n\
+                    RECOMMENDATIONS: Call the ward.";
 
 pub(crate) fn draft() -> Draft {
     parse(&ModelText { text: TEXT, tokens: Vec::new(), grid: None })
@@ -52,9 +54,23 @@ pub(crate) fn evidence(header: &Header) -> EvidenceItem {
     }
 }
 
+/// An image of which there was a draft before, with documents of two kinds.
+fn source(instance: &Instance) -> Source<'_> {
+    let earlier = |kind: Kind, uid: &str| {
+        let item = EvidenceItem {
+            series_instance_uid: format!("{uid}.1").parse().expect("a UID"),
+            sop_class_uid: kind.sop_class_uid().parse().expect("a UID"),
+            sop_instance_uid: uid.parse().expect("a UID"),
+            digest: String::new(),
+        };
+        (kind, item)
+    };
+    let predecessors = vec![earlier(Kind::BasicTextReport, "2.25.11"), earlier(Kind::Measurements3D, "2.25.12")];
+    Source { representative: instance, evidence: vec![evidence(&instance.header)], predecessors }
+}
+
 pub(crate) fn document(instance: &Instance, notice: &str, class: TextClass) -> Document {
-    let source =
-        Source { representative: instance, evidence: vec![evidence(&instance.header)], predecessors: Vec::new() };
+    let source = source(instance);
     let options = Options { class, completion: Completion::Complete, clinical_information: Some("Cough.".to_owned()) };
     text_report(&draft(), &source, &provenance(notice), &options).expect("a document")
 }
@@ -106,8 +122,7 @@ pub(crate) fn findings(header: &Header) -> CodedFindings {
 
 /// One document of each kind that can be made of the image: a presentation state only of a grey one.
 pub(crate) fn all(instance: &Instance, notice: &str) -> Vec<Document> {
-    let source =
-        Source { representative: instance, evidence: vec![evidence(&instance.header)], predecessors: Vec::new() };
+    let source = source(instance);
     let (provenance, findings) = (provenance(notice), findings(&instance.header));
     let completion = Completion::Complete;
     let picture = picture();

@@ -237,15 +237,50 @@ fn other_settings_are_another_report() {
     assert_eq!(of(Some("a")), set);
 }
 
-/// With the model that comes with preread and ONNX Runtime where `cargo xtask setup` puts it.
+/// ONNX Runtime where `cargo xtask setup` puts it; none, with a line that says so, where it is absent.
+fn library() -> Option<PathBuf> {
+    let library = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/onnxruntime/libonnxruntime.so");
+    let named = std::env::var_os("ORT_DYLIB_PATH").filter(|path| !path.is_empty()).map(PathBuf::from);
+    let found = named.into_iter().chain([library]).find(|path| path.is_file());
+    if found.is_none() {
+        println!("skipped: ONNX Runtime is not here; `cargo xtask setup` gets it");
+    }
+    found
+}
+
+/// With random weights: what they say is worth nothing, that they are asked and answer is.
+#[test]
+fn models_that_score_labels_are_asked_for_their_view() {
+    let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/vlm");
+    let Some(library) = library() else { return };
+    for name in ["clip_zeroshot", "siglip_zeroshot"] {
+        let folder = shared.join(name);
+        if !folder.is_dir() {
+            println!("skipped: {} is not here", folder.display());
+            continue;
+        }
+        let folders = [(MODEL, models_folder()), (SECOND, folder)];
+        let folders = folders.iter().map(|(name, folder)| (*name, folder.as_path()));
+        let models = Models::open(folders, Some(&library), 1).unwrap();
+        let mut pipeline = pipeline("true", says(""));
+        pipeline.rules[0].settings.second_model = Some(SECOND.to_owned());
+        pipeline.trusts = Trusts::of(&pipeline.rules, &models).unwrap();
+        pipeline.models = models;
+        let study = study(vec![sample("03-nodule-large.dcm")]);
+        let reading = written(&pipeline, &study);
+        let json = serde_json::to_value(&reading.json).unwrap();
+        let opinions = json["evidence"]["second_model"]["opinions"].as_array().unwrap();
+        assert!(opinions.iter().any(|it| it["concept"] == "nodule"), "{name}: {json}");
+        let probable = |it: &Value| it["probability"].as_f64().is_some_and(|it| (0.0..=1.0).contains(&it));
+        assert!(opinions.iter().all(probable), "{name}: {opinions:?}");
+        assert!(reading.text.contains("second model second"), "{name}: {}", reading.text);
+    }
+}
+
+/// With the model that comes with preread.
 #[test]
 fn the_demonstration_model_gives_every_evidence() {
-    let library = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/onnxruntime/libonnxruntime.so");
-    let named = std::env::var_os("ORT_DYLIB_PATH").filter(|path| !path.is_empty());
-    if !library.is_file() && named.is_none() {
-        println!("skipped: ONNX Runtime is not here; `cargo xtask setup` gets it");
-        return;
-    }
+    let Some(library) = library() else { return };
     let evidence = EvidenceSection { image_dependence: true, samples: 3, saliency: Some([2, 2]) };
     let models = Models::open([(MODEL, models_folder().as_path())].into_iter(), Some(&library), 1).unwrap();
     let mut pipeline = pipeline("true", says(""));

@@ -1,16 +1,16 @@
 //! What the sentences of a rule's model are held against: its calibration and thresholds, read when preread starts.
 
-use std::{collections::HashMap, fs, io, path::Path};
+use std::{collections::HashMap, fs, io};
 
 use anyhow::{Context, Result, anyhow, bail};
 use infer::{Bundle, Layout};
-use report::{Calibration, Policy, Thresholds};
+use report::{Calibration, Concept, Policy, Thresholds};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::{config::EvidenceSection, models::Models, pipeline::hex, route::Rule};
 
-/// The file of a model folder that `preread model calibrate` writes.
+/// The file of a model folder that `preread model calibrate` writes, where the manifest does not name another one.
 const CALIBRATION: &str = "calibration.json";
 
 /// Of one rule.
@@ -57,18 +57,33 @@ fn of_rule(rule: &Rule, models: &Models) -> Result<Trust> {
         );
     }
     let bundle = models.bundle(&rule.model);
-    let calibration = bundle.map(|bundle| calibration(&bundle.folder)).transpose()?.flatten();
-    let thresholds = Thresholds::default();
+    let calibration = bundle.map(calibration).transpose()?.flatten();
+    let thresholds = bundle.map(thresholds).transpose()?.unwrap_or_default();
     let settings_digest = settings_digest(rule, second, calibration.as_ref(), &thresholds)?;
     Ok(Trust { calibration, thresholds, settings_digest })
 }
 
-/// The calibration of a model folder, where there is one.
-fn calibration(folder: &Path) -> Result<Option<Calibration>> {
-    let path = folder.join(CALIBRATION);
+/// The thresholds of a manifest, by the ids of our vocabulary.
+fn thresholds(bundle: &Bundle) -> Result<Thresholds> {
+    let stated = &bundle.manifest.thresholds;
+    if let Some(unknown) = stated.findings.keys().find(|id| Concept::named(id).is_none()) {
+        bail!(
+            "{}: [thresholds] findings names \"{unknown}\", which no report states; `preread report schema` lists the concepts",
+            bundle.folder.join("model.toml").display()
+        );
+    }
+    let default = Thresholds::default();
+    let probability = stated.probability.unwrap_or(default.probability);
+    Ok(Thresholds { probability, findings: stated.findings.clone(), ..default })
+}
+
+/// The calibration of a model folder: what the manifest names, else the usual file where there is one.
+fn calibration(bundle: &Bundle) -> Result<Option<Calibration>> {
+    let named = bundle.manifest.calibration.as_deref();
+    let path = bundle.folder.join(named.unwrap_or(CALIBRATION));
     let text = match fs::read_to_string(&path) {
         Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && named.is_none() => return Ok(None),
         Err(error) => return Err(error).with_context(|| path.display().to_string()),
     };
     let again = "make it again with `preread model calibrate`";
@@ -106,32 +121,61 @@ fn settings_digest(
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::config::{Mode, Priority, Settings};
 
+    /// A model folder with this manifest, and other files.
+    fn model(manifest: &str, files: &[(&str, &str)]) -> (tempfile::TempDir, Bundle) {
+        let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/phantom-cxr");
+        let folder = tempfile::tempdir().unwrap();
+        for entry in fs::read_dir(own).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file()) {
+            fs::copy(&entry, folder.path().join(entry.file_name().unwrap())).unwrap();
+        }
+        for (name, text) in [("model.toml", manifest)].iter().chain(files) {
+            fs::write(folder.path().join(name), text).unwrap();
+        }
+        let bundle = Bundle::open(folder.path()).unwrap();
+        (folder, bundle)
+    }
+
     #[test]
     fn a_folder_s_calibration_is_taken_or_refused() {
-        let check = |calibration: Option<&str>, expected: Result<Option<Calibration>, &str>| {
-            let folder = tempfile::tempdir().unwrap();
-            if let Some(text) = calibration {
-                fs::write(folder.path().join(CALIBRATION), text).unwrap();
-            }
-            match (super::calibration(folder.path()), expected) {
+        let check = |manifest: &str, files: &[(&str, &str)], expected: Result<Option<Calibration>, &[&str]>| {
+            let (_folder, bundle) = model(manifest, files);
+            match (super::calibration(&bundle), expected) {
                 (Ok(found), Ok(due)) => assert_eq!(found, due),
                 (Err(error), Err(due)) => {
                     let error = format!("{error:#}");
-                    assert!(error.contains(CALIBRATION) && error.contains(due), "{error}");
-                    assert!(error.contains("preread model calibrate"), "{error}");
+                    assert!(due.iter().all(|part| error.contains(part)), "{error}");
                 }
                 (found, due) => panic!("{found:?}, due {due:?}"),
             }
         };
-        check(None, Ok(None));
-        let temperature = Calibration::Temperature { temperature: 1.5 };
-        check(Some(r#"{"method": "temperature", "temperature": 1.5}"#), Ok(Some(temperature)));
-        check(Some(r#"{"method": "temperature", "temperature": -1.5}"#), Err("no rising curve"));
-        check(Some(r#"{"method": "platt"}"#), Err("platt"));
-        check(Some(""), Err("EOF"));
+        let good = r#"{"method": "temperature", "temperature": 1.5}"#;
+        let temperature = || Ok(Some(Calibration::Temperature { temperature: 1.5 }));
+        let again = "preread model calibrate";
+        check("", &[], Ok(None));
+        check("", &[(CALIBRATION, good)], temperature());
+        check("calibration = 'other.json'", &[("other.json", good)], temperature());
+        // What is named is wanted.
+        check("calibration = 'other.json'", &[(CALIBRATION, good)], Err(&["other.json"]));
+        check("", &[(CALIBRATION, &good.replace("1.5", "-1.5"))], Err(&[CALIBRATION, "no rising curve", again]));
+        check("", &[(CALIBRATION, r#"{"method": "platt"}"#)], Err(&[CALIBRATION, "platt", again]));
+        check("", &[(CALIBRATION, "")], Err(&[CALIBRATION, "EOF", again]));
+    }
+
+    #[test]
+    fn a_manifest_s_thresholds_are_by_our_own_names() {
+        let (_folder, bundle) = model("[thresholds]\nprobability = 0.75\nfindings = { nodule = 0.25 }", &[]);
+        let found = super::thresholds(&bundle).unwrap();
+        assert_eq!((found.probability, found.findings.get("nodule")), (0.75, Some(&0.25)));
+        let (_folder, bundle) = model("", &[]);
+        assert_eq!(super::thresholds(&bundle).unwrap(), Thresholds::default());
+        let (_folder, bundle) = model("[thresholds]\nfindings = { noodle = 0.25 }", &[]);
+        let refusal = super::thresholds(&bundle).unwrap_err().to_string();
+        assert!(["model.toml", "\"noodle\"", "report schema"].iter().all(|part| refusal.contains(part)), "{refusal}");
     }
 
     #[test]

@@ -248,6 +248,17 @@ fn library() -> Option<PathBuf> {
     found
 }
 
+fn open(folders: &[(&str, PathBuf)], library: PathBuf) -> Models {
+    let section = |(name, path): &(&str, PathBuf)| ModelSection {
+        name: (*name).to_owned(),
+        path: path.clone(),
+        preload: false,
+        provider: None,
+    };
+    let runtime = Runtime { library: Some(library), threads: 1, ..Runtime::default() };
+    Models::open(&folders.iter().map(section).collect::<Vec<_>>(), &runtime).expect("the models are there")
+}
+
 /// With random weights: what they say is worth nothing, that they are asked and answer is.
 #[test]
 fn models_that_score_labels_are_asked_for_their_view() {
@@ -259,9 +270,7 @@ fn models_that_score_labels_are_asked_for_their_view() {
             println!("skipped: {} is not here", folder.display());
             continue;
         }
-        let folders = [(MODEL, models_folder()), (SECOND, folder)];
-        let folders = folders.iter().map(|(name, folder)| (*name, folder.as_path()));
-        let models = Models::open(folders, Some(&library), 1).unwrap();
+        let models = open(&[(MODEL, models_folder()), (SECOND, folder)], library.clone());
         let mut pipeline = pipeline("true", says(""));
         pipeline.rules[0].settings.second_model = Some(SECOND.to_owned());
         pipeline.trusts = Trusts::of(&pipeline.rules, &models).unwrap();
@@ -282,9 +291,7 @@ fn models_that_score_labels_are_asked_for_their_view() {
 fn the_demonstration_model_gives_every_evidence() {
     let Some(library) = library() else { return };
     let evidence = EvidenceSection { image_dependence: true, samples: 3, saliency: Some([2, 2]) };
-    let model = ModelSection { name: MODEL.to_owned(), path: models_folder(), preload: false, provider: None };
-    let runtime = Runtime { library: Some(library), threads: 1, ..Runtime::default() };
-    let models = Models::open(&[model], &runtime).unwrap();
+    let models = open(&[(MODEL, models_folder())], library);
     let mut pipeline = pipeline("true", says(""));
     pipeline.rules[0].settings.evidence = evidence;
     pipeline.trusts = Trusts::of(&pipeline.rules, &models).unwrap();

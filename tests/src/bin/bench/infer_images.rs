@@ -75,7 +75,8 @@ pub(crate) fn chapter(rounds: usize, missed: &mut Vec<String>) -> Result<String>
     }
     let head = ["processor and image", "preread ms", "Transformers with Pillow ms", "times as fast"];
     Ok(format!(
-        "## Preparing images\n\nFrom 8-bit RGB to `pixel_values`, on one thread each; the result is the same.\n\n{}\n",
+        "## Preparing images\n\nFrom 8-bit RGB to `pixel_values`; the result is the same. Pillow and NumPy run on one thread, preread \
+         too, but for the resizing of a large image in colour, which takes one for each of its three colours.\n\n{}\n",
         table::render(&head, &rows)
     ))
 }

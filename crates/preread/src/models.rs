@@ -104,7 +104,14 @@ impl Models {
         };
         let entries = models.iter().map(entry).collect::<Result<HashMap<_, _>>>()?;
         let library = if entries.is_empty() { None } else { Some(find_library(runtime.library.as_deref())?) };
-        Ok(Self::of(entries, library, runtime))
+        let opened = Self::of(entries, library, runtime);
+        // What will never fit is better known now than when the first study comes.
+        if let Some(memory) = opened.memory
+            && let Some((name, entry)) = opened.entries.iter().find(|(_, entry)| entry.needs() > memory)
+        {
+            return Err(opened.too_little(name, entry.needs(), memory));
+        }
+        Ok(opened)
     }
 
     fn of(entries: HashMap<String, Entry>, library: Option<PathBuf>, runtime: &config::Runtime) -> Self {
@@ -344,6 +351,16 @@ mod tests {
             assert!(refused.contains(part), "{refused}\ndoes not say {part:?}");
         }
         assert!(is_loaded(&small, "model 0"));
+        let library = small.library.clone();
+        let section = ModelSection {
+            name: "large".to_owned(),
+            path: small.entries["model 0"].bundle.folder.clone(),
+            preload: false,
+            provider: None,
+        };
+        let runtime = Runtime { library, memory: Some(1 << 20), ..Runtime::default() };
+        let never = Models::open(&[section], &runtime).map(|_| ()).unwrap_err().to_string();
+        assert!(never.contains("model \"large\"") && never.contains("runtime.memory (1 MiB)"), "{never}");
         drop(kept);
         small.dispatcher("model 1").unwrap();
         assert!(!is_loaded(&small, "model 0"));

@@ -63,11 +63,11 @@ impl Entry {
         Ok(Self { bundle, policy, provider, loaded: Mutex::new(None) })
     }
 
-    /// Bytes that the model takes when it is loaded, about: one and a half times its files. Beside the weights there are
-    /// their copies in the order that this processor wants, and the cache and intermediate values of a request.
+    /// Bytes that the model takes when it is loaded, about: twice its files. Measured with ONNX Runtime 1.31 on a
+    /// processor: 1.3 times float32 weights, and 1.9 times while they are loaded; 2.0 times those of 8 and 4 bits, which
+    /// stay as they came beside the order that the processor wants.
     fn needs(&self) -> u64 {
-        let bytes = self.bundle.bytes();
-        bytes.saturating_add(bytes / 2)
+        self.bundle.bytes().saturating_mul(2)
     }
 }
 
@@ -241,7 +241,7 @@ impl Models {
             None => format!("the memory available, less {} MiB for everything else", mib(RESERVE)),
         };
         anyhow::anyhow!(
-            "model \"{name}\" takes about {} MiB (one and a half times its files), and {limit}, leaves {} MiB; give the \
+            "model \"{name}\" takes about {} MiB (twice its files), and {limit}, leaves {} MiB; give the \
              machine more memory or set runtime.memory, or choose a smaller precision (key `precision` of model.toml)",
             mib(needs),
             room >> 20

@@ -79,6 +79,11 @@ const OUT_OF_MEMORY: [&str; 8] = [
     "is smaller than requested bytes",
 ];
 
+fn is_about_memory(problem: &str) -> bool {
+    let words = problem.to_lowercase();
+    OUT_OF_MEMORY.iter().any(|said| words.contains(said))
+}
+
 /// Results of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -87,13 +92,18 @@ impl Error {
         Self::Bundle { path: path.into(), problem: problem.into() }
     }
 
-    /// What a running graph or backend says of itself: out of memory, when its words are about that, else `otherwise`.
-    pub(crate) fn of_run(problem: String, otherwise: impl FnOnce(String) -> Self) -> Self {
-        let words = problem.to_lowercase();
-        match OUT_OF_MEMORY.iter().any(|said| words.contains(said)) {
-            true => Self::OutOfMemory(problem),
-            false => otherwise(problem),
+    /// What a graph says while it runs.
+    pub(crate) fn of_run(graph: &str, problem: impl ToString) -> Self {
+        let problem = problem.to_string();
+        match is_about_memory(&problem) {
+            true => Self::OutOfMemory(format!("graph {graph}: {problem}")),
+            false => Self::graph(graph, problem),
         }
+    }
+
+    /// What a backend says when it panics.
+    pub(crate) fn of_panic(words: String) -> Self {
+        if is_about_memory(&words) { Self::OutOfMemory(words) } else { Self::Defect(words) }
     }
 
     pub(crate) fn graph(graph: &str, problem: impl ToString) -> Self {
@@ -116,8 +126,12 @@ mod tests {
     #[test]
     fn what_is_said_of_memory_is_known() {
         let check = |problem: &str, expected: bool| {
-            let error = Error::of_run(problem.to_owned(), Error::Defect);
-            assert_eq!(matches!(error, Error::OutOfMemory(_)), expected, "{error}");
+            let errors = [Error::of_run("decoder.onnx", problem), Error::of_panic(problem.to_owned())];
+            for error in &errors {
+                assert_eq!(matches!(error, Error::OutOfMemory(_)), expected, "{error}");
+                assert!(error.to_string().contains(problem), "{error}");
+            }
+            assert!(errors[0].to_string().contains("decoder.onnx"), "{}", errors[0]);
         };
         check("std::bad_alloc", true);
         check(

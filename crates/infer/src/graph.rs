@@ -222,10 +222,7 @@ impl Graph {
         match outcome {
             Ok(outputs) => Ok(outputs.into_iter().map(|(_, value)| value).collect()),
             // An interrupted run fails with ONNX Runtime's words; the reason is ours.
-            Err(error) => Err(cancel
-                .check()
-                .err()
-                .unwrap_or_else(|| Error::of_run(error.to_string(), |problem| Error::graph(&self.info.file, problem)))),
+            Err(error) => Err(cancel.check().err().unwrap_or_else(|| Error::of_run(&self.info.file, error))),
         }
     }
 }

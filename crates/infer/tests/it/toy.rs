@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use infer::{Answer, Cancel, Error, Image, Model, Request};
+use infer::{Answer, Cancel, Dispatcher, Error, Image, Model, Request};
 use serde_json::{Value, json};
 
 use crate::{
@@ -154,6 +154,49 @@ fn caches_are_kept_in_every_precision_with_and_without_a_switch() {
             let expected = by_hand(grey.into(), 1, 6);
             assert_eq!(answer.generated_ids, expected, "grey {grey}, element {float}, switched {switched}");
         }
+    }
+}
+
+/// As [`encoder`], but a pixel value above 100 asks for more memory than any machine has addresses for.
+fn greedy_encoder() -> Vec<u8> {
+    Graph::default()
+        .input("pixel_values", FLOAT, &["batch", "3", "height", "width"])
+        .integers("scalar", &[-1, 1, 1])
+        .integers("any", &[-1])
+        .integers("zero", &[0])
+        .integers("unit", &[1])
+        .integers("four", &[4])
+        .integers("hundred", &[100])
+        .integers("everything", &[1 << 50])
+        .node("ReduceMean", &["pixel_values"], "mean", &[("keepdims", 1)])
+        .node("Reshape", &["mean", "scalar"], "one", &[])
+        .node("Cast", &["mean"], "whole", &[("to", INT64)])
+        .node("Sub", &["whole", "hundred"], "above", &[])
+        .node("Max", &["above", "zero"], "excess", &[])
+        .node("Mul", &["excess", "everything"], "more", &[])
+        .node("Add", &["more", "four"], "wanted", &[])
+        .node("Reshape", &["wanted", "any"], "length", &[])
+        .node("Concat", &["unit", "length", "unit"], "shape", &[("axis", 0)])
+        .node("Expand", &["one", "shape"], "last_hidden_state", &[])
+        .output("last_hidden_state", FLOAT, &["batch", "features", "1"])
+        .finish()
+}
+
+#[test]
+fn a_graph_that_runs_out_of_memory_ends_its_request_alone() {
+    let dir = tempfile::tempdir().expect("a folder");
+    write(dir.path(), &decoder(FLOAT, true));
+    fs::write(dir.path().join("encoder_model.onnx"), greedy_encoder()).expect("written");
+    let dispatcher = Dispatcher::start(model(dir.path()), 1).expect("starts");
+    let ask = |grey: u8| {
+        let image = Image::new(4, 2, vec![grey; 24]).expect("an image");
+        dispatcher.submit(Request { images: vec![image], ..Request::default() }, None).expect("room").wait()
+    };
+    for _ in 0..2 {
+        let error = ask(101).expect_err("no such memory");
+        assert!(matches!(error, Error::OutOfMemory(_)), "{error}");
+        assert!(error.to_string().contains("encoder_model.onnx"), "{error}");
+        assert_eq!(ask(2).expect("serves on").generated_ids, by_hand(2, 1, 6));
     }
 }
 

@@ -143,6 +143,14 @@ impl Models {
         Ok(self)
     }
 
+    /// Has the models write JSON.
+    #[cfg(test)]
+    pub(crate) fn writing_json(mut self) -> Self {
+        let outputs = self.entries.values_mut().map(|entry| &mut entry.bundle.manifest.output);
+        outputs.for_each(|output| output.form = Some(infer::OutputForm::Json));
+        self
+    }
+
     /// What is known of a model without loading it.
     pub(crate) fn bundle(&self, name: &str) -> Option<&Bundle> {
         self.entries.get(name).map(|entry| &entry.bundle)

@@ -285,7 +285,13 @@ impl Pipeline {
         let dispatcher = self.models.dispatcher(&rule.model).map_err(|error| failed(format!("{error:#}")))?;
         let images = images::request(&mut rendered.input).map_err(|error| failed(error.to_string()))?;
         let again = if rule.settings.second_model.is_some() { images.clone() } else { Vec::new() };
-        let request = infer::Request { images, evidence: doubt::wanted(rule), ..Default::default() };
+        let manifest = self.models.bundle(&rule.model).map(|bundle| &bundle.manifest.output);
+        let request = infer::Request {
+            images,
+            output: manifest.map(output).unwrap_or_default(),
+            evidence: doubt::wanted(rule),
+            ..Default::default()
+        };
         let answer = dispatcher
             .submit(request, Some(Instant::now() + self.deadline))
             .and_then(infer::Ticket::wait)
@@ -300,7 +306,7 @@ impl Pipeline {
     /// The draft that the text amounts to, and what speaks against it.
     fn check<'a>(&self, mut inferred: Inferred<'a>) -> Result<Checked<'a>, End> {
         let rule = inferred.rendered.routed.rule;
-        let mut draft = parse(&inferred);
+        let mut draft = self.parse(&inferred);
         let second = self.second_view(rule, &draft, std::mem::take(&mut inferred.images))?;
         let reading = doubt::facts(&mut draft, &inferred.answer, self.trusts.get(rule), second.as_ref());
         let evidence = EvidenceJson::of(&inferred.answer, &reading, second);
@@ -313,6 +319,24 @@ impl Pipeline {
             return Err(held("the draft contradicts itself", reason, rule));
         }
         Ok(Checked { inferred, draft, evidence, objections, partial })
+    }
+
+    /// The draft that a model's text is, read as the model's manifest says, with what is known of its tokens.
+    fn parse(&self, inferred: &Inferred<'_>) -> Draft {
+        let answer = &inferred.answer;
+        let maps = answer.attention.as_ref();
+        let tokens = answer.tokens.iter().enumerate().map(|(index, token)| TokenEvidence {
+            range: token.text.clone(),
+            logprob: token.logprob,
+            attention: maps.and_then(|attention| attention.per_token.get(index).cloned()),
+        });
+        let grid = maps.map(|attention| (attention.rows, attention.cols));
+        let text = ModelText { text: &inferred.text, tokens: tokens.collect(), grid };
+        let bundle = self.models.bundle(&inferred.rendered.routed.rule.model);
+        match bundle.map(|bundle| bundle.manifest.output.form()) {
+            Some(infer::OutputForm::Json) => report::parse_json(&text),
+            _ => report::parse(&text),
+        }
     }
 
     /// What the rule's second model says of the images.
@@ -415,17 +439,13 @@ impl Pipeline {
     }
 }
 
-/// The draft that a model's text is, with what is known of its tokens.
-fn parse(inferred: &Inferred<'_>) -> Draft {
-    let answer = &inferred.answer;
-    let maps = answer.attention.as_ref();
-    let tokens = answer.tokens.iter().enumerate().map(|(index, token)| TokenEvidence {
-        range: token.text.clone(),
-        logprob: token.logprob,
-        attention: maps.and_then(|attention| attention.per_token.get(index).cloned()),
-    });
-    let grid = maps.map(|attention| (attention.rows, attention.cols));
-    report::parse(&ModelText { text: &inferred.text, tokens: tokens.collect(), grid })
+/// What a model is held to: its manifest's grammar, and JSON that says nothing else to what a report is made of.
+fn output(manifest: &infer::OutputManifest) -> infer::Output {
+    if manifest.form() == infer::OutputForm::Json && manifest.json_schema.is_none() {
+        infer::Output::Bound(infer::Grammar::JsonSchema(report::schema()))
+    } else {
+        infer::Output::Manifest
+    }
 }
 
 /// What a report depends on besides our own code: the same digest, the same report. The order of the instances makes no

@@ -144,7 +144,7 @@ mod tests {
     fn a_folder_s_calibration_is_taken_or_refused() {
         let check = |manifest: &str, files: &[(&str, &str)], expected: Result<Option<Calibration>, &[&str]>| {
             let (_folder, bundle) = model(manifest, files);
-            match (super::calibration(&bundle), expected) {
+            match (calibration(&bundle), expected) {
                 (Ok(found), Ok(due)) => assert_eq!(found, due),
                 (Err(error), Err(due)) => {
                     let error = format!("{error:#}");
@@ -169,12 +169,12 @@ mod tests {
     #[test]
     fn a_manifest_s_thresholds_are_by_our_own_names() {
         let (_folder, bundle) = model("[thresholds]\nprobability = 0.75\nfindings = { nodule = 0.25 }", &[]);
-        let found = super::thresholds(&bundle).unwrap();
+        let found = thresholds(&bundle).unwrap();
         assert_eq!((found.probability, found.findings.get("nodule")), (0.75, Some(&0.25)));
         let (_folder, bundle) = model("", &[]);
-        assert_eq!(super::thresholds(&bundle).unwrap(), Thresholds::default());
+        assert_eq!(thresholds(&bundle).unwrap(), Thresholds::default());
         let (_folder, bundle) = model("[thresholds]\nfindings = { noodle = 0.25 }", &[]);
-        let refusal = super::thresholds(&bundle).unwrap_err().to_string();
+        let refusal = thresholds(&bundle).unwrap_err().to_string();
         assert!(["model.toml", "\"noodle\"", "report schema"].iter().all(|part| refusal.contains(part)), "{refusal}");
     }
 

@@ -44,7 +44,7 @@ pub use codes::Code;
 pub use document::{Completion, ContentTime, Document, EvidenceItem, Provenance, Source};
 pub use draft::{
     Confidence, Draft, Finding, Grid, ModelText, Normal, NormalStatement, Presence, Side, Size, TokenEvidence,
-    Unrecognised, Zone, parse, parse_in,
+    Unrecognised, Zone, parse, parse_in, parse_json,
 };
 pub use error::Error;
 pub use json::Report;

@@ -51,6 +51,27 @@ fn written<'a>(pipeline: &'a Pipeline, study: &'a Study) -> Reading<'a> {
 }
 
 #[test]
+fn a_model_that_is_to_write_json_is_held_to_it() {
+    let check = |text: &'static str, expected: &str| {
+        let backend = Scripted::new(move |request, _| {
+            let schema = infer::Grammar::JsonSchema(report::schema());
+            assert_eq!(request.output, infer::Output::Bound(schema));
+            Ok(infer::Answer::scripted(text))
+        });
+        let mut pipeline = pipeline("true", backend);
+        pipeline.models = pipeline.models.writing_json();
+        let study = study(vec![sample("03-nodule-large.dcm")]);
+        let found = match pipeline.read(&study) {
+            Ok(reading) => reading.json.report.impression.join(" "),
+            Err(end) => format!("{end:?}"),
+        };
+        assert!(found.contains(expected), "{found}");
+    };
+    check(r#"{"findings": [{"sentence": "Right pneumothorax."}]}"#, "Right pneumothorax.");
+    check("Right pneumothorax.", "no JSON");
+}
+
+#[test]
 fn a_study_ends_as_its_inputs_its_rule_and_its_model_say() {
     let check = |pipeline: &Pipeline, study: &Study, expected: &str| {
         let ended = match pipeline.read(study) {

@@ -248,8 +248,21 @@ pub fn parse(model: &ModelText<'_>) -> Draft {
     parse_in(model, Language::ENGLISH)
 }
 
+/// As [`parse`], for a model that was asked for JSON of [`crate::schema`]: of a text that has none nothing is read.
+pub fn parse_json(model: &ModelText<'_>) -> Draft {
+    let output = match structure::output_of(model.text) {
+        Output::Prose => Output::Unreadable("the model wrote no JSON, which it was asked for".to_owned()),
+        output => output,
+    };
+    of_output(model, output, Language::ENGLISH)
+}
+
 /// Reads a model's text in another language.
 pub fn parse_in(model: &ModelText<'_>, language: Language) -> Draft {
+    of_output(model, structure::output_of(model.text), language)
+}
+
+fn of_output(model: &ModelText<'_>, output: Output, language: Language) -> Draft {
     let mut draft = Draft { structure: Structure { language, ..Structure::default() }, ..Draft::default() };
     let prose = |range: Range<usize>| {
         let shifted = move |piece: structure::Piece| structure::Piece {
@@ -259,7 +272,7 @@ pub fn parse_in(model: &ModelText<'_>, language: Language) -> Draft {
         structure::pieces(&model.text[range.clone()], language.lexicon()).into_iter().map(shifted)
     };
     let plain = |range| prose(range).map(|piece| (piece, None, None));
-    let pieces: Vec<_> = match structure::output_of(model.text) {
+    let pieces: Vec<_> = match output {
         Output::Json { sentences, around: [before, after] } => {
             let written = sentences.into_iter().map(|it| (it.piece, Some(it.words), it.claim));
             plain(before).chain(written).chain(plain(after)).collect()

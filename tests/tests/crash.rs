@@ -39,17 +39,21 @@ fn kill_9_at_ten_moments_loses_nothing_and_repeats_nothing() -> Result<()> {
     let address = daemon.address();
 
     let acknowledged = Mutex::new(BTreeSet::new());
-    let count = AtomicUsize::new(0);
+    let (count, allowed) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let started = Instant::now();
     thread::scope(|scope| -> Result<()> {
         let senders: Vec<_> = work
             .iter()
-            .map(|instances| scope.spawn(|| send_until_acknowledged(&address, instances, &acknowledged, &count)))
+            .map(|instances| {
+                scope.spawn(|| send_until_acknowledged(&address, instances, &acknowledged, &count, &allowed))
+            })
             .collect();
         let total = SENDERS * STUDIES_PER_SENDER * IMAGES_PER_STUDY;
         let mut moments: Vec<u64> = (0..KILLS_WHILE_SENDING).map(|_| 4 + random.below(total as u64 - 16)).collect();
         moments.sort_unstable();
         for moment in moments {
+            // However fast they are, there is something left to send when the daemon is killed.
+            allowed.store(usize::try_from(moment)? + 8, Ordering::Relaxed);
             wait::until("the senders", Duration::from_secs(60), || {
                 Ok((count.load(Ordering::Relaxed) as u64 >= moment).then_some(()))
             })?;
@@ -58,6 +62,7 @@ fn kill_9_at_ten_moments_loses_nothing_and_repeats_nothing() -> Result<()> {
             ensure!(count.load(Ordering::Relaxed) < total, "killed too late: everything had been sent");
             daemon.start_again()?;
         }
+        allowed.store(total, Ordering::Relaxed);
         for sender in senders {
             sender.join().map_err(|_| anyhow::anyhow!("a sender panicked"))??;
         }
@@ -113,12 +118,14 @@ fn studies(random: &mut Random) -> Result<Vec<Vec<Instance>>> {
     Ok(work)
 }
 
-/// Sends one instance after the other; each as often as it takes until it is acknowledged.
+/// Sends one instance after the other; each as often as it takes until it is acknowledged, and none while as many are as
+/// are allowed.
 fn send_until_acknowledged(
     address: &str,
     instances: &[Instance],
     acknowledged: &Mutex<BTreeSet<String>>,
     count: &AtomicUsize,
+    allowed: &AtomicUsize,
 ) -> Result<()> {
     let mut association: Option<Scu> = None;
     let deadline = Instant::now() + Duration::from_secs(180);
@@ -126,6 +133,10 @@ fn send_until_acknowledged(
         loop {
             if Instant::now() > deadline {
                 bail!("the sender is out of time");
+            }
+            if count.load(Ordering::Relaxed) >= allowed.load(Ordering::Relaxed) {
+                thread::sleep(Duration::from_millis(1));
+                continue;
             }
             let open = match association.take() {
                 Some(open) => Ok(open),

@@ -67,7 +67,9 @@ fn a_model_that_is_to_write_json_is_held_to_it() {
         };
         assert!(found.contains(expected), "{found}");
     };
-    check(r#"{"findings": [{"sentence": "Right pneumothorax."}]}"#, "Right pneumothorax.");
+    let json = r#"{"findings": [{"sentence": "Right pneumothorax.", "concept": "pneumothorax", "presence": "present"}],
+        "impression": ["Right pneumothorax."]}"#;
+    check(json, "Right pneumothorax.");
     check("Right pneumothorax.", "no JSON");
 }
 

@@ -19,6 +19,7 @@ from pynetdicom.dimse_messages import N_EVENT_REPORT_RSP
 from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance
 
 from commitment_event import described
+from pausing import pause
 
 host, port, called, calling, transaction, references, seconds, *files = sys.argv[1:]
 sets = [dcmread(file) for file in files]
@@ -55,7 +56,11 @@ handlers = [(evt.EVT_N_EVENT_REPORT, reported), (evt.EVT_DIMSE_SENT, sent)]
 association = ae.associate(host, int(port), ae_title=called, contexts=contexts, evt_handlers=handlers)
 if not association.is_established:
     sys.exit("the association was not accepted")
-store = [association.send_c_store(s).get("Status") for s in sets]
+store = []
+for s in sets:
+    pause(association)
+    store.append(association.send_c_store(s).get("Status"))
+pause(association)
 status, _ = association.send_n_action(
     information, 1, StorageCommitmentPushModel, StorageCommitmentPushModelInstance
 )

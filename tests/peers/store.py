@@ -12,6 +12,8 @@ from pydicom import dcmread
 from pynetdicom import AE, build_context
 from pynetdicom.sop_class import Verification
 
+from pausing import pause
+
 host, port, called, calling, *files = sys.argv[1:]
 sets = [dcmread(file) for file in files]
 ae = AE(ae_title=calling)
@@ -25,7 +27,9 @@ if not association.is_established:
 accepted = {(c.abstract_syntax, c.transfer_syntax[0]) for c in association.accepted_contexts}
 store = []
 for data_set, pair in zip(sets, [(s.SOPClassUID, s.file_meta.TransferSyntaxUID) for s in sets]):
+    pause(association)
     store.append(association.send_c_store(data_set).get("Status") if pair in accepted else None)
+pause(association)
 echo = association.send_c_echo().Status
 association.release()
 print(json.dumps({"echo": echo, "store": store}))

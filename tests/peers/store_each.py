@@ -8,11 +8,12 @@ pynetdicom loses is sent again.
 """
 import json
 import sys
-import time
 import warnings
 
 from pydicom import dcmread
 from pynetdicom import AE, build_context
+
+from pausing import pause
 
 host, port, called, *files = sys.argv[1:]
 warnings.simplefilter("ignore")
@@ -45,9 +46,7 @@ def associate():
 
 def send(data_set):
     """The status, a reason, or nothing when no response was seen."""
-    # pynetdicom's own thread takes messages off the same queue, unless it has been paused for a moment.
-    association._reactor_checkpoint.clear()
-    time.sleep(0.005)
+    pause(association)
     try:
         return association.send_c_store(data_set).get("Status")
     except Exception as error:

@@ -120,7 +120,8 @@ const CASES: [Case; 12] = [
     Case {
         codec: "JPEG lossless, mammogram",
         file: "mg/GH133.dcm",
-        others: &[LIBJPEG, GDCM, GDCMCONV, DCMDJPEG, DCMJ2PNM],
+        // gdcmconv ends on an assertion about the modality of this one.
+        others: &[LIBJPEG, GDCM, DCMDJPEG, DCMJ2PNM],
         wanted: 1.0,
     },
     Case { codec: "JPEG 2000 lossless, CT", file: "codec/ct_j2k_lossless.dcm", others: &[OPENJPEG], wanted: 0.8 },

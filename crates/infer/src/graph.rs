@@ -234,8 +234,10 @@ fn build(path: &Path, runtime: &Runtime, options: &SessionOptions, provider: Pro
             .with_optimization_level(GraphOptimizationLevel::All)?
             .with_intra_threads(options.threads.max(1))?
             .with_inter_threads(1)?
-            // A daemon waits most of the time, on a host it shares.
-            .with_intra_op_spinning(false)?
+            // Between the operators of a run threads are waited for awake, which makes small ones a quarter faster; between
+            // runs a daemon waits most of the time, on a host it shares.
+            .with_intra_op_spinning(true)?
+            .with_config_entry("session.force_spinning_stop", "1")?
             .with_inter_op_spinning(false)?
             // The cache grows by one token a step: no two runs have the same shapes to remember.
             .with_memory_pattern(false)?)

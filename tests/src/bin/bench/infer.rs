@@ -358,8 +358,8 @@ model whole and 8 of the 32 layers of its vision (its language model as onnxrunt
 weights, its vision in float32). The models are written by `tests/peers/infer_models.py` and removed at the end. Every figure
 is the median of the rounds, and in each round every runtime has its turn, in a process of its own that answers twice; the
 second answer counts. onnxruntime is the same graphs in a loop in Python that moves the cache without a copy; its options are
-the defaults but for the threads and the memory pattern, so it spins between operators, which preread does not. onnxruntime-
-genai runs the same decoder over the same weights, with as many tokens in the prompt but no image. Transformers runs the same
+the defaults but for the threads and the memory pattern, so its threads also spin between runs, which preread's do not.
+onnxruntime-genai runs the same decoder over the same weights, with as many tokens in the prompt but no image. Transformers runs the same
 shapes in PyTorch, in the faster of bfloat16 and float32 on this machine. The peak is the process's, Python and the libraries
 that prepare images in it; preread reads all files for the model's digest, and writes log-probabilities, which the others do
 not. The floor is the bytes of the decoder's weights through what memory gives; where it is passed, a part of the weights

@@ -154,6 +154,25 @@ pub(crate) fn detect(description: &Description, parts: &Parts<'_>, text: &Text) 
     })
 }
 
+/// Whether the language model of a family, by its `model_type`, reads from left to right, images included. PaliGemma reads its
+/// whole prompt both ways; of a family that is not known here nobody knows.
+pub(crate) fn reads_left_to_right(family: &str) -> bool {
+    matches!(
+        family,
+        "gemma3"
+            | "idefics3"
+            | "llava"
+            | "llava_next"
+            | "llava_onevision"
+            | "phi3_v"
+            | "phi3v"
+            | "qwen2_5_vl"
+            | "qwen2_vl"
+            | "qwen3_vl"
+            | "smolvlm"
+    )
+}
+
 /// The image token of a model: by its id in the configuration, else by the tokenizer's name for it, else `usual`.
 fn image_token(description: &Description, text: &Text, usual: &[&str]) -> Result<(String, u32)> {
     let by_id = description.token(&["image_token_id", "image_token_index"]);

@@ -15,25 +15,10 @@ use crate::{
     decoder::{Decoder, Decoding},
     engine::Asked,
     error::{Error, Result},
+    family,
     logits::log_softmax,
     seen::Seen,
 };
-
-/// Families whose language model reads from left to right, images included. PaliGemma reads its whole prompt both ways;
-/// of a family that is not known here nobody knows.
-const LEFT_TO_RIGHT: [&str; 11] = [
-    "gemma3",
-    "idefics3",
-    "llava",
-    "llava_next",
-    "llava_onevision",
-    "phi3_v",
-    "phi3v",
-    "qwen2_5_vl",
-    "qwen2_vl",
-    "qwen3_vl",
-    "smolvlm",
-];
 
 /// Most bytes of keys and values kept between requests.
 const MOST: usize = 512 << 20;
@@ -71,7 +56,7 @@ pub(crate) struct Prefix {
 impl Prefix {
     /// For a model of a family; nothing is ever kept where `wanted` is false or the decoder is not made for it.
     pub(crate) fn new(family: &str, decoder: &Decoder, wanted: bool) -> Self {
-        let fits = wanted && LEFT_TO_RIGHT.contains(&family) && decoder.reads_in_parts();
+        let fits = wanted && family::reads_left_to_right(family) && decoder.reads_in_parts();
         Self { parts: if fits { Parts::Untried } else { Parts::One }, kept: None }
     }
 

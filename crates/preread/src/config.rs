@@ -20,6 +20,7 @@ use dimse::{
 use infer::Provider;
 use ipnet::IpNet;
 use serde::Deserialize;
+use spool::ObjectKind;
 
 use crate::{clock, route::Rule};
 use rule::RuleSection;
@@ -351,16 +352,22 @@ impl ObjectName {
 
     /// The name in the configuration, which is also that of the file that `preread read` writes.
     pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::TextSr => "text-sr",
-            Self::EnhancedTextSr => "enhanced-text-sr",
-            Self::MeasurementsSr => "measurements-sr",
-            Self::ComprehensiveMeasurementsSr => "comprehensive-measurements-sr",
-            Self::AiResultsSr => "ai-results-sr",
-            Self::Pdf => "pdf",
-            Self::Heatmap => "heatmap",
-            Self::KeyObjects => "key-objects",
-            Self::PresentationState => "presentation-state",
+        ObjectKind::from(self).as_str()
+    }
+}
+
+impl From<ObjectName> for ObjectKind {
+    fn from(name: ObjectName) -> Self {
+        match name {
+            ObjectName::TextSr => Self::TextSr,
+            ObjectName::EnhancedTextSr => Self::EnhancedTextSr,
+            ObjectName::MeasurementsSr => Self::MeasurementsSr,
+            ObjectName::ComprehensiveMeasurementsSr => Self::ComprehensiveMeasurementsSr,
+            ObjectName::AiResultsSr => Self::AiResultsSr,
+            ObjectName::Pdf => Self::Pdf,
+            ObjectName::Heatmap => Self::Heatmap,
+            ObjectName::KeyObjects => Self::KeyObjects,
+            ObjectName::PresentationState => Self::PresentationState,
         }
     }
 }

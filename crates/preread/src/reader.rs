@@ -259,24 +259,9 @@ fn files(reading: &Reading<'_>, sends: &Sends) -> Vec<ReportFile> {
         let destinations = if rule.mode == Mode::Shadow { Vec::new() } else { wanted.cloned().collect() };
         let uids = [&document.sop_instance_uid, &document.sop_class_uid, &document.series_instance_uid];
         let uids = Some(uids.map(ToString::to_string));
-        ReportFile { kind: kind(name), uids, bytes: document.file.clone(), destinations }
+        ReportFile { kind: name.into(), uids, bytes: document.file.clone(), destinations }
     };
     all.map(file).collect()
-}
-
-/// What the spool calls an object.
-fn kind(name: ObjectName) -> ObjectKind {
-    match name {
-        ObjectName::TextSr => ObjectKind::TextSr,
-        ObjectName::EnhancedTextSr => ObjectKind::EnhancedTextSr,
-        ObjectName::MeasurementsSr => ObjectKind::MeasurementsSr,
-        ObjectName::ComprehensiveMeasurementsSr => ObjectKind::ComprehensiveMeasurementsSr,
-        ObjectName::AiResultsSr => ObjectKind::AiResultsSr,
-        ObjectName::Pdf => ObjectKind::Pdf,
-        ObjectName::Heatmap => ObjectKind::Heatmap,
-        ObjectName::KeyObjects => ObjectKind::KeyObjects,
-        ObjectName::PresentationState => ObjectKind::PresentationState,
-    }
 }
 
 /// What `report` calls an object that the spool keeps; nothing for what is no DICOM object.

@@ -5,27 +5,21 @@ use std::{
     fmt::Write,
     fs,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
     time::Instant,
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use e2e::place;
 use serde_json::Value;
 
 use crate::{
+    Options,
+    command::last_line,
     document,
     figures::{float, mebibytes, median},
     infer_images, machine, table,
 };
-
-/// What the command line asks for.
-pub(crate) struct Options {
-    /// How often each figure is taken; its median counts.
-    pub(crate) rounds: usize,
-    /// Write its chapter of `docs/BENCHMARKS.md`.
-    pub(crate) write: bool,
-}
 
 /// A program that answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,12 +97,12 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let mut report = preface(options, folder.path(), threads)?;
     let mut missed = Vec::new();
     report += &infer_images::chapter(options.rounds, &mut missed)?;
-    let bandwidth: f64 = said(Command::new(inference()).args(["bandwidth", &threads.to_string()]))?.parse()?;
+    let bandwidth: f64 = last_line(Command::new(inference()).args(["bandwidth", &threads.to_string()]))?.parse()?;
     let _ = writeln!(report, "## Answers\n\nMemory read by {threads} threads: {} GB/s.\n", table::number(bandwidth));
     for model in &MODELS {
         let made = folder.path().join(model.folder);
         eprintln!("{}: making it", model.name);
-        said(python()?.arg(script("infer_models.py")).arg(model.folder).arg(&made))?;
+        last_line(python()?.arg(script("infer_models.py")).arg(model.folder).arg(&made))?;
         let image = made.join("image.png");
         let mut type_of_torch = None;
         for precision in model.precisions {
@@ -227,7 +221,7 @@ fn answer(
         Runner::Transformers(dtype) => command.args(["transformers", model.family]).arg(folder).arg(dtype).arg(image),
         Runner::GenAi => command.arg("genai").arg(folder.join("genai")).arg(tokens.to_string()),
     };
-    let figures: Value = serde_json::from_str(&said(command.args([new_tokens, threads]))?)?;
+    let figures: Value = serde_json::from_str(&last_line(command.args([new_tokens, threads]))?)?;
     let figures = figures.as_object().context("not an object")?;
     Ok(figures.iter().filter_map(|(name, value)| Some((name.clone(), value.as_f64()?))).collect())
 }
@@ -322,18 +316,6 @@ pub(crate) fn python() -> Result<Command> {
     Ok(python)
 }
 
-/// What a command prints.
-pub(crate) fn said(command: &mut Command) -> Result<String> {
-    let output = command.stdin(Stdio::null()).output()?;
-    if !output.status.success() {
-        let error = String::from_utf8_lossy(&output.stderr);
-        let last: Vec<&str> = error.trim().lines().rev().take(5).collect();
-        bail!("{}", last.into_iter().rev().collect::<Vec<_>>().join("\n"));
-    }
-    let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    Ok(said.lines().last().unwrap_or_default().to_owned())
-}
-
 /// What is measured, how, and on what.
 fn preface(options: &Options, folder: &Path, threads: usize) -> Result<String> {
     let mut text = String::from("# Benchmarks: inference\n\n");
@@ -347,7 +329,7 @@ fn preface(options: &Options, folder: &Path, threads: usize) -> Result<String> {
         machine::load_average()?,
         float(threads as u64)
     );
-    let _ = writeln!(text, "The others: {}.\n", said(python()?.arg(script("infer.py")).arg("versions"))?);
+    let _ = writeln!(text, "The others: {}.\n", last_line(python()?.arg(script("infer.py")).arg("versions"))?);
     text += METHOD;
     Ok(text)
 }

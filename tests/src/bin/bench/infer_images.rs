@@ -6,8 +6,9 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use crate::{
+    command::last_line,
     figures::median,
-    infer::{inference, python, said, script},
+    infer::{inference, python, script},
     table,
 };
 
@@ -55,7 +56,7 @@ pub(crate) fn chapter(rounds: usize, missed: &mut Vec<String>) -> Result<String>
         for (width, height, colour) in IMAGES {
             let words = [&keys.to_string(), width, height, colour, REPEATS].map(str::to_owned);
             let once = |command: &mut Command, kind: &str| -> Result<f64> {
-                let said = said(command.arg(kind).args(&words))?;
+                let said = last_line(command.arg(kind).args(&words))?;
                 said.parse().with_context(|| format!("not a number: {said}"))
             };
             let (mut ours, mut theirs) = (Vec::new(), Vec::new());

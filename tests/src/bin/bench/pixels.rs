@@ -4,7 +4,7 @@ use std::{
     fmt::Write,
     fs,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
     time::Instant,
 };
 
@@ -12,18 +12,12 @@ use anyhow::{Context, Result, bail, ensure};
 use e2e::{peers, place};
 
 use crate::{
+    Options,
+    command::said,
     document,
     figures::{float, median},
     machine, table,
 };
-
-/// What the command line asks for.
-pub(crate) struct Options {
-    /// How often each figure is taken; its median counts.
-    pub(crate) rounds: usize,
-    /// Write its chapter of `docs/BENCHMARKS.md`.
-    pub(crate) write: bool,
-}
 
 /// Slices of the series that goes from files to tensors, native and compressed.
 const SLICES: usize = 300;
@@ -247,12 +241,6 @@ fn python() -> Result<Command> {
     // One thread each.
     python.env("OMP_NUM_THREADS", "1").env("OPENBLAS_NUM_THREADS", "1");
     Ok(python)
-}
-
-fn said(command: &mut Command) -> Result<String> {
-    let output = command.stdin(Stdio::null()).output()?;
-    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr).trim());
-    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 fn number(command: &mut Command) -> Result<f64> {

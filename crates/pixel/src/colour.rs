@@ -39,27 +39,29 @@ pub(crate) fn ybr_to_rgb(cells: Cells, image: &ImagePixel) -> Result<Cells, Erro
 
 /// Converts pixels of `bits` bits; `narrow` takes what fits them.
 fn each_ybr<T: Copy + Into<i64>>(cells: &mut [T], bits: u32, narrow: impl Fn(i64) -> T) {
-    // What the equations add to a luminance has whole numerators over these.
-    const THOUSANDTHS: i64 = 1000;
-    const OF_GREEN: i64 = 587 * THOUSANDTHS;
-    // Green has two summands, each off by half a unit at most: less than what keeps one fraction from the next.
-    const FRACTION: u32 = 22;
+    // The equations' factors in fixed point. What they make of 16 bits is off by 2^15 of these units at most for each
+    // factor, and the fractions that can arise, of 587000 at the finest, are 2^16.8 units apart: none becomes another,
+    // and a half that is a little too low is made up for where it is rounded.
+    const FRACTION: u32 = 36;
+    const fn fixed(numerator: i64, denominator: i64) -> i64 {
+        ((numerator << (FRACTION + 1)) / denominator + 1) >> 1
+    }
+    const RED: i64 = fixed(1402, 1000);
+    const BLUE: i64 = fixed(1772, 1000);
+    const GREEN_OF_BLUE: i64 = fixed(114 * 1772, 587_000);
+    const GREEN_OF_RED: i64 = fixed(299 * 1402, 587_000);
+    const HALF: i64 = (1 << (FRACTION - 1)) + (1 << 15);
     let (half, highest) = (1i64 << (bits - 1), (1i64 << bits) - 1);
-    let rounded = |numerator: i64, denominator: i64| (2 * numerator + denominator).div_euclid(2 * denominator);
-    // What a colour difference adds to its own colour, and to green. The half that rounds is in one of the two, with a
-    // unit for what they are off by.
-    let half_up = (1 << (FRACTION - 1)) + 1;
-    let of_red = |red| [rounded(1402 * red, THOUSANDTHS), rounded((-299 * 1402 * red) << FRACTION, OF_GREEN)];
-    let of_blue =
-        |blue| [rounded(1772 * blue, THOUSANDTHS), rounded((-114 * 1772 * blue) << FRACTION, OF_GREEN) + half_up];
-    let (of_red, of_blue): (Vec<_>, Vec<_>) = (-half..half).map(|it| (of_red(it), of_blue(it))).unzip();
-    let (of_red, of_blue) = (of_red.as_slice(), of_blue.as_slice());
-    let at = |table: &[[i64; 2]], value: T| table[usize::try_from(value.into().min(highest)).unwrap_or(0)];
-    let moved = |y: i64, by: i64| narrow(y.wrapping_add(by).clamp(0, highest));
     for pixel in cells.as_chunks_mut::<3>().0 {
-        let [y, blue, red] = *pixel;
-        let (y, [blue, green], [red, less_green]) = (y.into(), at(of_blue, blue), at(of_red, red));
-        *pixel = [moved(y, red), moved(y, green.wrapping_add(less_green) >> FRACTION), moved(y, blue)];
+        let [y, blue, red] = pixel.map(|sample| sample.into().min(highest));
+        let (y, blue, red) =
+            (y.wrapping_shl(FRACTION).wrapping_add(HALF), blue.wrapping_sub(half), red.wrapping_sub(half));
+        let shown = |value: i64| narrow((value >> FRACTION).clamp(0, highest));
+        *pixel = [
+            shown(y.wrapping_add(RED.wrapping_mul(red))),
+            shown(y.wrapping_sub(GREEN_OF_BLUE.wrapping_mul(blue)).wrapping_sub(GREEN_OF_RED.wrapping_mul(red))),
+            shown(y.wrapping_add(BLUE.wrapping_mul(blue))),
+        ];
     }
 }
 
@@ -126,24 +128,31 @@ mod tests {
     /// The equations times 1000, for red and blue, and times 587000, for green, have whole factors.
     #[test]
     fn halves_are_rounded_up() {
-        let rounded = |numerator: i64, denominator: i64| {
-            u8::try_from((2 * numerator + denominator).div_euclid(2 * denominator).clamp(0, 255)).expect("clamped")
-        };
-        for y in 0..=255u8 {
-            let pairs = (0..=255u8).flat_map(|blue| (0..=255u8).map(move |red| [y, blue, red]));
-            let ybr: Vec<[u8; 3]> = pairs.collect();
-            let mut rgb = ybr.concat();
-            each_ybr(&mut rgb, 8, |value| value.to_le_bytes()[0]);
-            for ([y, blue, red], found) in ybr.iter().zip(rgb.chunks_exact(3)) {
-                let (y, blue, red) = (i64::from(*y), i64::from(*blue) - 128, i64::from(*red) - 128);
-                let expected = [
-                    rounded(1000 * y + 1402 * red, 1000),
-                    rounded(587_000 * y - 114 * 1772 * blue - 299 * 1402 * red, 587_000),
-                    rounded(1000 * y + 1772 * blue, 1000),
-                ];
-                assert_eq!(found, expected, "{y} {blue} {red}");
+        let check = |bits: u32, step: usize| {
+            let (half, highest) = (1i64 << (bits - 1), (1i64 << bits) - 1);
+            let rounded = |numerator: i64, denominator: i64| {
+                (2 * numerator + denominator).div_euclid(2 * denominator).clamp(0, highest)
+            };
+            let differences = || (0..=highest).step_by(step).chain([half, highest]);
+            for y in [0, half - 1, highest / 3, highest] {
+                for blue in differences() {
+                    for red in differences() {
+                        let mut found = [y, blue, red].map(|sample| u16::try_from(sample).expect("at most 16 bits"));
+                        each_ybr(&mut found, bits, |value| u16::try_from(value).expect("at most 16 bits"));
+                        let (blue, red) = (blue - half, red - half);
+                        let expected = [
+                            rounded(1000 * y + 1402 * red, 1000),
+                            rounded(587_000 * y - 114 * 1772 * blue - 299 * 1402 * red, 587_000),
+                            rounded(1000 * y + 1772 * blue, 1000),
+                        ];
+                        assert_eq!(found.map(i64::from), expected, "{bits} bits: {y} {blue} {red}");
+                    }
+                }
             }
-        }
+        };
+        check(8, 1);
+        check(12, 11);
+        check(16, 101);
     }
 
     #[test]

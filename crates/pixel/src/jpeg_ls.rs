@@ -229,7 +229,7 @@ impl Coding {
     fn region(&self, gradient: i32) -> i32 {
         let most = self.steepest;
         #[expect(clippy::cast_sign_loss)] // the sum is not negative
-        let index = (gradient.clamp(-most, most) + most) as usize;
+        let index = gradient.clamp(most.wrapping_neg(), most).wrapping_add(most) as usize;
         i32::from(self.regions[index])
     }
 
@@ -294,6 +294,8 @@ struct Context {
     bias: i32,
     correction: i32,
     count: i32,
+    /// Of the next code, from the others: found when they change, because the next sample waits for it.
+    parameter: u32,
 }
 
 /// A context of samples that end a run: A, N and Nn.
@@ -323,26 +325,9 @@ impl<'a> State<'a> {
         let magnitude = ((coding.range + 32) / 64).max(2);
         Self {
             bits: Bits::new(entropy),
-            contexts: vec![Context { magnitude, bias: 0, correction: 0, count: 1 }; 365],
+            contexts: vec![Context::new(magnitude); 365],
             runs: [RunContext { magnitude, count: 1, negative: 0 }; 2],
         }
-    }
-
-    /// A sample outside of runs (T.87 A.4 to A.6). `region` is that of its three gradients together.
-    #[inline(always)]
-    fn regular<const LOSSLESS: bool>(&mut self, coding: &Coding, region: i32, predicted: i32) -> i32 {
-        let context = &mut self.contexts[region.unsigned_abs() as usize];
-        let sign = i32::from(region < 0).wrapping_neg();
-        let predicted = predicted.wrapping_add(context.correction ^ sign).wrapping_sub(sign).clamp(0, coding.highest);
-        let parameter = golomb_parameter(context.count, context.magnitude);
-        let mapped = self.bits.golomb(parameter, coding.limit, coding.error_bits);
-        let mut error = (mapped >> 1) ^ (mapped & 1).wrapping_neg();
-        if LOSSLESS {
-            let turned = parameter == 0 && context.bias.wrapping_mul(2).wrapping_add(context.count) <= 0;
-            error ^= i32::from(turned).wrapping_neg();
-        }
-        context.learn(error, coding);
-        coding.reconstructed::<LOSSLESS>(predicted, (error ^ sign).wrapping_sub(sign))
     }
 
     /// The error of a sample that ends a run (T.87 A.7.2). `same`: whether its neighbours are alike, RItype.
@@ -392,6 +377,24 @@ impl<'a> State<'a> {
 }
 
 impl Context {
+    fn new(magnitude: i32) -> Self {
+        Self { magnitude, bias: 0, correction: 0, count: 1, parameter: golomb_parameter(1, magnitude) }
+    }
+
+    /// A sample outside of runs (T.87 A.4 to A.6). `sign`: -1 where the context stands for its mirror image, else 0.
+    #[inline(always)]
+    fn sample<const LOSSLESS: bool>(&mut self, coding: &Coding, bits: &mut Bits<'_>, sign: i32, predicted: i32) -> i32 {
+        let predicted = predicted.wrapping_add(self.correction ^ sign).wrapping_sub(sign).clamp(0, coding.highest);
+        let mapped = bits.golomb(self.parameter, coding.limit, coding.error_bits);
+        let mut error = (mapped >> 1) ^ (mapped & 1).wrapping_neg();
+        if LOSSLESS {
+            let turned = self.parameter == 0 && self.bias.wrapping_mul(2).wrapping_add(self.count) <= 0;
+            error ^= i32::from(turned).wrapping_neg();
+        }
+        self.learn(error, coding);
+        coding.reconstructed::<LOSSLESS>(predicted, (error ^ sign).wrapping_sub(sign))
+    }
+
     /// T.87 A.6.
     #[inline(always)]
     fn learn(&mut self, error: i32, coding: &Coding) {
@@ -404,13 +407,14 @@ impl Context {
             self.count >>= 1;
         }
         self.count = self.count.wrapping_add(1);
-        if self.bias.wrapping_add(self.count) <= 0 {
-            self.bias = self.bias.wrapping_add(self.count).max(1i32.wrapping_sub(self.count));
-            self.correction = self.correction.wrapping_sub(1).max(-128);
-        } else if self.bias > 0 {
-            self.bias = self.bias.wrapping_sub(self.count).min(0);
-            self.correction = self.correction.wrapping_add(1).min(127);
-        }
+        // Without a branch, which noise would decide.
+        let (low, high) = (self.bias.wrapping_add(self.count) <= 0, self.bias > 0);
+        let raised = self.bias.wrapping_add(self.count).max(1i32.wrapping_sub(self.count));
+        let lowered = self.bias.wrapping_sub(self.count).min(0);
+        self.bias =
+            std::hint::select_unpredictable(low, raised, std::hint::select_unpredictable(high, lowered, self.bias));
+        self.correction = (self.correction + i32::from(high) - i32::from(low)).clamp(-128, 127);
+        self.parameter = golomb_parameter(self.count, self.magnitude);
     }
 }
 
@@ -500,7 +504,9 @@ impl Frame {
             }
             if regions != [0; 4] {
                 for (line, region) in lines.iter_mut().zip(regions) {
-                    line.here[at] = state.regular::<LOSSLESS>(coding, region, line.predicted(at));
+                    let context = &mut state.contexts[region.unsigned_abs() as usize];
+                    let (sign, predicted) = (region >> 31, line.predicted(at));
+                    line.here[at] = context.sample::<LOSSLESS>(coding, &mut state.bits, sign, predicted);
                 }
                 at += 1;
                 continue;
@@ -546,21 +552,25 @@ impl Lines {
     fn decode<const LOSSLESS: bool>(&mut self, coding: &Coding, state: &mut State<'_>) -> Result<(), Error> {
         let columns = self.here.len() - 2;
         let Self { above, here, run_index } = self;
+        // In a place of its own, not behind a reference: in registers.
+        let mut bits = state.bits;
         let mut at = 1;
         let (mut left, mut corner, mut over) = (here[0], above[0], above[1]);
         // The second gradient of a place is the first one of the place before.
-        let mut second = coding.region(over - corner);
+        let mut second = coding.region(over.wrapping_sub(corner));
         while at <= columns {
             let right = above[at + 1];
-            let first = coding.region(right - over);
-            let region = 81 * first + 9 * second + coding.region(corner - left);
+            let first = coding.region(right.wrapping_sub(over));
+            let region = 81 * first + 9 * second + coding.region(corner.wrapping_sub(left));
             if region != 0 {
-                left = state.regular::<LOSSLESS>(coding, region, median(left, over, corner));
+                let context = &mut state.contexts[region.unsigned_abs() as usize];
+                left = context.sample::<LOSSLESS>(coding, &mut bits, region >> 31, median(left, over, corner));
                 here[at] = left;
                 (corner, over, second) = (over, right, first);
                 at += 1;
                 continue;
             }
+            state.bits = bits;
             let length = state.run_length(run_index, columns + 1 - at)?;
             here[at..at + length].fill(left);
             at += length;
@@ -575,8 +585,10 @@ impl Lines {
                 at += 1;
             }
             (left, corner, over) = (here[at - 1], above[at - 1], above[at]);
-            second = coding.region(over - corner);
+            second = coding.region(over.wrapping_sub(corner));
+            bits = state.bits;
         }
+        state.bits = bits;
         Ok(())
     }
 }

@@ -4,6 +4,7 @@ use super::damaged;
 use crate::Error;
 
 /// The entropy-coded data, bit by bit. After a byte of ones the next one has seven bits (T.87 A.1).
+#[derive(Clone, Copy)]
 pub(super) struct Bits<'a> {
     data: &'a [u8],
     at: usize,
@@ -90,12 +91,14 @@ impl<'a> Bits<'a> {
             self.skip(zeros + 1 + parameter);
             return (zeros << parameter | rest).cast_signed();
         }
-        self.long_golomb(parameter, escape, error_bits)
+        let mapped;
+        (*self, mapped) = self.long_golomb(parameter, escape, error_bits);
+        mapped
     }
 
-    /// The same for a code of more bits than are in the buffer for sure.
+    /// The same for a code of more bits than are in the buffer for sure. By value, so that nothing points to the caller's.
     #[inline(never)]
-    fn long_golomb(&mut self, parameter: u32, escape: u32, error_bits: u32) -> i32 {
+    fn long_golomb(mut self, parameter: u32, escape: u32, error_bits: u32) -> (Self, i32) {
         let mut zeros = 0;
         loop {
             let some = self.buffer.leading_zeros().min(32);
@@ -111,16 +114,16 @@ impl<'a> Bits<'a> {
         let bits = if zeros < escape { parameter } else { error_bits };
         if zeros > escape || bits > 31 || self.overrun() {
             self.count = -1;
-            return 0;
+            return (self, 0);
         }
         let rest = (self.buffer >> 32 >> (32 - bits)) as u32;
         self.skip(bits);
         let mapped = if zeros < escape { u64::from(zeros) << parameter | u64::from(rest) } else { u64::from(rest) + 1 };
         match i32::try_from(mapped) {
-            Ok(mapped) if mapped < 1 << 18 => mapped,
+            Ok(mapped) if mapped < 1 << 18 => (self, mapped),
             _ => {
                 self.count = -1;
-                0
+                (self, 0)
             }
         }
     }

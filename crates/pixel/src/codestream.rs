@@ -27,10 +27,8 @@ pub(crate) struct JpegHeader {
     pub(crate) restarts: bool,
     /// Components of the first scan.
     pub(crate) scan_components: usize,
-    /// The predictor of a lossless scan.
+    /// The predictor of a lossless scan, NEAR of a JPEG-LS scan: the first one's.
     pub(crate) predictor: u8,
-    /// By how many bits a lossless scan lowered its samples.
-    pub(crate) point_transform: u8,
 }
 
 /// The marker segments of a JPEG codestream, one after another.
@@ -106,14 +104,11 @@ pub(crate) fn jpeg_header(codec: &'static str, data: &[u8]) -> Result<JpegHeader
             0xdd => header.restarts = segment.iter().any(|byte| *byte != 0),
             0xda => {
                 let components = usize::from(*segment.first().ok_or_else(malformed)?);
-                let &[predictor, interleave, approximation, ..] =
-                    segment.get(1 + 2 * components..).ok_or_else(malformed)?
-                else {
+                let &[predictor, interleave, _, ..] = segment.get(1 + 2 * components..).ok_or_else(malformed)? else {
                     return Err(malformed());
                 };
                 header.planar = interleave == 0;
                 (header.scan_components, header.predictor) = (components, predictor);
-                header.point_transform = approximation & 15;
                 return if header.rows > 0 { Ok(header) } else { Err(malformed()) };
             }
             _ => {}

@@ -115,9 +115,9 @@ class Family:
         return model.config.image_token_id
 
 
-def decoder_graphs(model, text_model, masks, softcap=None, position_rows=None) -> list[Graph]:
+def decoder_graphs(model, text_model, masks, softcap=None, position_rows=None, deeper=()) -> list[Graph]:
     """`embed_tokens` and `decoder_model_merged` of a decoder-only model."""
-    decoder = Decoder(text_model, model.get_output_embeddings(), masks, softcap)
+    decoder = Decoder(text_model, model.get_output_embeddings(), masks, softcap, deeper)
     return [embed_graph(model.get_input_embeddings()),
             decoder_graph(decoder, model.config.get_text_config(), position_rows)]
 

@@ -93,21 +93,32 @@ def additive(may: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     return torch.where(may, torch.zeros((), dtype=dtype), torch.full((), torch.finfo(dtype).min, dtype=dtype))
 
 
+class CausalMask(torch.nn.Module):
+    """The mask of a text model whose layers all see everything before them."""
+
+    def forward(self, inputs_embeds, attention_mask):
+        return additive(allowed(attention_mask, inputs_embeds.shape[1]), inputs_embeds.dtype)
+
+
 class Decoder(torch.nn.Module):
     """A decoder of embedded tokens with its head: `decoder_model_merged` of a decoder-only model.
 
-    `masks(inputs_embeds, attention_mask)` makes the 4-D masks in the form that the text model takes.
+    `masks(inputs_embeds, attention_mask)` makes the 4-D masks in the form that the text model takes. `deeper` are names
+    of inputs of the shape of `inputs_embeds` that the first layers add to what they return.
     """
 
-    def __init__(self, text_model, head, masks, softcap: float | None = None):
+    def __init__(self, text_model, head, masks, softcap: float | None = None, deeper: list[str] = ()):
         super().__init__()
         self.text_model, self.head, self.masks, self.softcap = text_model, head, masks, softcap
+        self.deeper = list(deeper)
 
-    def forward(self, inputs_embeds, attention_mask, position_ids, num_logits_to_keep, *past):
-        cache = cache_of(list(past))
+    def forward(self, inputs_embeds, attention_mask, position_ids, num_logits_to_keep, *rest):
+        deeper, past = list(rest[:len(self.deeper)]), list(rest[len(self.deeper):])
+        cache = cache_of(past)
         hidden = self.text_model(
             inputs_embeds=inputs_embeds, attention_mask=self.masks(inputs_embeds, attention_mask),
-            position_ids=position_ids, past_key_values=cache, use_cache=True, return_dict=True).last_hidden_state
+            position_ids=position_ids, past_key_values=cache, use_cache=True, return_dict=True,
+            **({"deepstack_visual_embeds": deeper} if deeper else {})).last_hidden_state
         logits = self.head(hidden[:, -num_logits_to_keep:, :])
         if self.softcap is not None:
             logits = torch.tanh(logits / self.softcap) * self.softcap
@@ -129,10 +140,11 @@ def decoder_graph(decoder: Decoder, config, position_rows: int | None = None) ->
         "attention_mask": torch.ones(batch, past + sequence, dtype=torch.int64),
         "position_ids": positions.clone(),
         "num_logits_to_keep": torch.tensor(2),
+        **{name: torch.randn(batch, sequence, config.hidden_size, dtype=dtype) for name in decoder.deeper},
         **{f"past_key_values.{name}": torch.randn(batch, heads, past, size, dtype=dtype) for name in names},
     }
     axes = {
-        "inputs_embeds": {0: "batch_size", 1: "sequence_length"},
+        **{name: {0: "batch_size", 1: "sequence_length"} for name in ("inputs_embeds", *decoder.deeper)},
         "attention_mask": {0: "batch_size", 1: "total_sequence_length"},
         "position_ids": {1: "batch_size", 2: "sequence_length"} if position_rows else
                         {0: "batch_size", 1: "sequence_length"},

@@ -58,19 +58,26 @@ class Model:
         `arrange(outputs)` makes of the vision graph's outputs what goes there, [tokens, hidden] of float32.
         """
         embed, decoder = self.graphs["embed_tokens"], self.graphs["decoder_model_merged"]
-        features = arrange(self.graphs["vision_encoder"](vision_feeds))
+        seen_by_vision = self.graphs["vision_encoder"](vision_feeds)
+        features = arrange(seen_by_vision)
         embeds = embed({"input_ids": [input_ids]})["inputs_embeds"]
         places = np.array(input_ids) == image_token
         if places.sum() != len(features):
             raise ValueError(f"{places.sum()} image tokens in the prompt, {len(features)} features of the images")
         embeds[0, places] = features.astype(embeds.dtype)
         following = int(positions.max()) + 1
+        # What the decoder takes under the name that the vision graph gives it: for each token, 0 for those of no image.
+        besides = {}
+        for name in seen_by_vision.keys() & decoder.inputs.keys():
+            besides[name] = np.zeros_like(embeds)
+            besides[name][0, places] = seen_by_vision[name].astype(embeds.dtype)
 
         def step(cache, ids, seen):
             fed = embeds if seen == 0 else embed({"input_ids": [ids[-1:]]})["inputs_embeds"]
             at = positions if seen == 0 else np.full((*positions.shape[:-1], 1), following + seen - len(input_ids))
             return decoder({"inputs_embeds": fed, "attention_mask": np.ones((1, seen + fed.shape[1])),
-                            "position_ids": at, "num_logits_to_keep": 1, **cache})
+                            "position_ids": at, "num_logits_to_keep": 1, **cache,
+                            **{name: value if seen == 0 else np.zeros_like(fed) for name, value in besides.items()}})
 
         return {**self._generate(step, decoder, input_ids, 0, gen, eos), "image_features": features}
 

@@ -9,8 +9,8 @@ use crate::{
     embed::{Embed, Embedded},
     error::{Error, Result},
     graph::{
-        Feeds, Graph, GraphInfo, TensorInfo, blank, empty_cache, floats, has_element_of, integers, read_floats, scalar,
-        switch, switches,
+        Dimension, Feeds, Graph, GraphInfo, TensorInfo, blank, empty_cache, floats, has_element_of, integers,
+        read_floats, scalar, switch, switches,
     },
     positions::Positions,
 };
@@ -373,14 +373,27 @@ fn feeds<'a>(
                         feeds.push((Cow::Borrowed(input.name.as_str()), value.into()));
                         continue;
                     }
-                    // What comes with images only: nothing of it after the prompt.
-                    None => blank(input, rows)?,
+                    None => nothing(info, input, rows, length)?,
                 }
             }
         };
         feeds.push((Cow::Borrowed(input.name.as_str()), owned.into()));
     }
     Ok(feeds)
+}
+
+/// What comes with images only, for tokens of none: zeros for each of them where there is one for each token, else no
+/// values at all.
+fn nothing(info: &GraphInfo, input: &TensorInfo, rows: usize, length: usize) -> Result<DynValue> {
+    let embeddings = info.inputs.iter().find(|input| input.role == "inputs_embeds");
+    let tokens = embeddings.and_then(|input| input.shape.get(1));
+    match input.shape.as_slice() {
+        [_, at @ Dimension::Symbolic(name), Dimension::Fixed(width)] if Some(at) == tokens && !name.is_empty() => {
+            let width = usize::try_from(*width).unwrap_or(0);
+            floats(input, &[rows, length, width], vec![0.0; rows * length * width])
+        }
+        _ => blank(input, rows),
+    }
 }
 
 /// A value that came with the prompt, or from the embedding graph.

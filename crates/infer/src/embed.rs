@@ -26,13 +26,14 @@ pub(crate) struct Embedded {
 }
 
 impl Embed {
-    /// Finds the parts of an embedding graph.
+    /// Finds the parts of an embedding graph. `others` are names of what the vision graph returns beside its features.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] for inputs other than token ids and image features, or when no output is embeddings.
-    pub(crate) fn new(graph: Graph) -> Result<Self> {
+    /// [`Error::Unsupported`] for inputs other than token ids and what the vision graph returns, or when no output is
+    /// embeddings.
+    pub(crate) fn new(graph: Graph, others: &[String]) -> Result<Self> {
         let info = graph.info();
-        let known = |role: &str| ["input_ids", "image_features"].contains(&role);
+        let known = |role: &str| ["input_ids", "image_features"].contains(&role) || others.iter().any(|it| it == role);
         let sole = || info.outputs.iter().position(|output| output.is_float()).filter(|_| info.outputs.len() == 1);
         let embeddings = graph.output("inputs_embeds").or_else(sole);
         match embeddings {
@@ -85,8 +86,21 @@ impl Embed {
         for input in &info.inputs {
             let value = match (input.role.as_str(), features) {
                 ("input_ids", _) => integers(input, &[rows, length], ids.take().unwrap_or_default())?,
-                (_, Some(features)) => floats(input, &rank(features, input.shape.len()), features.values.clone())?,
-                (_, None) => blank(input, 1)?,
+                ("image_features", Some(features)) => {
+                    floats(input, &rank(features, input.shape.len()), features.values.clone())?
+                }
+                (name, _) => {
+                    match features.and_then(|features| features.others.iter().find(|other| other.name == name)) {
+                        Some(other) => {
+                            // With as many dimensions as the graph wants: outer ones of 1.
+                            let missing = input.shape.len().saturating_sub(other.shape.len());
+                            let shape: Vec<usize> =
+                                std::iter::repeat_n(1, missing).chain(other.shape.iter().copied()).collect();
+                            floats(input, &shape, other.values.clone())?
+                        }
+                        None => blank(input, 1)?,
+                    }
+                }
             };
             feeds.push((Cow::Borrowed(input.name.as_str()), value.into()));
         }

@@ -87,10 +87,11 @@ impl Engine {
             None => (load(Role::Encoder)?.ok_or_else(|| absent("vision"))?, None),
         };
         let vision = Vision::new(vision)?;
-        let embed = load(Role::Embed)?.map(Embed::new).transpose()?;
+        let besides = vision.other_outputs();
+        let embed = load(Role::Embed)?.map(|graph| Embed::new(graph, &besides)).transpose()?;
         let decoder = load(Role::Decoder)?.ok_or_else(|| absent("decoder"))?;
         let crosses = decoder.input("encoder_hidden_states").is_some() && encoder.is_none();
-        let decoder = Decoder::new(decoder, embed, &vision.other_outputs())?;
+        let decoder = Decoder::new(decoder, embed, &besides)?;
         if let Some(vocabulary) = decoder.vocabulary() {
             text.check_vocabulary(vocabulary)?;
         }

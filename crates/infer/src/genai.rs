@@ -152,7 +152,7 @@ mod tests {
             "embedding": {"filename": "e.onnx", "inputs": {"input_ids": "ids", "image_features": "features"},
                 "outputs": {"inputs_embeds": "embeds"}},
             "decoder": {"filename": "d.onnx", "head_size": 128,
-                "inputs": {"inputs_embeds": "embeds", "past_key_names": "past.%d.k", "past_value_names": "past.%d.v"},
+                "inputs": {"inputs_embeds": "embeds", "deepstack_names": "deep.%d", "past_key_names": "past.%d.k", "past_value_names": "past.%d.v"},
                 "outputs": {"logits": "scores", "present_key_names": "now.%d.k", "present_value_names": "now.%d.v"}}},
             "search": {"max_length": 99, "top_k": 1, "past_present_share_buffer": true}})
     }
@@ -167,6 +167,7 @@ mod tests {
         check(Role::Decoder, "past.12.v", "past_key_values.12.value");
         check(Role::Decoder, "now.0.k", "present.0.key");
         check(Role::Decoder, "scores", "logits");
+        check(Role::Decoder, "deep.2", "deep.2");
         check(Role::Decoder, "position_ids", "position_ids");
         assert_eq!(Value::Object(genai.generation()), json!({"max_length": 99, "top_k": 1, "eos_token_id": [7, 8]}));
         assert_eq!(genai.names(Role::Decoder).head_size, Some(128));

@@ -75,7 +75,8 @@ impl Names {
             Some((before, after)) => {
                 let number = theirs.strip_prefix(before)?.strip_suffix(after)?;
                 let digits = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
-                digits.then(|| ours.replacen("%d", number, 1))
+                // A name for many that has no number here: what they are called in the file tells them apart.
+                (digits && ours.contains("%d")).then(|| ours.replacen("%d", number, 1))
             }
         });
         translated.unwrap_or_else(|| theirs.to_owned())

@@ -6,7 +6,7 @@ import transformers
 from transformers import Idefics3ImageProcessor, Idefics3Processor, PreTrainedTokenizerFast
 
 from ..family import Case, Family, decoder_graphs
-from ..graphs import Graph, additive, allowed
+from ..graphs import CausalMask, Graph
 from ..tiny import byte_level_tokenizer, choice, randomise
 
 TEMPLATE = (
@@ -38,11 +38,6 @@ class Vision(torch.nn.Module):
         return self.connector(self.vision.post_layernorm(hidden))
 
 
-class Masks(torch.nn.Module):
-    def forward(self, inputs_embeds, attention_mask):
-        return additive(allowed(attention_mask, inputs_embeds.shape[1]), inputs_embeds.dtype)
-
-
 class Idefics3(Family):
     name = "idefics3"
     model_class = transformers.Idefics3ForConditionalGeneration
@@ -58,7 +53,7 @@ class Idefics3(Family):
                       {"pixel_values": pixels, "pixel_attention_mask": torch.ones(2, 3, size, size, dtype=torch.bool)},
                       ["image_features"], {"pixel_values": tiles, "pixel_attention_mask": tiles,
                                            "image_features": {0: "num_tiles"}}),
-                *decoder_graphs(model, model.model.text_model, Masks())]
+                *decoder_graphs(model, model.model.text_model, CausalMask())]
 
     def cases(self, seed):
         return [*super().cases(seed), Case([1], "Any nodule?", processor={"do_image_splitting": False}),

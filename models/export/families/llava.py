@@ -12,9 +12,8 @@ from transformers import (CLIPImageProcessor, LlavaConfig, LlavaForConditionalGe
                           LlavaOnevisionProcessor, LlavaProcessor, PreTrainedTokenizerFast)
 
 from ..family import Family, decoder_graphs
-from ..graphs import Graph
+from ..graphs import CausalMask, Graph
 from ..tiny import byte_fallback_tokenizer, byte_level_tokenizer, choice, randomise, template, write_json
-from .idefics3 import Masks
 from .qwen_vl import SPLIT
 
 LLAVA_TEMPLATE = (
@@ -90,7 +89,7 @@ class Llava(Family):
         pixels = torch.randn(2, 3, vision.image_size, vision.image_size, dtype=model.dtype)
         return [Graph("vision_encoder", Vision(model.model), {"pixel_values": pixels}, self.outputs,
                       {name: {0: "batch_size"} for name in ("pixel_values", *self.outputs)}),
-                *decoder_graphs(model, model.model.language_model, Masks())]
+                *decoder_graphs(model, model.model.language_model, CausalMask())]
 
     def tiny(self, seed, folder):
         specials = ["<unk>", "<s>", "</s>", "<pad>", "<image>"]

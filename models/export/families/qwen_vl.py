@@ -1,4 +1,4 @@
-"""Qwen2-VL and Qwen2.5-VL: pictures of any size as rows of patches, positions of three numbers."""
+"""Qwen2-VL, Qwen2.5-VL and Qwen3-VL: pictures of any size as rows of patches, positions of three numbers."""
 from __future__ import annotations
 
 import torch
@@ -6,7 +6,7 @@ import transformers
 from transformers import PreTrainedTokenizerFast, Qwen2VLImageProcessor
 
 from ..family import Case, Family, decoder_graphs
-from ..graphs import Graph, additive, allowed
+from ..graphs import CausalMask, Graph, additive, allowed
 from ..tiny import byte_level_tokenizer, choice, randomise, write_json
 
 SPLIT = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}|"
@@ -20,6 +20,12 @@ TEMPLATE = (
     "{% endfor %}<|im_end|>\n{% endif %}{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}")
 
 
+# Qwen3-VL says nothing of its own before the first message.
+PLAIN_TEMPLATE = TEMPLATE.replace(
+    "{% if loop.first and message['role'] != 'system' %}<|im_start|>system\n"
+    "You are a helpful assistant.<|im_end|>\n{% endif %}", "")
+
+
 def rotate_half(x):
     half = x.shape[-1] // 2
     return torch.cat((-x[..., half:], x[..., :half]), -1)
@@ -30,6 +36,7 @@ class Vision(torch.nn.Module):
 
     Patches come picture by picture, frame by frame, in blocks of merge x merge. Layers with windows see the patches in
     windows of equal size, padded where the picture ends; `slots` says where each patch has its place among them.
+    Qwen3-VL has no windows; it adds learned positions, and gives features of deeper layers besides.
     """
 
     def __init__(self, visual):
@@ -39,9 +46,12 @@ class Vision(torch.nn.Module):
         self.whole = getattr(self.config, "fullatt_block_indexes", None)
         # Merged patches along a window's side; without windows the whole order is as it came.
         self.window = None if self.whole is None else self.config.window_size // self.merge // self.config.patch_size
+        # Layers whose states are features as well.
+        self.deep = list(getattr(self.config, "deepstack_visual_indexes", []))
 
     def places(self, patches, grid):
-        """Picture-and-frame, window and place in the window, row and column of each patch; and how many windows."""
+        """Picture-and-frame, window and place in the window, row and column of each patch; how many windows; and
+        the rows and columns of the patch's picture."""
         frames, rows, columns = grid[:, 0], grid[:, 1], grid[:, 2]
         ends = (frames * rows * columns).cumsum(0)
         index = torch.arange(patches)
@@ -57,7 +67,7 @@ class Vision(torch.nn.Module):
         row = block_row * merge + torch.div(within, merge, rounding_mode="floor")
         column = block_column * merge + within % merge
         if self.window is None:
-            return first_frame + frame, None, row, column, None
+            return first_frame + frame, None, row, column, None, (rows, columns)
         side = self.window
         high = torch.div(torch.div(grid[:, 1], merge, rounding_mode="floor") + side - 1, side, rounding_mode="floor")
         wide = torch.div(torch.div(grid[:, 2], merge, rounding_mode="floor") + side - 1, side, rounding_mode="floor")
@@ -66,7 +76,22 @@ class Vision(torch.nn.Module):
                   + torch.div(block_row, side, rounding_mode="floor") * wide[picture]
                   + torch.div(block_column, side, rounding_mode="floor"))
         slot = (window * side * side + block_row % side * side + block_column % side) * unit + within
-        return first_frame + frame, slot, row, column, windows.sum()
+        return first_frame + frame, slot, row, column, windows.sum(), (rows, columns)
+
+    def learned_positions(self, row, column, size):
+        """The square of learned positions, stretched over a picture corner to corner; linear between them."""
+        side = self.visual.num_grid_per_side
+
+        def neighbours(at, count):
+            at = at.float() * (side - 1) / torch.clamp(count - 1, min=1)
+            low = torch.floor(at)
+            return low.long(), torch.clamp(low.long() + 1, max=side - 1), at - low
+
+        upper, lower, down = neighbours(row, size[0])
+        left, right, along = neighbours(column, size[1])
+        table, down, along = self.visual.pos_embed, down[:, None], along[:, None]
+        return (table(upper * side + left) * ((1 - down) * (1 - along)) + table(upper * side + right) * ((1 - down) * along)
+                + table(lower * side + left) * (down * (1 - along)) + table(lower * side + right) * (down * along))
 
     def attention(self, block, hidden, cos, sin, mask, groups):
         """Self-attention of a layer; `groups` is the number of patches that attend to each other, -1 for all."""
@@ -83,9 +108,13 @@ class Vision(torch.nn.Module):
         return attention.proj(torch.matmul(weights, value).transpose(1, 2).reshape(hidden.shape[0], -1))
 
     def forward(self, pixel_values, image_grid_thw):
-        frame, slot, row, column, windows = self.places(pixel_values.shape[0], image_grid_thw)
-        weight = self.visual.patch_embed.proj.weight
+        frame, slot, row, column, windows, size = self.places(pixel_values.shape[0], image_grid_thw)
+        weight, bias = self.visual.patch_embed.proj.weight, self.visual.patch_embed.proj.bias
         hidden = torch.matmul(pixel_values.to(weight.dtype), weight.reshape(weight.shape[0], -1).t())
+        if bias is not None:
+            hidden = hidden + bias
+        if hasattr(self.visual, "pos_embed"):
+            hidden = hidden + self.learned_positions(row, column, size).to(hidden.dtype)
         angles = self.visual.rotary_pos_emb.inv_freq.float()
         angles = torch.cat([row[:, None] * angles, column[:, None] * angles], -1)
         angles = torch.cat([angles, angles], -1)
@@ -101,14 +130,18 @@ class Vision(torch.nn.Module):
             unit = (self.window * self.merge) ** 2
             parts = frame.reshape(-1, unit)
             part = additive((parts[:, :, None] == parts[:, None, :])[:, None], hidden.dtype)
+        deeper = []
         for layer, block in enumerate(self.visual.blocks):
             all_see_all = slot is None or layer in self.whole
             mask, groups = (whole, -1) if all_see_all else (part, unit)
             hidden = hidden + self.attention(block, block.norm1(hidden), cos, sin, mask, groups)
             hidden = hidden + block.mlp(block.norm2(hidden))
+            if layer in self.deep:
+                deeper.append(self.visual.deepstack_merger_list[self.deep.index(layer)](hidden))
         if slot is not None:
             hidden = hidden[slot]
-        return self.visual.merger(hidden)
+        merged = self.visual.merger(hidden)
+        return (merged, *deeper) if deeper else merged
 
 
 class Masks(torch.nn.Module):
@@ -124,7 +157,7 @@ class Masks(torch.nn.Module):
 
 
 class Processor:
-    """Image processor and tokenizer as the family's processor joins them; that class needs torchvision (video)."""
+    """Image processor and tokenizer as the families' processors join them; those classes need torchvision (video)."""
 
     def __init__(self, folder):
         self.images = Qwen2VLImageProcessor.from_pretrained(folder)
@@ -152,20 +185,30 @@ class Qwen25VL(Family):
     model_class = transformers.Qwen2_5_VLForConditionalGeneration
     image_arguments = ("pixel_values", "image_grid_thw")
     sizes = [(97, 61), (40, 133), (64, 64), (30, 20), (150, 150)]
+    template = TEMPLATE
+    levels = {"image_mean": [0.48145466, 0.4578275, 0.40821073], "image_std": [0.26862954, 0.26130258, 0.27577711]}
 
     def processor(self, folder):
         return Processor(folder)
 
     def graphs(self, model) -> list[Graph]:
-        vision = model.config.vision_config
+        vision, text = model.config.vision_config, model.model.language_model
         merge = vision.spatial_merge_size
         grid = torch.tensor([[1, 3 * merge, 5 * merge], [1, 4 * merge, 2 * merge]])
         channels = getattr(vision, "in_channels", 3) * vision.temporal_patch_size * vision.patch_size ** 2
         pixels = torch.randn(int(grid.prod(1).sum()), channels, dtype=model.dtype)
+        deeper = [f"deepstack_features_{index}" for index in range(len(getattr(vision, "deepstack_visual_indexes", [])))]
+        outputs = ["image_features", *deeper]
+        if deeper:
+            # In the graph they are as long as the tokens, with zeros for those of no image.
+            text._deepstack_process = lambda hidden, _, features: hidden + features
         return [Graph("vision_encoder", Vision(model.model.visual), {"pixel_values": pixels, "image_grid_thw": grid},
-                      ["image_features"], {"pixel_values": {0: "num_patches"}, "image_grid_thw": {0: "num_images"},
-                                           "image_features": {0: "num_tokens"}}),
-                *decoder_graphs(model, model.model.language_model, Masks(model.config.text_config), position_rows=3)]
+                      outputs, {"pixel_values": {0: "num_patches"}, "image_grid_thw": {0: "num_images"},
+                                **{name: {0: "num_tokens"} for name in outputs}}),
+                *decoder_graphs(model, text, self.masks(model), position_rows=3, deeper=deeper)]
+
+    def masks(self, model):
+        return Masks(model.config.text_config)
 
     def cases(self, seed):
         return [*super().cases(seed), Case([4], "Describe the lungs.")]
@@ -197,19 +240,23 @@ class Qwen25VL(Family):
                     fullatt_block_indexes=choice(seed, [1], [0, 3], [1]),
                     out_hidden_size=hidden, tokens_per_second=2)
 
+    def text_config(self, size):
+        """What the family's language model has besides; `size` is that of a head."""
+        return {}
+
     def tiny(self, seed, folder):
         specials = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>",
                     "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>"]
         tokenizer = byte_level_tokenizer(specials, choice(seed, 420, 470, 520), SPLIT)
         fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>")
-        fast.chat_template = TEMPLATE
+        fast.chat_template = self.template
         heads, kv, size, section = choice(seed, (4, 2, 16, [2, 3, 3]), (6, 2, 12, [2, 2, 2]), (3, 1, 20, [4, 3, 3]))
         hidden = heads * size
         text = dict(vocab_size=len(fast), hidden_size=hidden, intermediate_size=72, max_position_embeddings=2048,
                     num_hidden_layers=choice(seed, 2, 3, 2), num_attention_heads=heads, num_key_value_heads=kv,
                     rope_parameters={"rope_type": "default", "mrope_section": section,
                                      "rope_theta": choice(seed, 1e6, 1e4, 5e5)},
-                    bos_token_id=0, eos_token_id=2, pad_token_id=0, tie_word_embeddings=False)
+                    bos_token_id=0, eos_token_id=2, pad_token_id=0, tie_word_embeddings=False) | self.text_config(size)
         vision = self.vision_config(seed, hidden)
         config = self.model_class.config_class(
             text_config=text, vision_config=vision, image_token_id=6, video_token_id=7, vision_start_token_id=3,
@@ -221,14 +268,13 @@ class Qwen25VL(Family):
         fast.save_pretrained(folder)
         side = vision["patch_size"] * vision["spatial_merge_size"]
         images = {"do_convert_rgb": True, "do_normalize": True, "do_rescale": True, "do_resize": True,
-                  "image_mean": [0.48145466, 0.4578275, 0.40821073], "image_processor_type": "Qwen2VLImageProcessor",
-                  "image_std": [0.26862954, 0.26130258, 0.27577711], "merge_size": vision["spatial_merge_size"],
+                  "image_processor_type": "Qwen2VLImageProcessor", "merge_size": vision["spatial_merge_size"],
                   "patch_size": vision["patch_size"], "resample": 3, "rescale_factor": 1 / 255,
                   "temporal_patch_size": 2}
         # Published folders have either form.
         limits = choice(seed, {"min_pixels": 4 * side * side, "max_pixels": 60 * side * side},
                         {"size": {"shortest_edge": 6 * side * side, "longest_edge": 48 * side * side}})
-        write_json(folder / "preprocessor_config.json", images | limits)
+        write_json(folder / "preprocessor_config.json", images | self.levels | limits)
 
 
 class Qwen2VL(Qwen25VL):
@@ -240,3 +286,23 @@ class Qwen2VL(Qwen25VL):
         return dict(depth=choice(seed, 2, 3, 2), embed_dim=choice(seed, 24, 32, 48), hidden_size=hidden, mlp_ratio=2,
                     num_heads=choice(seed, 2, 4, 3), patch_size=patch, spatial_merge_size=merge, temporal_patch_size=2,
                     in_channels=3)
+
+
+class Qwen3VL(Qwen25VL):
+    name = "qwen3_vl"
+    model_class = transformers.Qwen3VLForConditionalGeneration
+    template = PLAIN_TEMPLATE
+    levels = {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}
+
+    def masks(self, model):
+        return CausalMask()
+
+    def text_config(self, size):
+        return {"head_dim": size}
+
+    def vision_config(self, seed, hidden):
+        patch, merge = choice(seed, 7, 8, 6), choice(seed, 2, 2, 3)
+        return dict(depth=choice(seed, 3, 4, 2), hidden_size=choice(seed, 32, 48, 24), intermediate_size=56,
+                    num_heads=choice(seed, 2, 4, 2), patch_size=patch, spatial_merge_size=merge, temporal_patch_size=2,
+                    in_channels=3, num_position_embeddings=choice(seed, 36, 64, 25),
+                    deepstack_visual_indexes=choice(seed, [0, 1], [1, 3], [0]), out_hidden_size=hidden)

@@ -398,7 +398,7 @@ pub fn command(arguments: &[&str]) -> Result<Output> {
 }
 
 fn program() -> Result<Command> {
-    let mut command = Command::new(place::preread()?);
+    let mut command = place::as_installed(Command::new(place::preread()?))?;
     command.current_dir(place::root());
     // What the caller's environment says about logs and configuration is not what is tested.
     for (name, _) in std::env::vars() {

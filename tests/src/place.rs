@@ -1,8 +1,12 @@
 //! Where things are.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 /// The root of the checkout.
 pub fn root() -> PathBuf {
@@ -32,6 +36,19 @@ pub fn preread() -> Result<PathBuf> {
     Ok(program)
 }
 
+/// Gives a program the environment that the systemd unit gives preread.
+///
+/// # Errors
+/// When the unit cannot be read.
+pub fn as_installed(mut program: Command) -> Result<Command> {
+    let unit = fs::read_to_string(root().join("deploy/systemd/preread.service"))?;
+    for line in unit.lines().filter_map(|line| line.strip_prefix("Environment=")) {
+        let (name, value) = line.split_once('=').context("a line Environment= of the unit is not NAME=VALUE")?;
+        program.env(name, value);
+    }
+    Ok(program)
+}
+
 /// The embedded model's folder.
 pub fn model() -> PathBuf {
     root().join("models/phantom-cxr")
@@ -48,7 +65,7 @@ pub fn with_model_of_checkout(configuration: &str) -> String {
 /// When the folder cannot be read or holds none.
 pub fn dicom_files(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
-    for entry in std::fs::read_dir(folder)? {
+    for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         if path.extension().is_some_and(|extension| extension == "dcm") {
             files.push(path);

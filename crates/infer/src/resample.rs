@@ -218,7 +218,14 @@ fn horizontal(levels: &[u8], width: u32, taps: &[Taps]) -> Vec<u8> {
             short[..width].copy_from_slice(row);
             &short
         };
-        weigh_along(row, &even, &mut sums);
+        // The usual counts are compiled for each: a loop over a handful of weights costs more than they do.
+        match even.count / ALONG {
+            1 => weigh_few::<1>(row, &even, &mut sums),
+            2 => weigh_few::<2>(row, &even, &mut sums),
+            3 => weigh_few::<3>(row, &even, &mut sums),
+            4 => weigh_few::<4>(row, &even, &mut sums),
+            _ => weigh_along(row, &even, &mut sums),
+        }
         for (level, sums) in out.iter_mut().zip(&sums) {
             let mut sum = 1 << (PRECISION_BITS - 1);
             for lane in sums {
@@ -234,15 +241,31 @@ fn horizontal(levels: &[u8], width: u32, taps: &[Taps]) -> Vec<u8> {
 #[inline(always)]
 fn weigh_along(row: &[u8], even: &Even, out: &mut [[i32; ALONG]]) {
     for ((out, first), weights) in out.iter_mut().zip(&even.firsts).zip(even.weights.chunks_exact(even.count)) {
-        let levels = row[*first..*first + even.count].as_chunks::<ALONG>().0;
-        let mut sums = [0i32; ALONG];
-        for (levels, weights) in levels.iter().zip(weights.as_chunks::<ALONG>().0) {
-            for lane in 0..ALONG {
-                sums[lane] = sums[lane].wrapping_add(weights[lane].wrapping_mul(i32::from(levels[lane])));
-            }
-        }
-        *out = sums;
+        let levels = row[*first..*first + even.count].as_chunks().0;
+        *out = weigh(levels, weights.as_chunks().0);
     }
+}
+
+/// The same for `CHUNKS` times [`ALONG`] weights.
+#[inline(always)]
+fn weigh_few<const CHUNKS: usize>(row: &[u8], even: &Even, out: &mut [[i32; ALONG]]) {
+    let weights = even.weights.as_chunks::<ALONG>().0.as_chunks::<CHUNKS>().0;
+    for ((out, first), weights) in out.iter_mut().zip(&even.firsts).zip(weights) {
+        if let Some(levels) = row[*first..].as_chunks().0.first_chunk::<CHUNKS>() {
+            *out = weigh(levels, weights);
+        }
+    }
+}
+
+#[inline(always)]
+fn weigh(levels: &[[u8; ALONG]], weights: &[[i32; ALONG]]) -> [i32; ALONG] {
+    let mut sums = [0i32; ALONG];
+    for (levels, weights) in levels.iter().zip(weights) {
+        for lane in 0..ALONG {
+            sums[lane] = sums[lane].wrapping_add(weights[lane].wrapping_mul(i32::from(levels[lane])));
+        }
+    }
+    sums
 }
 
 #[inline(always)]

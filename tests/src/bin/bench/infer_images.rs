@@ -61,7 +61,7 @@ pub(crate) fn chapter(rounds: usize, missed: &mut Vec<String>) -> Result<String>
             };
             let (mut ours, mut theirs) = (Vec::new(), Vec::new());
             for _ in 0..rounds {
-                ours.push(once(&mut Command::new(inference()), "preprocess")?);
+                ours.push(once(&mut inference()?, "preprocess")?);
                 theirs.push(once(python()?.arg(script("infer.py")), "pillow")?);
             }
             let [ours, theirs] = [ours, theirs].map(|times| median(times.into_iter()));

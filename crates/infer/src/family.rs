@@ -154,8 +154,8 @@ pub(crate) fn detect(description: &Description, parts: &Parts<'_>, text: &Text) 
     })
 }
 
-/// Whether the language model of a family, by its `model_type`, reads from left to right, images included. PaliGemma reads its
-/// whole prompt both ways; of a family that is not known here nobody knows.
+/// Whether the language model of a family, by its `model_type`, reads from left to right, images included. PaliGemma
+/// reads its whole prompt both ways; of a family that is not known here nobody knows.
 pub(crate) fn reads_left_to_right(family: &str) -> bool {
     matches!(
         family,

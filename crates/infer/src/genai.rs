@@ -152,7 +152,8 @@ mod tests {
             "embedding": {"filename": "e.onnx", "inputs": {"input_ids": "ids", "image_features": "features"},
                 "outputs": {"inputs_embeds": "embeds"}},
             "decoder": {"filename": "d.onnx", "head_size": 128,
-                "inputs": {"inputs_embeds": "embeds", "deepstack_names": "deep.%d", "past_key_names": "past.%d.k", "past_value_names": "past.%d.v"},
+                "inputs": {"inputs_embeds": "embeds", "deepstack_names": "deep.%d", "past_key_names": "past.%d.k",
+                    "past_value_names": "past.%d.v"},
                 "outputs": {"logits": "scores", "present_key_names": "now.%d.k", "present_value_names": "now.%d.v"}}},
             "search": {"max_length": 99, "top_k": 1, "past_present_share_buffer": true}})
     }

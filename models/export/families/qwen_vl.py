@@ -90,8 +90,9 @@ class Vision(torch.nn.Module):
         upper, lower, down = neighbours(row, size[0])
         left, right, along = neighbours(column, size[1])
         table, down, along = self.visual.pos_embed, down[:, None], along[:, None]
-        return (table(upper * side + left) * ((1 - down) * (1 - along)) + table(upper * side + right) * ((1 - down) * along)
-                + table(lower * side + left) * (down * (1 - along)) + table(lower * side + right) * (down * along))
+        above = table(upper * side + left) * (1 - along) + table(upper * side + right) * along
+        below = table(lower * side + left) * (1 - along) + table(lower * side + right) * along
+        return above * (1 - down) + below * down
 
     def attention(self, block, hidden, cos, sin, mask, groups):
         """Self-attention of a layer; `groups` is the number of patches that attend to each other, -1 for all."""
@@ -197,7 +198,8 @@ class Qwen25VL(Family):
         grid = torch.tensor([[1, 3 * merge, 5 * merge], [1, 4 * merge, 2 * merge]])
         channels = getattr(vision, "in_channels", 3) * vision.temporal_patch_size * vision.patch_size ** 2
         pixels = torch.randn(int(grid.prod(1).sum()), channels, dtype=model.dtype)
-        deeper = [f"deepstack_features_{index}" for index in range(len(getattr(vision, "deepstack_visual_indexes", [])))]
+        layers = getattr(vision, "deepstack_visual_indexes", [])
+        deeper = [f"deepstack_features_{index}" for index in range(len(layers))]
         outputs = ["image_features", *deeper]
         if deeper:
             # In the graph they are as long as the tokens, with zeros for those of no image.

@@ -1,6 +1,7 @@
 //! The engine against reference models, and its queue against a scripted backend.
 
 mod bundles;
+mod deeper;
 mod dispatcher;
 mod encoder_decoder;
 mod onnx;

@@ -112,13 +112,27 @@ fn bad_words(words: &[Vec<u32>], eos: &[u32], ids: &[u32], scores: &mut [f32]) {
 
 /// The best token; the first of equals.
 pub(crate) fn argmax(scores: &[f32]) -> usize {
-    let mut best = 0;
-    for (index, score) in scores.iter().enumerate() {
-        if *score > scores[best] {
-            best = index;
+    let most = vectorized(
+        #[inline(always)]
+        || highest(scores),
+    );
+    scores.iter().position(|score| *score >= most).unwrap_or(0)
+}
+
+/// Numbers that are worked on side by side.
+const LANES: usize = 16;
+
+/// The highest score.
+#[inline(always)]
+fn highest(scores: &[f32]) -> f32 {
+    let (chunks, rest) = scores.as_chunks::<LANES>();
+    let mut most = [f32::NEG_INFINITY; LANES];
+    for chunk in chunks {
+        for lane in 0..LANES {
+            most[lane] = most[lane].max(chunk[lane]);
         }
     }
-    best
+    most.iter().chain(rest).copied().fold(f32::NEG_INFINITY, f32::max)
 }
 
 /// Natural logarithms of the softmax probabilities.
@@ -131,19 +145,11 @@ pub(crate) fn log_softmax(scores: &[f32]) -> Vec<f32> {
 /// What to subtract from a score to have the natural logarithm of its softmax probability, to single precision.
 pub(crate) fn log_normalizer(scores: &[f32]) -> f64 {
     // Summed in lanes, of single precision no further than a block.
-    const LANES: usize = 16;
     const BLOCK: usize = 64 * LANES;
     vectorized(
         #[inline(always)]
         || {
-            let (chunks, rest) = scores.as_chunks::<LANES>();
-            let mut most = [f32::NEG_INFINITY; LANES];
-            for chunk in chunks {
-                for lane in 0..LANES {
-                    most[lane] = most[lane].max(chunk[lane]);
-                }
-            }
-            let max = most.iter().chain(rest).copied().fold(f32::NEG_INFINITY, f32::max);
+            let max = highest(scores);
             let mut sum = 0.0;
             for block in scores.chunks(BLOCK) {
                 let (chunks, rest) = block.as_chunks::<LANES>();
@@ -163,25 +169,24 @@ pub(crate) fn log_normalizer(scores: &[f32]) -> f64 {
 
 /// The exponential of a number that is not above 0, to single precision: the standard library's takes a vocabulary of
 /// 150,000 tokens a millisecond, a fiftieth of what the model does.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "-126 to 0 before the bias is added")]
 #[inline(always)]
 fn exp(x: f32) -> f32 {
     use std::f32::consts::LOG2_E;
     // What is less has no part in any sum.
     const LEAST: f32 = -87.0;
-    // Added and taken away, it rounds to a whole number.
+    // Added, it leaves a whole number, in the lowest bits.
     const ROUND: f32 = 12_582_912.0;
+    const BIAS: u32 = 127;
     // ln 2 in two parts, the first with so few digits that its multiples are exact.
     const LN_2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
     let x = x.max(LEAST);
-    let doublings = (x * LOG2_E + ROUND) - ROUND;
+    let rounded = x * LOG2_E + ROUND;
+    let doublings = rounded - ROUND;
     let rest = x - doublings * LN_2[0] - doublings * LN_2[1];
-    let series = [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0];
-    let mut sum = 0.0;
-    for factor in series {
-        sum = sum * rest + factor;
-    }
-    sum * f32::from_bits(((doublings as i32 + 127) as u32) << 23)
+    // The first terms of the series: as a loop over them it would not be computed side by side.
+    let sum = ((rest * (1.0 / 720.0) + 1.0 / 120.0) * rest + 1.0 / 24.0) * rest + 1.0 / 6.0;
+    let sum = ((sum * rest + 0.5) * rest + 1.0) * rest + 1.0;
+    sum * f32::from_bits(rounded.to_bits().wrapping_add(BIAS) << 23)
 }
 
 #[cfg(test)]

@@ -60,6 +60,7 @@ mod sampler;
 mod seen;
 mod template;
 mod text;
+mod vectorized;
 mod vision;
 mod zero_shot;
 

@@ -1,6 +1,6 @@
 //! Logits processing in Transformers' order and meaning (`generation/logits_process.py`), for one sequence.
 
-use crate::{generation::Generation, resample::vectorized};
+use crate::{generation::Generation, vectorized::vectorized};
 
 /// The processors of one generation. Their state is the sequence itself, so one serves every step and every row.
 pub(crate) struct Processors<'a> {
@@ -167,8 +167,8 @@ pub(crate) fn log_normalizer(scores: &[f32]) -> f64 {
     )
 }
 
-/// The exponential of a number that is not above 0, to single precision: the standard library's takes a vocabulary of
-/// 150,000 tokens a millisecond, a fiftieth of what the model does.
+/// The exponential of a number that is not above 0, to single precision. The standard library's is a call, which keeps a
+/// vocabulary from being worked on side by side.
 #[inline(always)]
 fn exp(x: f32) -> f32 {
     use std::f32::consts::LOG2_E;

@@ -6,9 +6,10 @@
 
 use std::borrow::Cow;
 
-use pulp::{Arch, Simd, WithSimd};
-
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    vectorized::vectorized,
+};
 
 /// Interpolation filters by Pillow's codes, as `resample` of an image processor names them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,22 +136,6 @@ pub(crate) fn resize_plane(levels: &[u8], from: (u32, u32), to: (u32, u32), filt
             levels.into_owned()
         },
     )
-}
-
-/// Does work compiled for the vector instructions of this machine, as far as all of it is inlined.
-///
-/// The work is a structure's and not given as a closure to `dispatch`: called once, a closure is not inlined there.
-pub(crate) fn vectorized<R>(work: impl Fn() -> R) -> R {
-    struct Work<F>(F);
-    impl<R, F: Fn() -> R> WithSimd for Work<F> {
-        type Output = R;
-
-        #[inline(always)]
-        fn with_simd<S: Simd>(self, _: S) -> R {
-            (self.0)()
-        }
-    }
-    Arch::new().dispatch(Work(work))
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "Pillow's own conversions")]

@@ -5,7 +5,8 @@ use std::{panic::resume_unwind, thread};
 use crate::{
     error::{Error, Result},
     image::{Image, MAX_PIXELS},
-    resample::{Filter, resize_plane, vectorized},
+    resample::{Filter, resize_plane},
+    vectorized::vectorized,
 };
 
 /// Planes of 8-bit levels, rows from the top. A grey image has one plane that stands for all three: radiographs are

@@ -1,5 +1,7 @@
 //! Reports and their deliveries: written once, delivered until every destination has them.
 
+mod state;
+
 use std::{path::PathBuf, sync::Arc};
 
 use rusqlite::{Connection, OptionalExtension, params};
@@ -9,6 +11,7 @@ use crate::{
     files::{Files, Home},
     study::{delivery_state, leave_reading},
 };
+pub(crate) use state::DeliveryState;
 
 /// What a file of a report is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -128,8 +131,8 @@ impl Prepared {
             )?;
             for destination in &file.destinations {
                 connection.execute(
-                    "INSERT INTO delivery (object_id, destination, state, next_at) VALUES (?1, ?2, 'pending', ?3)",
-                    params![object, destination, now],
+                    "INSERT INTO delivery (object_id, destination, state, next_at) VALUES (?1, ?2, ?4, ?3)",
+                    params![object, destination, now, DeliveryState::Pending],
                 )?;
             }
         }
@@ -288,9 +291,9 @@ impl Spool {
                 .prepare_cached(
                     "SELECT delivery.id, study_id, destination, path, sop_instance_uid, attempts, kind
                      FROM delivery JOIN object ON object.id = object_id JOIN report ON report.id = report_id
-                     WHERE delivery.state = 'pending' AND next_at <= ?1 ORDER BY next_at, delivery.id LIMIT ?2",
+                     WHERE delivery.state = ?3 AND next_at <= ?1 ORDER BY next_at, delivery.id LIMIT ?2",
                 )?
-                .query_map(params![now, i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
+                .query_map(params![now, i64::try_from(limit).unwrap_or(i64::MAX), DeliveryState::Pending], |row| {
                     Ok(Delivery {
                         id: row.get(0)?,
                         study: row.get(1)?,
@@ -311,9 +314,9 @@ impl Spool {
         self.database
             .step(move |connection| {
                 connection.execute(
-                    "UPDATE delivery SET state = 'delivered', delivered_at = ?2, last_error = NULL,
-                     attempts = attempts + 1 WHERE id = ?1 AND state = 'pending'",
-                    params![id, now],
+                    "UPDATE delivery SET state = ?3, delivered_at = ?2, last_error = NULL,
+                     attempts = attempts + 1 WHERE id = ?1 AND state = ?4",
+                    params![id, now, DeliveryState::Delivered, DeliveryState::Pending],
                 )?;
                 settle_deliveries(connection, study)
             })
@@ -336,20 +339,20 @@ impl Spool {
                     .query_row(
                         "SELECT other.id FROM delivery JOIN object ON object.id = object_id
                          JOIN object AS other ON other.report_id = object.report_id
-                         WHERE delivery.id = ?1 AND delivery.state = 'pending' AND other.kind = ?2",
-                        params![id, kind.as_str()],
+                         WHERE delivery.id = ?1 AND delivery.state = ?3 AND other.kind = ?2",
+                        params![id, kind.as_str(), DeliveryState::Pending],
                         |row| row.get(0),
                     )
                     .optional()?;
                 let Some(other) = other else { return Ok(false) };
                 connection.execute(
-                    "UPDATE delivery SET state = 'replaced', attempts = attempts + 1, last_error = ?2 WHERE id = ?1",
-                    params![id, why],
+                    "UPDATE delivery SET state = ?3, attempts = attempts + 1, last_error = ?2 WHERE id = ?1",
+                    params![id, why, DeliveryState::Replaced],
                 )?;
                 connection.execute(
                     "INSERT OR IGNORE INTO delivery (object_id, destination, state, next_at)
-                     VALUES (?1, ?2, 'pending', ?3)",
-                    params![other, destination, now],
+                     VALUES (?1, ?2, ?4, ?3)",
+                    params![other, destination, now, DeliveryState::Pending],
                 )?;
                 settle_deliveries(connection, study)?;
                 Ok(true)
@@ -367,11 +370,11 @@ impl Spool {
         let (id, study) = (delivery.id, delivery.study);
         self.database
             .step(move |connection| {
-                let state = if next_at.is_some() { "pending" } else { "failed" };
+                let state = if next_at.is_some() { DeliveryState::Pending } else { DeliveryState::Failed };
                 connection.execute(
                     "UPDATE delivery SET state = ?2, attempts = attempts + 1, last_error = ?3,
-                     next_at = coalesce(?4, next_at) WHERE id = ?1 AND state = 'pending'",
-                    params![id, state, error, next_at],
+                     next_at = coalesce(?4, next_at) WHERE id = ?1 AND state = ?5",
+                    params![id, state, error, next_at, DeliveryState::Pending],
                 )?;
                 connection.execute(
                     "UPDATE study SET reason = ?2 WHERE id = ?1 AND state = 'written'",

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, params};
 
-use crate::{Error, Spool, StudyId, Timestamp};
+use crate::{Error, Spool, StudyId, Timestamp, outbox::DeliveryState};
 
 /// How long the instances of a study stay after it ended. Without a duration they stay for ever.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -31,12 +31,18 @@ pub struct Removed {
 
 /// Studies that ended so long ago, have files, and have nothing left to deliver: neither a delivery that waits nor one
 /// that was given up.
-const EXPIRED: &str = "SELECT id FROM study WHERE state = ?1
-    AND EXISTS (SELECT 1 FROM instance WHERE study_id = study.id)
-    AND NOT EXISTS (SELECT 1 FROM delivery JOIN object ON object.id = object_id JOIN report ON report.id = report_id
-                    WHERE study_id = study.id AND delivery.state != 'delivered')
-    AND max(last_received_at, coalesce((SELECT max(delivered_at) FROM delivery JOIN object ON object.id = object_id
-                                        JOIN report ON report.id = report_id WHERE study_id = study.id), 0)) <= ?2";
+fn expired() -> String {
+    format!(
+        "SELECT id FROM study WHERE state = ?1
+         AND EXISTS (SELECT 1 FROM instance WHERE study_id = study.id)
+         AND NOT EXISTS (SELECT 1 FROM delivery JOIN object ON object.id = object_id
+                         JOIN report ON report.id = report_id
+                         WHERE study_id = study.id AND delivery.state IN {})
+         AND max(last_received_at, coalesce((SELECT max(delivered_at) FROM delivery JOIN object ON object.id = object_id
+                                             JOIN report ON report.id = report_id WHERE study_id = study.id), 0)) <= ?2",
+        DeliveryState::open_in_sql()
+    )
+}
 
 impl Spool {
     /// Removes what [`Retention`] lets go of. What is not delivered is never removed.
@@ -48,7 +54,7 @@ impl Spool {
             let Some(age) = age else { continue };
             let before = now.saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX));
             let expired: Vec<StudyId> = self.database.read(|connection| {
-                connection.prepare(EXPIRED)?.query_map(params![state, before], |row| row.get(0))?.collect()
+                connection.prepare(&expired())?.query_map(params![state, before], |row| row.get(0))?.collect()
             })?;
             if !expired.is_empty() {
                 // Otherwise a start could give back from the journal what is removed here.
@@ -74,7 +80,7 @@ impl Spool {
             .write(move |connection| {
                 // An instance may have come since.
                 let still: bool = connection.query_row(
-                    &format!("SELECT EXISTS ({EXPIRED} AND id = ?3)"),
+                    &format!("SELECT EXISTS ({} AND id = ?3)", expired()),
                     params![state, before, study],
                     |row| row.get(0),
                 )?;

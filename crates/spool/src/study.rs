@@ -9,7 +9,7 @@ use std::{
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use crate::{Error, InstanceView, Spool, Timestamp};
+use crate::{Error, InstanceView, Spool, Timestamp, outbox::DeliveryState};
 
 /// A study's number in this spool.
 pub type StudyId = i64;
@@ -199,9 +199,9 @@ impl Spool {
             let sql = format!(
                 "SELECT min(at) FROM (SELECT min(due_at) AS at FROM study WHERE state = 'received'
                  UNION ALL SELECT min({READ_AHEAD_AT}) FROM study WHERE state = 'received' AND {READ_AHEAD_AT} > ?1
-                 UNION ALL SELECT min(next_at) FROM delivery WHERE state = 'pending')"
+                 UNION ALL SELECT min(next_at) FROM delivery WHERE state = ?2)"
             );
-            connection.prepare_cached(&sql)?.query_row([now], |row| row.get(0))
+            connection.prepare_cached(&sql)?.query_row(params![now, DeliveryState::Pending], |row| row.get(0))
         })
     }
 
@@ -309,7 +309,9 @@ impl Spool {
             .step(move |connection| {
                 let state = state_of(connection, study)?;
                 let next = match state {
-                    StudyState::Held if failed_deliveries(connection, study)? > 0 => StudyState::Written,
+                    StudyState::Held if deliveries(connection, study, DeliveryState::Failed)? > 0 => {
+                        StudyState::Written
+                    }
                     StudyState::Held | StudyState::Skipped => StudyState::Settled,
                     StudyState::Written => StudyState::Written,
                     _ => {
@@ -321,10 +323,12 @@ impl Spool {
                     }
                 };
                 connection.execute(
-                    "UPDATE delivery SET state = 'pending', next_at = ?2, attempts = 0
-                     WHERE state != 'delivered' AND object_id IN
-                     (SELECT object.id FROM object JOIN report ON report.id = report_id WHERE study_id = ?1)",
-                    params![study, now],
+                    &format!(
+                        "UPDATE delivery SET state = ?3, next_at = ?2, attempts = 0 WHERE state IN {} AND object_id IN
+                         (SELECT object.id FROM object JOIN report ON report.id = report_id WHERE study_id = ?1)",
+                        DeliveryState::open_in_sql()
+                    ),
+                    params![study, now, DeliveryState::Pending],
                 )?;
                 connection.execute(
                     "UPDATE study SET state = ?2, reason = NULL, stopped = 0 WHERE id = ?1",
@@ -355,15 +359,22 @@ impl Spool {
                     "UPDATE study SET state = ?2, reason = ?3, stopped = 1 WHERE id = ?1",
                     params![study, state.as_str(), reason],
                 )?;
-                let sql = format!(
-                    "{} WHERE state = 'pending' AND object_id IN (SELECT object.id FROM object
-                     JOIN report ON report.id = report_id WHERE study_id = ?1)",
-                    match state {
-                        StudyState::Skipped => "DELETE FROM delivery",
-                        _ => "UPDATE delivery SET state = 'failed', last_error = 'held by a person'",
-                    }
-                );
-                connection.execute(&sql, [study])?;
+                let of_study = "object_id IN (SELECT object.id FROM object JOIN report ON report.id = report_id
+                                              WHERE study_id = ?1)";
+                if state == StudyState::Skipped {
+                    // What was given up before is not to be sent either; left as it is, it would keep the instances for ever.
+                    let open = DeliveryState::open_in_sql();
+                    connection
+                        .execute(&format!("DELETE FROM delivery WHERE state IN {open} AND {of_study}"), [study])?;
+                } else {
+                    connection.execute(
+                        &format!(
+                            "UPDATE delivery SET state = ?2, last_error = 'held by a person'
+                             WHERE state = ?3 AND {of_study}"
+                        ),
+                        params![study, DeliveryState::Failed, DeliveryState::Pending],
+                    )?;
+                }
                 Ok(())
             })
             .await
@@ -388,24 +399,20 @@ pub(crate) fn leave_reading(
 
 /// Where a study with a report stands, by its deliveries.
 pub(crate) fn delivery_state(connection: &Connection, study: StudyId) -> Result<StudyState, Error> {
-    let open: i64 = connection.query_row(
-        "SELECT count(*) FROM delivery JOIN object ON object.id = object_id JOIN report ON report.id = report_id
-         WHERE study_id = ?1 AND delivery.state = 'pending'",
-        [study],
-        |row| row.get(0),
-    )?;
-    Ok(match (open, failed_deliveries(connection, study)?) {
+    let pending = deliveries(connection, study, DeliveryState::Pending)?;
+    Ok(match (pending, deliveries(connection, study, DeliveryState::Failed)?) {
         (0, 0) => StudyState::Delivered,
         (0, _) => StudyState::Held,
         _ => StudyState::Written,
     })
 }
 
-fn failed_deliveries(connection: &Connection, study: StudyId) -> Result<i64, Error> {
+/// How many deliveries of a study are in a state.
+fn deliveries(connection: &Connection, study: StudyId, state: DeliveryState) -> Result<i64, Error> {
     Ok(connection.query_row(
         "SELECT count(*) FROM delivery JOIN object ON object.id = object_id JOIN report ON report.id = report_id
-         WHERE study_id = ?1 AND delivery.state = 'failed'",
-        [study],
+         WHERE study_id = ?1 AND delivery.state = ?2",
+        params![study, state],
         |row| row.get(0),
     )?)
 }

@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use crate::{Error, Spool, StudyId, Timestamp, disk::Stream, hex, study::state_column};
+use crate::{Error, Spool, StudyId, Timestamp, disk::Stream, hex, outbox::DeliveryState, study::state_column};
 
 /// A study in a list.
 #[derive(Debug, Clone, Serialize)]
@@ -219,10 +219,12 @@ impl Spool {
                 let (mut delivered_to, mut pending, mut replaced) = (Vec::new(), Vec::new(), Vec::new());
                 let mut rows = deliveries.query(params![row.get::<_, i64>(0)?])?;
                 while let Some(delivery) = rows.next()? {
-                    match delivery.get::<_, String>(1)?.as_str() {
-                        "delivered" => delivered_to.push(delivery.get(0)?),
-                        "replaced" => replaced.push((delivery.get(0)?, delivery.get(2)?)),
-                        _ => pending.push((delivery.get(0)?, delivery.get(2)?)),
+                    match delivery.get(1)? {
+                        DeliveryState::Delivered => delivered_to.push(delivery.get(0)?),
+                        DeliveryState::Replaced => replaced.push((delivery.get(0)?, delivery.get(2)?)),
+                        DeliveryState::Pending | DeliveryState::Failed => {
+                            pending.push((delivery.get(0)?, delivery.get(2)?));
+                        }
                     }
                 }
                 Ok(ObjectView {

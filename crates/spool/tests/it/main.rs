@@ -1,6 +1,7 @@
 //! The spool from outside: what is acknowledged stays, and every study ends in one state.
 
 mod commitment;
+mod retention;
 
 use std::{fs, path::Path, time::Duration};
 
@@ -416,4 +417,31 @@ async fn damage_is_found() {
     let mut scrubbed = Vec::new();
     spool.scrub(|one| scrubbed.push(one.found == Verification::Intact)).unwrap();
     assert_eq!(scrubbed, [true, false, false, false], "a byte of the file meta information counts too");
+}
+
+#[tokio::test]
+async fn only_the_owner_may_read_what_the_spool_makes() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("var/spool");
+    let (spool, _) = open(&root, 0);
+    store(&spool, None, &data_set("1.2.3", "1.2.3.1", "Acme", ""), 0).await.unwrap();
+    drop(text_sr(&spool, "1.2.9").await);
+    let (mut folders, mut seen) = (vec![dir.path().join("var")], Vec::new());
+    while let Some(folder) = folders.pop() {
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&folder), 0o700, "{}", folder.display());
+        for entry in fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                assert_eq!(mode(&path), 0o600, "{}", path.display());
+                seen.push(path.file_name().unwrap().to_string_lossy().into_owned());
+            }
+        }
+    }
+    for name in ["lock", "state.sqlite", "state.sqlite-wal", "state.sqlite-shm", "0"] {
+        assert!(seen.iter().any(|seen| seen == name), "{name} is not among {seen:?}");
+    }
 }

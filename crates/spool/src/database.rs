@@ -10,7 +10,7 @@ use std::{
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::{oneshot, watch};
 
-use crate::{Durability, Error};
+use crate::{Durability, Error, disk};
 
 /// Version 1 was never released: it kept other digests and had no journal.
 const SCHEMA_VERSION: i64 = 2;
@@ -134,6 +134,8 @@ pub(crate) struct Database {
 impl Database {
     /// Opens the database, or makes it. Nothing is written before [`Self::start`].
     pub(crate) fn open(path: &Path, durability: Durability) -> Result<Opened, Error> {
+        // SQLite gives the files that it makes beside the database the database's own mode.
+        disk::make_private_file(path).map_err(Error::io(path))?;
         let mut writer = connect(path, durability)?;
         let is_new = migrate(&mut writer)?;
         let reader = connect(path, durability)?;

@@ -4,14 +4,14 @@
 use std::{
     fs::{self, OpenOptions},
     io,
-    os::unix::fs::{FileExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{Arc, OnceLock},
 };
 
 /// A disk. There are two: the machine's, and one for tests that fails, cuts the power and forgets.
 pub(crate) trait Disk: Send + Sync {
-    /// Makes a new file; an existing one is an error of kind `AlreadyExists`.
+    /// Makes a new file that only its owner may read; an existing one is an error of kind `AlreadyExists`.
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
     /// Opens an existing file to read and to overwrite.
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
@@ -19,7 +19,7 @@ pub(crate) trait Disk: Send + Sync {
     fn exists(&self, path: &Path) -> io::Result<bool>;
     /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
-    /// Makes a folder and those above it; an existing one is no error.
+    /// Makes a folder that only its owner may enter, and those above it; an existing one is no error and stays as it is.
     fn create_folder(&self, path: &Path) -> io::Result<()>;
     /// Makes the entries of a folder survive a power cut.
     fn sync_folder(&self, path: &Path) -> io::Result<()>;
@@ -81,12 +81,37 @@ impl io::Seek for Stream<'_> {
     }
 }
 
+/// Every file here may hold a patient's data, whatever umask preread was started with.
+const PRIVATE_FILE: u32 = 0o600;
+const PRIVATE_FOLDER: u32 = 0o700;
+
+/// Makes a folder and those above it, mode 0700; an existing one is no error and stays as it is.
+pub(crate) fn create_private_folder(path: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(PRIVATE_FOLDER).create(path)
+}
+
+/// Opens a file to write to, and makes it with mode 0600 when there is none.
+pub(crate) fn open_or_create_private(path: &Path) -> io::Result<fs::File> {
+    OpenOptions::new().create(true).truncate(false).write(true).mode(PRIVATE_FILE).open(path)
+}
+
+/// Makes an empty file with mode 0600; an existing one is no error, stays as it is, and is not opened: closing it again
+/// would drop the locks that SQLite has on it in this process.
+pub(crate) fn make_private_file(path: &Path) -> io::Result<()> {
+    match OpenOptions::new().create_new(true).write(true).mode(PRIVATE_FILE).open(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// The machine's own disk.
 pub(crate) struct MachineDisk;
 
 impl Disk for MachineDisk {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(MachineFile::opened(path, OpenOptions::new().create_new(true).read(true).write(true).open(path)?))
+        let mut options = OpenOptions::new();
+        let file = options.create_new(true).read(true).write(true).mode(PRIVATE_FILE).open(path)?;
+        Ok(MachineFile::opened(path, file))
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
@@ -102,7 +127,7 @@ impl Disk for MachineDisk {
     }
 
     fn create_folder(&self, path: &Path) -> io::Result<()> {
-        fs::create_dir_all(path)
+        create_private_folder(path)
     }
 
     fn sync_folder(&self, path: &Path) -> io::Result<()> {

@@ -1,7 +1,7 @@
 //! The spool's files: how they are named, where they stand, and how much room they may take.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::File,
     io,
     path::{Path, PathBuf},
     sync::{
@@ -13,7 +13,7 @@ use std::{
 use crate::{
     Durability, Error, Options, Timestamp,
     buffer::BLOCK,
-    disk::{Disk, DiskFile},
+    disk::{self, Disk, DiskFile},
 };
 
 /// Received instances, one folder a day. A file is made where it stays: until there is a row for it, it is an orphan that
@@ -47,7 +47,7 @@ pub(crate) struct Files {
 impl Files {
     pub(crate) fn open(disk: Arc<dyn Disk>, dir: &Path, options: &Options) -> Result<Self, Error> {
         // The lock and the state database are the system's and SQLite's to keep, on whatever disk the rest is.
-        std::fs::create_dir_all(dir).map_err(Error::io(dir))?;
+        disk::create_private_folder(dir).map_err(Error::io(dir))?;
         let root = dir.canonicalize().map_err(Error::io(dir))?;
         for folder in ["", INSTANCES, REPORTS] {
             let path = root.join(folder);
@@ -55,8 +55,7 @@ impl Files {
         }
         disk.sync_folder(&root).map_err(Error::flush(&root))?;
         let lock_path = root.join("lock");
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&lock_path);
-        let lock = lock.map_err(Error::io(&lock_path))?;
+        let lock = disk::open_or_create_private(&lock_path).map_err(Error::io(&lock_path))?;
         lock.try_lock().map_err(|_| Error::InUse(dir.to_owned()))?;
         Ok(Self::at(disk, root, options, Some(lock)))
     }

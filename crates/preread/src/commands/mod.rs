@@ -6,6 +6,7 @@ pub(crate) mod doctor;
 pub(crate) mod model;
 pub(crate) mod network;
 pub(crate) mod pixels;
+pub(crate) mod private;
 pub(crate) mod queue;
 pub(crate) mod read;
 pub(crate) mod report;

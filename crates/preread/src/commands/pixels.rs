@@ -1,4 +1,4 @@
-use std::{fs, path::Path, process::ExitCode};
+use std::{path::Path, process::ExitCode};
 
 use anyhow::{Context, Result, bail};
 use dataset::{Header, Instance, Limits, Uid};
@@ -19,7 +19,7 @@ pub(crate) fn run(arguments: &Pixels) -> Result<ExitCode> {
     if let Some(out) = &arguments.out {
         let picture =
             pixel::render(&instance, frame, &pixel::RenderOptions::default(), &limits).with_context(context)?;
-        fs::write(out, pixel::png(&picture)).with_context(|| out.display().to_string())?;
+        super::private::write(out, pixel::png(&picture)).with_context(|| out.display().to_string())?;
     }
     if arguments.json || arguments.out.is_none() {
         let description = pixel::describe(&instance, frame, &limits).with_context(context)?;
@@ -213,5 +213,5 @@ fn write_sheet(out: &Path, sheet: Sheet) -> Result<()> {
         }
     }
     let png = pixel::rgb_png(u32::try_from(width)?, u32::try_from(height)?, &rgb);
-    fs::write(out, png).with_context(|| out.display().to_string())
+    super::private::write(out, png).with_context(|| out.display().to_string())
 }

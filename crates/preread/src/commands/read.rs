@@ -163,7 +163,7 @@ fn study(files: &[PathBuf]) -> Result<Study> {
 }
 
 fn write(folder: &Path, reading: &Reading<'_>) -> Result<Vec<PathBuf>> {
-    fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+    super::private::create_folder(folder).with_context(|| folder.display().to_string())?;
     let json = serde_json::to_vec_pretty(&reading.json)?;
     let heatmap = reading.heatmap.png()?;
     let mut files = vec![
@@ -176,7 +176,7 @@ fn write(folder: &Path, reading: &Reading<'_>) -> Result<Vec<PathBuf>> {
     let mut written = Vec::new();
     for (name, bytes) in files {
         let path = folder.join(name);
-        fs::write(&path, bytes).with_context(|| path.display().to_string())?;
+        super::private::write(&path, bytes).with_context(|| path.display().to_string())?;
         written.push(path);
     }
     Ok(written)

@@ -33,14 +33,10 @@ pub(crate) async fn bind(admin: Option<&Admin>) -> Result<Option<TcpListener>> {
 }
 
 /// Answers until told to stop.
-pub(crate) async fn serve(listener: Option<TcpListener>, spool: Spool, stop: CancellationToken) {
-    let Some(listener) = listener else { return };
+pub(crate) async fn serve(listener: TcpListener, spool: Spool, stop: CancellationToken) -> io::Result<()> {
     let listener = Bounded { listener, places: Arc::new(Semaphore::new(CONNECTIONS)) };
     let router = Router::new().route("/health", get(health)).with_state(spool);
-    let served = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await;
-    if let Err(error) = served {
-        tracing::error!(%error, "the admin port stopped answering");
-    }
+    axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
 }
 
 /// 200 and how many studies are in each state; 503 when the spool cannot be read.

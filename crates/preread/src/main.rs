@@ -16,6 +16,7 @@ mod reload;
 mod retain;
 mod route;
 mod serve;
+mod tasks;
 mod trust;
 
 use std::process::ExitCode;

@@ -35,6 +35,8 @@ pub(crate) struct Reader {
     sends: Arc<Sends>,
     written: Arc<Notify>,
     ahead: VecDeque<(Claim, Outcome)>,
+    /// Models to load before the first study, by name.
+    preload: Vec<String>,
 }
 
 type Outcome = Result<Kept, End>;
@@ -57,11 +59,15 @@ impl Reader {
     pub(crate) fn new(spool: Spool, pipeline: Arc<Pipeline>, config: &Config, written: Arc<Notify>) -> Self {
         let takes = config.destinations.iter().map(|section| (section.name.clone(), section.objects.clone()));
         let sends = Arc::new(takes.collect());
-        Self { spool, pipeline, sends, written, ahead: VecDeque::new() }
+        let preload = config.models.iter().filter(|model| model.preload).map(|model| model.name.clone()).collect();
+        Self { spool, pipeline, sends, written, ahead: VecDeque::new(), preload }
     }
 
     /// Reads until told to stop. Errors when the spool does; while the disk is full, studies wait.
     pub(crate) async fn run(mut self, stop: CancellationToken) -> Result<()> {
+        for model in std::mem::take(&mut self.preload) {
+            self.load_ahead(&model).await?;
+        }
         while !stop.is_cancelled() {
             match self.step(&stop).await {
                 Err(error) if is_full_disk(&error) => {
@@ -74,10 +80,40 @@ impl Reader {
         Ok(())
     }
 
+    /// Loads a model before a study needs it, noted like a reading: what ends the process must not do so at each start.
+    async fn load_ahead(&self, model: &str) -> Result<()> {
+        let Some(digest) = self.pipeline.models.bundle(model).map(|bundle| bundle.digest.clone()) else {
+            return Ok(());
+        };
+        match self.spool.begin_preload(&digest).await {
+            Ok(true) => {}
+            Ok(false) => {
+                tracing::error!(model, "loading this model ended preread before: it is loaded when a study needs it");
+                return Ok(());
+            }
+            Err(error) if error.is_full_disk() => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
+        let (pipeline, name) = (Arc::clone(&self.pipeline), model.to_owned());
+        let loaded = tokio::task::spawn_blocking(move || pipeline.models.dispatcher(&name).map(drop)).await;
+        let loaded = loaded.unwrap_or_else(|_| Err(anyhow::anyhow!("a defect in preread; the log has its place")));
+        if let Err(error) = loaded {
+            tracing::error!("model \"{model}\" could not be loaded ahead; it is tried again with a study: {error:#}");
+        }
+        Ok(self.spool.end_preload(&digest).await?)
+    }
+
     async fn step(&mut self, stop: &CancellationToken) -> Result<()> {
         self.spool.settle(clock::now()).await?;
         if let Some(claim) = self.spool.claim().await? {
             let span = tracing::info_span!("study", study = claim.study);
+            if claim.deaths > 0 {
+                tracing::warn!(
+                    study = claim.study,
+                    deaths = claim.deaths,
+                    "reading ended preread before: it is tried again"
+                );
+            }
             let read = self.read_settled(claim.clone()).instrument(span).await;
             if read.as_ref().is_err_and(is_full_disk) {
                 self.give_back(&claim, stop).await?;
@@ -119,16 +155,32 @@ impl Reader {
 
     /// Reads one study that has not settled; false when there is none to read.
     async fn read_ahead(&mut self) -> Result<bool> {
-        // What was read ahead and got more instances since is worth nothing any more.
-        let known: Vec<_> = self.ahead.iter().map(|(claim, _)| claim.study).collect();
-        if known.len() >= AHEAD {
+        self.forget_outdated()?;
+        if self.ahead.len() >= AHEAD {
             return Ok(false);
         }
+        let known: Vec<_> = self.ahead.iter().map(|(claim, _)| claim.study).collect();
         let Some(claim) = self.spool.unsettled(&known, clock::now())? else { return Ok(false) };
+        if !self.spool.begin_ahead(&claim).await? {
+            return Ok(true);
+        }
         let span = tracing::info_span!("study", study = claim.study, ahead = true);
-        let outcome = self.read(&claim).instrument(span).await?;
-        self.ahead.push_back((claim, outcome));
+        let outcome = self.read(&claim).instrument(span).await;
+        self.spool.end_ahead(&claim).await?;
+        self.ahead.push_back((claim, outcome?));
         Ok(true)
+    }
+
+    /// Drops readings made ahead that will never count: a person held or dropped the study, or it got more instances.
+    fn forget_outdated(&mut self) -> Result<()> {
+        let mut still = VecDeque::with_capacity(self.ahead.len());
+        for (claim, outcome) in self.ahead.drain(..) {
+            if self.spool.is_waiting(&claim)? {
+                still.push_back((claim, outcome));
+            }
+        }
+        self.ahead = still;
+        Ok(())
     }
 
     async fn read_settled(&mut self, claim: Claim) -> Result<()> {

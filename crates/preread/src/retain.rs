@@ -12,7 +12,7 @@ const EVERY: Duration = Duration::from_secs(60);
 /// Runs until told to stop. What fails is tried again the next time.
 pub(crate) async fn run(spool: Spool, retention: Retention, stop: CancellationToken) {
     if retention == Retention::default() {
-        return;
+        return stop.cancelled().await;
     }
     loop {
         match spool.retain(&retention, clock::now()).await {

@@ -20,6 +20,7 @@ use crate::{
     receive::Receiver,
     reload::Reload,
     retain,
+    tasks::Tasks,
     trust::Trusts,
 };
 
@@ -37,11 +38,6 @@ async fn serve(mut config: Config) -> Result<()> {
     let reload = Reload::new(tls.clone())?;
     let spool = open_spool(&config)?;
     let pipeline = Arc::new(pipeline(&mut config, &spool)?);
-    for model in config.models.iter().filter(|model| model.preload) {
-        let pipeline = Arc::clone(&pipeline);
-        let name = model.name.clone();
-        tokio::task::spawn_blocking(move || pipeline.models.dispatcher(&name)).await??;
-    }
     let server = Server::bind(server_config(&config, tls.as_ref())).await?;
     let admin = admin::bind(config.admin.as_ref()).await?;
     let stop = CancellationToken::new();
@@ -59,45 +55,46 @@ async fn serve(mut config: Config) -> Result<()> {
         config.destinations.iter().map(|section| (section.name.clone(), destination(section))).collect();
     let reader = Reader::new(spool.clone(), pipeline, &config, Arc::clone(&written));
 
-    let mut receiving = tokio::spawn(server.serve(receiver, stop.clone()));
-    let mut reading = tokio::spawn(reader.run(stop.clone()));
-    let mut delivering = tokio::spawn(deliver::run(spool.clone(), destinations, written, stop.clone()));
-    let mut committing = tokio::spawn(commitments.run(stop.clone()));
-    tokio::spawn(retain::run(spool.clone(), config.retention.retention(), stop.clone()));
-    tokio::spawn(reload.run(stop.clone()));
-    let admin = tokio::spawn(admin::serve(admin, spool.clone(), stop.clone()));
+    let mut tasks = Tasks::default();
+    tasks.spawn("the receiver", server.serve(receiver, stop.clone()));
+    tasks.spawn("the outbox", deliver::run(spool.clone(), destinations, written, stop.clone()));
+    tasks.spawn_abandoned(READER, reader.run(stop.clone()));
+    tasks.spawn_abandoned("storage commitment", commitments.run(stop.clone()));
+    tasks.spawn_abandoned("retention", retain::run(spool.clone(), config.retention.retention(), stop.clone()));
+    tasks.spawn_abandoned("the task that reads certificates again", reload.run(stop.clone()));
+    if let Some(listener) = admin {
+        tasks.spawn("the admin port", admin::serve(listener, spool.clone(), stop.clone()));
+    }
     notify_systemd(&[sd_notify::NotifyState::Ready]);
     tracing::info!("ready");
 
-    let outcome = tokio::select! {
+    let (outcome, is_reader) = tokio::select! {
         signal = stop_signal() => {
             tracing::info!(signal, "stopping");
-            Ok(())
+            (Ok(()), false)
         }
-        reason = spool.failed() => Err(anyhow::anyhow!("the spool failed, and a restart must recover it: {reason}")),
-        ended = &mut receiving => Err(anyhow::anyhow!("the receiver ended by itself: {ended:?}")),
-        ended = &mut reading => Err(anyhow::anyhow!("the reader ended by itself: {ended:?}")),
-        ended = &mut delivering => Err(anyhow::anyhow!("the outbox ended by itself: {ended:?}")),
-        ended = &mut committing => Err(anyhow::anyhow!("storage commitment ended by itself: {ended:?}")),
+        reason = spool.failed() => {
+            (Err(anyhow::anyhow!("the spool failed, and a restart must recover it: {reason}")), false)
+        }
+        (name, error) = tasks.ended() => {
+            (Err(error.context(format!("{name} failed, which a restart may mend"))), name == READER)
+        }
     };
     notify_systemd(&[sd_notify::NotifyState::Stopping]);
     stop.cancel();
+    if !is_reader {
+        // What is being read is not why preread ends. After a failed write nothing can be said, and it counts.
+        let _ = spool.forget_attempts().await;
+    }
     // Each has its own deadline for stopping; this one is for a defect in those.
-    let all = async {
-        for task in [receiving, admin] {
-            if !task.is_finished() {
-                let _ = task.await;
-            }
-        }
-        if !delivering.is_finished() {
-            let _ = delivering.await;
-        }
-    };
-    let _ = tokio::time::timeout(Duration::from_secs(60), all).await;
+    tasks.stopped(Duration::from_secs(60)).await;
     // So that `preread queue` shows everything; without it the next start does it.
     let _ = spool.file().await;
     outcome
 }
+
+/// The task whose fault what is being read may be.
+const READER: &str = "the reader";
 
 fn open_spool(config: &Config) -> Result<Spool> {
     let (spool, recovery) = Spool::open(&config.spool.dir, config.spool.options(), clock::now())
@@ -109,6 +106,14 @@ fn open_spool(config: &Config) -> Result<Spool> {
         readings = recovery.readings,
         "spool open and recovered"
     );
+    for death in &recovery.deaths {
+        let (study, deaths) = (death.study, death.deaths);
+        if death.held {
+            tracing::error!(study, deaths, "preread ended while it read this study; the study is held");
+        } else {
+            tracing::error!(study, deaths, "preread ended while it read this study; it is read again after all others");
+        }
+    }
     for path in &recovery.missing {
         tracing::error!(path, "a file of the spool is gone; its study is held");
     }

@@ -13,7 +13,7 @@ use tokio::sync::{oneshot, watch};
 use crate::{Durability, Error, disk};
 
 /// Version 1 was never released: it kept other digests and had no journal.
-const SCHEMA_VERSION: i64 = 2;
+const SCHEMA_VERSION: i64 = 3;
 
 const SCHEMA: &str = "
 -- one row: what tells this installation from every other, and up to where the journal is no longer needed
@@ -35,7 +35,9 @@ CREATE TABLE study (
     -- whether a person stopped it: then nothing that comes starts it again
     stopped            INTEGER NOT NULL DEFAULT 0,
     -- when retention removed its instances
-    removed_at         INTEGER
+    removed_at         INTEGER,
+    -- how often reading it ended the process
+    deaths             INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX study_by_due ON study (state, due_at);
 CREATE TABLE instance (
@@ -96,6 +98,11 @@ CREATE TABLE delivery (
     UNIQUE (object_id, destination)
 );
 CREATE INDEX delivery_by_due ON delivery (state, next_at);
+";
+
+/// What version 3 has that version 2 had not.
+const FROM_2_TO_3: &str = "
+ALTER TABLE study ADD COLUMN deaths INTEGER NOT NULL DEFAULT 0;
 ";
 
 /// The most writes in one transaction: bounds how long the first of them waits.
@@ -324,7 +331,13 @@ fn migrate(connection: &mut Connection) -> Result<bool, Error> {
         0 => {
             transaction.execute_batch(SCHEMA)?;
             transaction.execute_batch(crate::commitment::SCHEMA)?;
+            transaction.execute_batch(crate::attempt::SCHEMA)?;
             transaction.execute("INSERT INTO installation (id) VALUES (lower(hex(randomblob(16))))", [])?;
+            transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+        }
+        2 => {
+            transaction.execute_batch(FROM_2_TO_3)?;
+            transaction.execute_batch(crate::attempt::SCHEMA)?;
             transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
         }
         SCHEMA_VERSION => {}
@@ -420,5 +433,47 @@ fn begin(connection: &Connection) -> Result<Transaction<'_>, Error> {
             Err(rusqlite::Error::SqliteFailure(error, _)) if error.code == rusqlite::ErrorCode::DatabaseBusy => {}
             other => return Ok(other?),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every column of every table, with its type.
+    fn columns(connection: &Connection) -> Vec<(String, String, String)> {
+        let sql = "SELECT tables.name, columns.name, columns.type FROM sqlite_schema AS tables
+                   JOIN pragma_table_info(tables.name) AS columns WHERE tables.type = 'table' ORDER BY 1, 2";
+        let mut statement = connection.prepare(sql).unwrap();
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).unwrap();
+        rows.collect::<rusqlite::Result<_>>().unwrap()
+    }
+
+    fn indices(connection: &Connection) -> Vec<String> {
+        let sql = "SELECT sql FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL ORDER BY 1";
+        let mut statement = connection.prepare(sql).unwrap();
+        statement.query_map([], |row| row.get(0)).unwrap().collect::<rusqlite::Result<_>>().unwrap()
+    }
+
+    #[test]
+    fn a_spool_of_version_2_becomes_what_a_new_one_is() {
+        let mut new = Connection::open_in_memory().unwrap();
+        assert!(migrate(&mut new).unwrap());
+        let mut old = Connection::open_in_memory().unwrap();
+        old.execute_batch(include_str!("../tests/data/version_2.sql")).unwrap();
+        old.execute_batch(
+            "INSERT INTO installation (id) VALUES ('x');
+             INSERT INTO study (study_instance_uid, state, quiet_ms, due_at, received_at, last_received_at)
+             VALUES ('1.2.3', 'settled', 1, 1, 1, 1);
+             PRAGMA user_version = 2",
+        )
+        .unwrap();
+        assert!(!migrate(&mut old).unwrap());
+        assert_eq!(columns(&old), columns(&new));
+        assert_eq!(indices(&old), indices(&new));
+        let kept: (String, i64) =
+            old.query_row("SELECT state, deaths FROM study", [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+        assert_eq!(kept, ("settled".to_owned(), 0));
+        assert!(!migrate(&mut old).unwrap(), "a second start changes nothing");
     }
 }

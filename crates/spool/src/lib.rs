@@ -5,6 +5,7 @@
 //! survive a power cut for many associations at a time; its file and its row follow. Every transition of a study is one
 //! statement guarded by the state it leaves, so that a crash between any two changes no outcome.
 
+mod attempt;
 mod buffer;
 mod commitment;
 mod database;
@@ -30,6 +31,7 @@ use std::{
 
 use tokio::sync::Notify;
 
+pub use attempt::Death;
 pub use commitment::{Commitment, CommitmentId, CommitmentOrder, CommitmentView};
 pub use error::Error;
 pub use instance::{Arrival, Receiving, Stored};

@@ -6,7 +6,7 @@ use dataset::{Digest, Digester};
 use rusqlite::{Connection, params};
 
 use crate::{
-    Error, Stored, Timestamp,
+    Death, Error, Stored, Timestamp, attempt,
     database::Opened,
     disk::DiskFile,
     files::{Files, INSTANCES, REPORTS},
@@ -27,6 +27,8 @@ pub struct Recovery {
     pub unfinished: usize,
     /// Studies whose reading was cut off; they will be read again.
     pub readings: usize,
+    /// Studies whose reading ended the process.
+    pub deaths: Vec<Death>,
     /// Rows whose file is gone: somebody or something removed acknowledged data. Their studies are held.
     pub missing: Vec<String>,
 }
@@ -66,7 +68,10 @@ pub(crate) fn recover(
     }
     recovery.missing = known.difference(&present).cloned().collect();
     recovery.missing.sort();
-    recovery.readings = database.transaction(|transaction| settle_states(transaction, &recovery.missing, now))?;
+    (recovery.readings, recovery.deaths) = database.transaction(|transaction| {
+        let readings = settle_states(transaction, &recovery.missing, now)?;
+        Ok((readings, attempt::count_deaths(transaction)?))
+    })?;
     files.set_used_bytes(kept_bytes(&database.writer)?);
     Ok(recovery)
 }

@@ -9,7 +9,7 @@ use std::{
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use crate::{Error, InstanceView, Spool, Timestamp, outbox::DeliveryState};
+use crate::{Error, InstanceView, Spool, Timestamp, attempt, outbox::DeliveryState};
 
 /// A study's number in this spool.
 pub type StudyId = i64;
@@ -126,6 +126,8 @@ pub struct Claim {
     pub last_received_at: Timestamp,
     /// How often it was read before this, reports and failures together.
     pub attempts: i64,
+    /// How often reading it ended the process.
+    pub deaths: i64,
     /// The instances to read, our own objects left out, in order of arrival.
     pub instances: Vec<InstanceView>,
     generation: i64,
@@ -135,6 +137,10 @@ impl Claim {
     /// Whether both saw the same instances of the same study.
     pub fn saw_the_same(&self, other: &Self) -> bool {
         (self.study, self.generation) == (other.study, other.generation)
+    }
+
+    pub(crate) fn generation(&self) -> i64 {
+        self.generation
     }
 }
 
@@ -205,7 +211,8 @@ impl Spool {
         })
     }
 
-    /// Claims the next settled study to read: higher priority first, then the one that waits longest.
+    /// Claims the next settled study to read: those whose reading ended the process last, then higher priority first, then
+    /// the one that waits longest. That its reading begins is noted for good.
     pub async fn claim(&self) -> Result<Option<Claim>, Error> {
         let waiting: bool = self.database.read(|connection| {
             let mut waiting =
@@ -217,47 +224,38 @@ impl Spool {
         }
         let spool = self.clone();
         self.database
-            .step(move |connection| {
+            .write(move |connection| {
                 let claimed = connection
                     .query_row(
                         "UPDATE study SET state = 'reading', reason = NULL, attempts = attempts + 1
                          WHERE id = (SELECT id FROM study WHERE state = 'settled'
-                                     ORDER BY priority DESC, last_received_at, id LIMIT 1)
-                         RETURNING id, study_instance_uid, last_received_at, attempts, generation",
+                                     ORDER BY deaths, priority DESC, last_received_at, id LIMIT 1)
+                         RETURNING id, study_instance_uid, last_received_at, attempts, generation, deaths",
                         [],
-                        |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?)),
+                        claim_without_instances,
                     )
                     .optional()?;
-                let Some((study, study_instance_uid, last_received_at, attempts, generation)) = claimed else {
-                    return Ok(None);
-                };
-                let instances = spool.instances_of(connection, study)?;
-                let instances = instances.into_iter().filter(|instance| !instance.own).collect();
-                Ok(Some(Claim { study, study_instance_uid, last_received_at, attempts, instances, generation }))
+                let Some(mut claim) = claimed else { return Ok(None) };
+                attempt::begin(connection, claim.study, claim.generation, false)?;
+                let instances = spool.instances_of(connection, claim.study)?;
+                claim.instances = instances.into_iter().filter(|instance| !instance.own).collect();
+                Ok(Some(claim))
             })
             .await
     }
 
     /// A study that has not settled yet but may have all its instances: it was quiet for a quarter of its quiet period,
-    /// none of its associations is open, and it is none of `known`. To be read ahead, so that its report is there when it
-    /// settles; nothing of it changes here.
+    /// none of its associations is open, its reading never ended the process, and it is none of `known`. To be read ahead
+    /// ([`Self::begin_ahead`]), so that its report is there when it settles; nothing of it changes here.
     pub fn unsettled(&self, known: &[StudyId], now: Timestamp) -> Result<Option<Claim>, Error> {
         let candidates: Vec<Claim> = self.database.read(|connection| {
             connection
                 .prepare_cached(&format!(
-                    "SELECT id, study_instance_uid, last_received_at, attempts, generation FROM study
-                     WHERE state = 'received' AND {READ_AHEAD_AT} <= ?1 ORDER BY priority DESC, due_at, id",
+                    "SELECT id, study_instance_uid, last_received_at, attempts, generation, deaths FROM study
+                     WHERE state = 'received' AND {READ_AHEAD_AT} <= ?1 AND deaths = 0
+                     ORDER BY priority DESC, due_at, id",
                 ))?
-                .query_map([now], |row| {
-                    Ok(Claim {
-                        study: row.get(0)?,
-                        study_instance_uid: row.get(1)?,
-                        last_received_at: row.get(2)?,
-                        attempts: row.get(3)?,
-                        instances: Vec::new(),
-                        generation: row.get(4)?,
-                    })
-                })?
+                .query_map([now], claim_without_instances)?
                 .collect()
         })?;
         let candidate = candidates
@@ -268,6 +266,16 @@ impl Spool {
         let instances = self.database.read(|connection| self.instances_of(connection, claim.study))?;
         claim.instances = instances.into_iter().filter(|instance| !instance.own).collect();
         Ok(Some(claim))
+    }
+
+    /// Whether a study still waits to be read, with the very instances that it had at `claim`.
+    pub fn is_waiting(&self, claim: &Claim) -> Result<bool, Error> {
+        self.database.read(|connection| {
+            let mut waits = connection.prepare_cached(
+                "SELECT EXISTS (SELECT 1 FROM study WHERE id = ?1 AND generation = ?2 AND state IN ('received', 'settled'))",
+            )?;
+            waits.query_row(params![claim.study, claim.generation], |row| row.get(0))
+        })
     }
 
     /// Ends a reading without a report: held or skipped, with the reason and the rule that said so.
@@ -331,7 +339,7 @@ impl Spool {
                     params![study, now, DeliveryState::Pending],
                 )?;
                 connection.execute(
-                    "UPDATE study SET state = ?2, reason = NULL, stopped = 0 WHERE id = ?1",
+                    "UPDATE study SET state = ?2, reason = NULL, stopped = 0, deaths = 0 WHERE id = ?1",
                     params![study, next.as_str()],
                 )?;
                 Ok(next)
@@ -381,7 +389,20 @@ impl Spool {
     }
 }
 
-/// The guarded step out of `Reading`: only when no instance came since the claim.
+/// A row of the columns id, study_instance_uid, last_received_at, attempts, generation, deaths.
+fn claim_without_instances(row: &Row<'_>) -> rusqlite::Result<Claim> {
+    Ok(Claim {
+        study: row.get(0)?,
+        study_instance_uid: row.get(1)?,
+        last_received_at: row.get(2)?,
+        attempts: row.get(3)?,
+        generation: row.get(4)?,
+        deaths: row.get(5)?,
+        instances: Vec::new(),
+    })
+}
+
+/// The guarded step out of `Reading`: only when no instance came since the claim. The reading has ended either way.
 pub(crate) fn leave_reading(
     connection: &Connection,
     claim: &Claim,
@@ -389,8 +410,10 @@ pub(crate) fn leave_reading(
     reason: Option<&str>,
     rule: Option<&str>,
 ) -> Result<bool, Error> {
+    attempt::end(connection, claim.study)?;
     let changed = connection.execute(
-        "UPDATE study SET state = ?3, reason = ?4, rule = coalesce(?5, rule)
+        "UPDATE study SET state = ?3, reason = ?4, rule = coalesce(?5, rule),
+         deaths = iif(?3 = 'settled', deaths, 0)
          WHERE id = ?1 AND state = 'reading' AND generation = ?2",
         params![claim.study, claim.generation, state.as_str(), reason, rule],
     )?;

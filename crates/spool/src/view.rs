@@ -17,7 +17,7 @@ pub struct StudyView {
     pub study_instance_uid: String,
     /// Where it stands.
     pub state: String,
-    /// Why it is held or skipped, or what its last delivery failed of.
+    /// Why it is held or skipped, what its last delivery failed of, or what it waits for.
     pub reason: Option<String>,
     /// How many instances it has; left out where they are listed.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -110,7 +110,10 @@ pub struct StudyDetail {
     pub reports: Vec<ObjectView>,
 }
 
-const STUDY: &str = "SELECT id, study_instance_uid, state, reason, received_at, rule, attempts,
+const STUDY: &str = "SELECT id, study_instance_uid, state,
+    coalesce(reason, CASE WHEN state = 'received' AND EXISTS (SELECT 1 FROM attempt WHERE study_id = study.id)
+        THEN 'being read ahead' WHEN state IN ('received', 'settled') AND deaths > 0
+        THEN 'reading it ended preread: it is read again after all others' END), received_at, rule, attempts,
     (SELECT count(*) FROM instance WHERE study_id = study.id),
     (SELECT count(*) FROM conflict JOIN instance ON instance.id = instance_id WHERE study_id = study.id),
     removed_at FROM study";

@@ -1,5 +1,6 @@
 //! The spool from outside: what is acknowledged stays, and every study ends in one state.
 
+mod attempt;
 mod commitment;
 mod retention;
 

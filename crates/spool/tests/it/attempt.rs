@@ -1,0 +1,143 @@
+//! A reading that ends the process is known at the next start.
+
+use super::*;
+
+fn run<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap().block_on(work)
+}
+
+/// What happens to a study between two starts.
+#[derive(Debug, Clone, Copy)]
+enum Life {
+    /// Its reading ends the process, in the middle of a reading ahead or of a claimed one.
+    Dies { ahead: bool },
+    /// A person stops the daemon in the middle of a reading.
+    Stopped,
+    /// A reading ends as it should, ahead or claimed.
+    Ends { ahead: bool },
+    /// It is given back.
+    GivenBack,
+    /// A person says to try again.
+    Retried,
+    /// Another instance of the study comes.
+    Another,
+}
+
+/// Where the study stands after each of `lives`, each followed by a start.
+fn after(lives: &[Life]) -> Vec<String> {
+    let (dir, mut now) = (tempfile::tempdir().unwrap(), 1_000);
+    let mut states = Vec::new();
+    run(async {
+        let (spool, _) = open(dir.path(), now);
+        store(&spool, None, &data_set("1.2.3", "1.2.3.1", "A", ""), now).await.unwrap();
+        drop(spool);
+        for (number, life) in lives.iter().enumerate() {
+            now += 10 * QUIET;
+            let (spool, _) = open(dir.path(), now);
+            live(&spool, *life, number, now).await;
+            drop(spool);
+            let (spool, _) = open(dir.path(), now);
+            states.push(state(&spool, "1.2.3"));
+        }
+    });
+    states
+}
+
+async fn live(spool: &Spool, life: Life, number: usize, now: i64) {
+    // A start gives the whole quiet period again.
+    let due = now + QUIET;
+    match life {
+        Life::Retried => {
+            let id = spool.study("1.2.3").unwrap().study.id;
+            spool.retry(id, now).await.unwrap();
+        }
+        Life::Another => {
+            store(spool, None, &data_set("1.2.3", &format!("1.2.3.9.{number}"), "A", ""), now).await.unwrap();
+        }
+        Life::Dies { ahead: true } | Life::Ends { ahead: true } => {
+            let claim = spool.unsettled(&[], due).unwrap().expect("it may be read ahead");
+            assert!(spool.begin_ahead(&claim).await.unwrap());
+            assert_eq!(spool.study("1.2.3").unwrap().study.reason.as_deref(), Some("being read ahead"));
+            if matches!(life, Life::Ends { .. }) {
+                spool.end_ahead(&claim).await.unwrap();
+            }
+        }
+        _ => {
+            spool.settle(due).await.unwrap();
+            let claim = claim(spool).await;
+            match life {
+                Life::Ends { .. } => {
+                    assert!(spool.end(&claim, StudyState::Skipped, String::new(), None).await.unwrap());
+                }
+                Life::GivenBack => assert!(spool.release(&claim).await.unwrap()),
+                Life::Stopped => spool.forget_attempts().await.unwrap(),
+                _ => {}
+            }
+        }
+    }
+}
+
+#[test]
+fn a_study_that_ends_the_process_twice_is_held() {
+    use Life::{Another, Dies, Ends, GivenBack, Retried, Stopped};
+    let check = |lives: &[Life], expected: &[&str]| assert_eq!(after(lives), expected, "{lives:?}");
+    let (ahead, claimed) = (Dies { ahead: true }, Dies { ahead: false });
+    check(&[claimed, claimed], &["settled", "held"]);
+    check(&[ahead, claimed], &["received", "held"]);
+    check(&[claimed, Another, claimed], &["settled", "received", "held"]);
+    // What comes of a study that is held for it does not start it again; a person does, and has two tries.
+    check(&[claimed, claimed, Another], &["settled", "held", "held"]);
+    check(&[claimed, claimed, Retried, claimed, claimed], &["settled", "held", "settled", "settled", "held"]);
+    // A stop by a person is no death, nor is a claim that was given back.
+    check(&[Stopped, Stopped, Stopped], &["settled"; 3]);
+    check(&[claimed, GivenBack, Stopped], &["settled"; 3]);
+    check(&[claimed, GivenBack, claimed], &["settled", "settled", "held"]);
+    check(&[Ends { ahead: true }, Ends { ahead: true }], &["received"; 2]);
+    // A reading that ends wipes out an earlier death.
+    check(&[claimed, Ends { ahead: false }, Retried, claimed], &["settled", "skipped", "settled", "settled"]);
+}
+
+#[test]
+fn what_ended_the_process_is_read_after_all_others_and_not_ahead() {
+    let dir = tempfile::tempdir().unwrap();
+    run(async {
+        let (spool, _) = open(dir.path(), 0);
+        store(&spool, None, &data_set("1.2.3", "1.2.3.1", "A", ""), 0).await.unwrap();
+        spool.settle(QUIET).await.unwrap();
+        let first = claim(&spool).await;
+        drop(spool);
+        let (spool, recovery) = open(dir.path(), QUIET);
+        assert_eq!(recovery.deaths, [spool::Death { study: first.study, deaths: 1, held: false }]);
+        let reason = spool.study("1.2.3").unwrap().study.reason.unwrap();
+        assert!(reason.contains("ended preread"), "{reason}");
+        store(&spool, None, &data_set("1.2.4", "1.2.4.1", "A", ""), QUIET).await.unwrap();
+        spool.settle(10 * QUIET).await.unwrap();
+        let (second, third) = (claim(&spool).await, claim(&spool).await);
+        assert_eq!([&second.study_instance_uid, &third.study_instance_uid], ["1.2.4", "1.2.3"]);
+        assert_eq!(third.deaths, 1);
+        spool.release(&third).await.unwrap();
+        store(&spool, None, &data_set("1.2.3", "1.2.3.2", "A", ""), 10 * QUIET).await.unwrap();
+        assert!(spool.unsettled(&[], 20 * QUIET).unwrap().is_none(), "it is not read ahead any more");
+    });
+}
+
+#[test]
+fn a_model_whose_loading_ended_the_process_waits_for_its_first_study() {
+    let dir = tempfile::tempdir().unwrap();
+    let begins = |died: bool| {
+        run(async {
+            let (spool, _) = open(dir.path(), 0);
+            let begins = spool.begin_preload("digest").await.unwrap();
+            if begins && !died {
+                spool.end_preload("digest").await.unwrap();
+            }
+            begins
+        })
+    };
+    assert!(begins(false));
+    assert!(begins(true));
+    assert!(!begins(true));
+    assert!(!begins(true));
+    run(async { open(dir.path(), 0).0.forget_attempts().await.unwrap() });
+    assert!(begins(false), "after a stop by a person it is tried again");
+}

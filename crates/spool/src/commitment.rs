@@ -4,7 +4,7 @@
 use rusqlite::{Connection, Row, params};
 use serde::Serialize;
 
-use crate::{Error, Spool, Timestamp};
+use crate::{Error, Spool, Timestamp, decision};
 
 /// The tables of this file.
 pub(crate) const SCHEMA: &str = "
@@ -253,15 +253,10 @@ impl Spool {
             .await
     }
 
-    /// Whether other bytes came under the UID of an instance that is kept, so that it is not known which ones are meant.
+    /// Whether other values came under the UID of an instance that is kept, in its study or in another one, and nobody has
+    /// decided which ones are meant.
     pub fn is_in_conflict(&self, sop_instance_uid: &str) -> Result<bool, Error> {
-        self.database.read(|connection| {
-            connection
-                .prepare_cached(
-                    "SELECT 1 FROM conflict JOIN instance ON instance.id = instance_id WHERE sop_instance_uid = ?1",
-                )?
-                .exists([sop_instance_uid])
-        })
+        self.database.read(|connection| decision::is_open(connection, sop_instance_uid))
     }
 }
 

@@ -37,14 +37,16 @@ CREATE TABLE study (
     -- when retention removed its instances
     removed_at         INTEGER,
     -- how often reading it ended the process
-    deaths             INTEGER NOT NULL DEFAULT 0
+    deaths             INTEGER NOT NULL DEFAULT 0,
+    -- whose images a person said count, where it has those of several patients; without a patient's data
+    accepted           TEXT
 );
 CREATE INDEX study_by_due ON study (state, due_at);
 CREATE TABLE instance (
     id                  INTEGER PRIMARY KEY,
     study_id            INTEGER NOT NULL REFERENCES study,
     series_instance_uid TEXT NOT NULL,
-    sop_instance_uid    TEXT NOT NULL UNIQUE,
+    sop_instance_uid    TEXT NOT NULL,
     sop_class_uid       TEXT NOT NULL,
     transfer_syntax_uid TEXT NOT NULL,
     path                TEXT NOT NULL,
@@ -54,26 +56,41 @@ CREATE TABLE instance (
     bytes               INTEGER NOT NULL,
     source              TEXT NOT NULL,
     received_at         INTEGER NOT NULL,
-    own                 INTEGER NOT NULL
+    own                 INTEGER NOT NULL,
+    -- what is decided of it where another study had its UID before (see decision.rs); nothing where none had
+    decision            TEXT,
+    -- of whichever study: that a UID is in two is the senders' fault, and each study shows what is its own
+    UNIQUE (sop_instance_uid, study_id)
 );
 CREATE INDEX instance_by_study ON instance (study_id);
+-- what came besides under the UID of an instance of the same study
 CREATE TABLE conflict (
-    id          INTEGER PRIMARY KEY,
-    instance_id INTEGER NOT NULL REFERENCES instance,
-    path        TEXT NOT NULL,
-    digest      TEXT NOT NULL,
-    data_set_at INTEGER NOT NULL,
-    bytes       INTEGER NOT NULL,
-    source      TEXT NOT NULL,
-    received_at INTEGER NOT NULL
+    id                  INTEGER PRIMARY KEY,
+    instance_id         INTEGER NOT NULL REFERENCES instance,
+    series_instance_uid TEXT NOT NULL,
+    sop_class_uid       TEXT NOT NULL,
+    transfer_syntax_uid TEXT NOT NULL,
+    path                TEXT NOT NULL,
+    digest              TEXT NOT NULL,
+    data_set_at         INTEGER NOT NULL,
+    bytes               INTEGER NOT NULL,
+    source              TEXT NOT NULL,
+    received_at         INTEGER NOT NULL,
+    -- what is decided of it (see decision.rs); nothing before it was compared
+    decision            TEXT,
+    -- in which attributes it differs, by their names alone
+    differs             TEXT
 );
 CREATE INDEX conflict_by_instance ON conflict (instance_id);
+CREATE INDEX conflict_by_decision ON conflict (decision);
 CREATE TABLE report (
     id            INTEGER PRIMARY KEY,
     study_id      INTEGER NOT NULL REFERENCES study,
     version       INTEGER NOT NULL,
     inputs_digest TEXT NOT NULL,
     written_at    INTEGER NOT NULL,
+    -- whom it was filed under, without a patient's data; nothing for a report of before version 3
+    patient       TEXT,
     UNIQUE (study_id, version)
 );
 CREATE TABLE object (
@@ -100,9 +117,57 @@ CREATE TABLE delivery (
 CREATE INDEX delivery_by_due ON delivery (state, next_at);
 ";
 
-/// What version 3 has that version 2 had not.
+/// From version 2 to 3. SQLite cannot take a constraint away, so that `instance` is made anew, and with it what refers to it.
 const FROM_2_TO_3: &str = "
 ALTER TABLE study ADD COLUMN deaths INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE study ADD COLUMN accepted TEXT;
+ALTER TABLE report ADD COLUMN patient TEXT;
+CREATE TABLE old_conflict AS
+    SELECT conflict.*, series_instance_uid, sop_class_uid, transfer_syntax_uid
+    FROM conflict JOIN instance ON instance.id = instance_id;
+DROP TABLE conflict;
+CREATE TABLE new_instance (
+    id                  INTEGER PRIMARY KEY,
+    study_id            INTEGER NOT NULL REFERENCES study,
+    series_instance_uid TEXT NOT NULL,
+    sop_instance_uid    TEXT NOT NULL,
+    sop_class_uid       TEXT NOT NULL,
+    transfer_syntax_uid TEXT NOT NULL,
+    path                TEXT NOT NULL,
+    digest              TEXT NOT NULL,
+    data_set_at         INTEGER NOT NULL,
+    bytes               INTEGER NOT NULL,
+    source              TEXT NOT NULL,
+    received_at         INTEGER NOT NULL,
+    own                 INTEGER NOT NULL,
+    decision            TEXT,
+    UNIQUE (sop_instance_uid, study_id)
+);
+INSERT INTO new_instance SELECT id, study_id, series_instance_uid, sop_instance_uid, sop_class_uid, transfer_syntax_uid,
+    path, digest, data_set_at, bytes, source, received_at, own, NULL FROM instance;
+DROP TABLE instance;
+ALTER TABLE new_instance RENAME TO instance;
+CREATE INDEX instance_by_study ON instance (study_id);
+CREATE TABLE conflict (
+    id                  INTEGER PRIMARY KEY,
+    instance_id         INTEGER NOT NULL REFERENCES instance,
+    series_instance_uid TEXT NOT NULL,
+    sop_class_uid       TEXT NOT NULL,
+    transfer_syntax_uid TEXT NOT NULL,
+    path                TEXT NOT NULL,
+    digest              TEXT NOT NULL,
+    data_set_at         INTEGER NOT NULL,
+    bytes               INTEGER NOT NULL,
+    source              TEXT NOT NULL,
+    received_at         INTEGER NOT NULL,
+    decision            TEXT,
+    differs             TEXT
+);
+INSERT INTO conflict SELECT id, instance_id, series_instance_uid, sop_class_uid, transfer_syntax_uid, path, digest,
+    data_set_at, bytes, source, received_at, NULL, NULL FROM old_conflict;
+DROP TABLE old_conflict;
+CREATE INDEX conflict_by_instance ON conflict (instance_id);
+CREATE INDEX conflict_by_decision ON conflict (decision);
 ";
 
 /// The most writes in one transaction: bounds how long the first of them waits.

@@ -112,8 +112,7 @@ impl Filing {
                 Stored::Conflict(study) => {
                     tracing::warn!(
                         study,
-                        "another instance under a SOP Instance UID that is taken: the first one stays, this one is \
-                         quarantined"
+                        "another instance came under a SOP Instance UID that is taken; it is kept beside the first one"
                     );
                     study
                 }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     AssociationId, Durability, Error, Spool, StudyId, Timestamp,
     buffer::Buffer,
+    decision::{self, Decision},
     disk::{self, DiskFile},
     files::{self, Home},
     filing::Filing,
@@ -65,7 +66,8 @@ pub enum Stored {
     New(StudyId),
     /// The same SOP Instance with the same data set is kept already (promise 4).
     Again(StudyId),
-    /// The same SOP Instance UID with another data set: the first one stays, this one is quarantined and visible.
+    /// A SOP Instance UID that is taken, by another data set of this study or by one of another study: kept in the study
+    /// that it names, and visible there until it is decided what counts (see [`Spool::accept`]).
     Conflict(StudyId),
 }
 
@@ -254,56 +256,69 @@ pub(crate) struct Row {
 }
 
 impl Row {
-    /// What the spool has under this SOP Instance UID: the same data set, or another one.
+    /// What its study has under this SOP Instance UID: the same data set, or another one.
     pub(crate) fn known(&self, connection: &Connection) -> rusqlite::Result<Option<Stored>> {
-        let uid = self.sop_instance_uid.as_str();
         let kept = connection
-            .prepare_cached("SELECT study_id, digest FROM instance WHERE sop_instance_uid = ?1")?
-            .query_row([uid], |row| Ok((row.get::<_, StudyId>(0)?, row.get::<_, String>(1)?)))
+            .prepare_cached(
+                "SELECT study_id, instance.id, digest FROM instance JOIN study ON study.id = study_id
+                 WHERE sop_instance_uid = ?1 AND study_instance_uid = ?2",
+            )?
+            .query_row(params![self.sop_instance_uid, self.study_instance_uid], |row| {
+                Ok((row.get::<_, StudyId>(0)?, row.get::<_, i64>(1)?, row.get::<_, String>(2)?))
+            })
             .optional()?;
-        let Some((study, digest)) = kept else { return Ok(None) };
+        let Some((study, instance, digest)) = kept else { return Ok(None) };
         if digest == self.digest {
             return Ok(Some(Stored::Again(study)));
         }
-        let quarantined: bool = connection.query_row(
-            "SELECT EXISTS (SELECT 1 FROM conflict JOIN instance ON instance.id = instance_id
-             WHERE sop_instance_uid = ?1 AND conflict.digest = ?2)",
-            params![uid, self.digest],
-            |row| row.get(0),
-        )?;
+        let quarantined = connection
+            .prepare_cached("SELECT 1 FROM conflict WHERE instance_id = ?1 AND digest = ?2")?
+            .exists(params![instance, self.digest])?;
         Ok(Some(if quarantined { Stored::Again(study) } else { Stored::Conflict(study) }))
     }
 
     pub(crate) fn insert(&self, connection: &Connection) -> Result<Stored, Error> {
         match self.known(connection)? {
             Some(Stored::Conflict(study)) => {
-                connection.execute(
-                    "INSERT INTO conflict (instance_id, path, digest, data_set_at, bytes, source, received_at)
-                     SELECT id, ?2, ?3, ?4, ?5, ?6, ?7 FROM instance WHERE sop_instance_uid = ?1",
-                    params![
-                        self.sop_instance_uid,
-                        self.path,
-                        self.digest,
-                        stored_number(self.data_set_at),
-                        stored_number(self.bytes),
-                        self.source,
-                        self.received_at
-                    ],
-                )?;
+                self.insert_conflict(connection, study)?;
                 Ok(Stored::Conflict(study))
             }
             Some(known) => Ok(known),
             None => {
-                let study = self.touch_study(connection)?;
-                self.insert_instance(connection, study)?;
-                Ok(Stored::New(study))
+                let own = self.own || decision::is_of_our_making(connection, &self.sop_instance_uid)?;
+                let taken = !own && decision::is_taken(connection, &self.sop_instance_uid)?;
+                let study = self.touch_study(connection, own)?;
+                self.insert_instance(connection, study, own, taken.then_some(Decision::Open))?;
+                Ok(if taken { Stored::Conflict(study) } else { Stored::New(study) })
             }
         }
     }
 
-    fn touch_study(&self, connection: &Connection) -> Result<StudyId, Error> {
+    fn insert_conflict(&self, connection: &Connection, study: StudyId) -> Result<(), Error> {
+        connection.execute(
+            "INSERT INTO conflict (instance_id, series_instance_uid, sop_class_uid, transfer_syntax_uid, path, digest,
+             data_set_at, bytes, source, received_at)
+             SELECT id, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11 FROM instance WHERE sop_instance_uid = ?1 AND study_id = ?2",
+            params![
+                self.sop_instance_uid,
+                study,
+                self.series_instance_uid,
+                self.sop_class_uid,
+                self.transfer_syntax_uid,
+                self.path,
+                self.digest,
+                stored_number(self.data_set_at),
+                stored_number(self.bytes),
+                self.source,
+                self.received_at
+            ],
+        )?;
+        Ok(())
+    }
+
+    fn touch_study(&self, connection: &Connection, own: bool) -> Result<StudyId, Error> {
         let due_at = self.received_at.saturating_add(self.quiet_ms);
-        let sql = if self.own {
+        let sql = if own {
             "INSERT INTO study (study_instance_uid, state, reason, quiet_ms, due_at, received_at, last_received_at, priority)
              VALUES (?1, 'skipped', 'it holds nothing but preread''s own objects', ?2, ?3, ?4, ?4, ?5)
              ON CONFLICT (study_instance_uid) DO UPDATE SET state = state RETURNING id"
@@ -318,12 +333,18 @@ impl Row {
         Ok(connection.prepare_cached(sql)?.query_row(values, |row| row.get(0))?)
     }
 
-    fn insert_instance(&self, connection: &Connection, study: StudyId) -> Result<(), Error> {
+    fn insert_instance(
+        &self,
+        connection: &Connection,
+        study: StudyId,
+        own: bool,
+        decision: Option<Decision>,
+    ) -> Result<(), Error> {
         connection
             .prepare_cached(
                 "INSERT INTO instance (study_id, series_instance_uid, sop_instance_uid, sop_class_uid,
-                 transfer_syntax_uid, path, digest, data_set_at, bytes, source, received_at, own)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+                 transfer_syntax_uid, path, digest, data_set_at, bytes, source, received_at, own, decision)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
             )?
             .execute(params![
                 study,
@@ -337,7 +358,8 @@ impl Row {
                 stored_number(self.bytes),
                 self.source,
                 self.received_at,
-                self.own,
+                own,
+                decision,
             ])?;
         Ok(())
     }

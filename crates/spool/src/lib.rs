@@ -9,6 +9,7 @@ mod attempt;
 mod buffer;
 mod commitment;
 mod database;
+mod decision;
 mod disk;
 mod error;
 #[cfg(test)]
@@ -33,6 +34,7 @@ use tokio::sync::Notify;
 
 pub use attempt::Death;
 pub use commitment::{Commitment, CommitmentId, CommitmentOrder, CommitmentView};
+pub use decision::{Compared, ConflictId, Decision, Keep, Pair};
 pub use error::Error;
 pub use instance::{Arrival, Receiving, Stored};
 pub use outbox::{Delivery, Lineage, ObjectKind, Predecessor, Prepared, ReportFile};

@@ -107,6 +107,7 @@ pub struct ReportFile {
 pub struct Prepared {
     spool_files: Arc<Files>,
     files: Vec<(ReportFile, String)>,
+    patient: Option<String>,
 }
 
 impl Drop for Prepared {
@@ -118,6 +119,13 @@ impl Drop for Prepared {
 }
 
 impl Prepared {
+    /// The same, of a report that is filed under this patient: a word of the caller's that tells one patient from another
+    /// and says nothing of either.
+    pub fn filed_under(mut self, patient: String) -> Self {
+        self.patient = Some(patient);
+        self
+    }
+
     /// Makes the files part of a report; if the transaction around it fails, the next start removes them.
     fn insert(mut self, connection: &Connection, report: i64, now: Timestamp) -> Result<(), Error> {
         for (file, path) in std::mem::take(&mut self.files) {
@@ -164,6 +172,8 @@ pub struct Predecessor {
     pub sop_instance_uid: String,
     /// Series Instance UID.
     pub series_instance_uid: String,
+    /// Whom it was filed under, as [`Prepared::filed_under`] was told.
+    pub patient: Option<String>,
 }
 
 /// An object that is due at a destination.
@@ -202,7 +212,7 @@ impl Spool {
             // With max() SQLite takes the other columns from the row that has it.
             let predecessors = connection
                 .prepare(
-                    "SELECT kind, max(version), sop_class_uid, sop_instance_uid, series_instance_uid
+                    "SELECT kind, max(version), sop_class_uid, sop_instance_uid, series_instance_uid, patient
                      FROM object JOIN report ON report.id = report_id
                      WHERE study_id = ?1 AND sop_instance_uid IS NOT NULL GROUP BY kind ORDER BY object.id",
                 )?
@@ -213,6 +223,7 @@ impl Spool {
                         sop_class_uid: row.get(2)?,
                         sop_instance_uid: row.get(3)?,
                         series_instance_uid: row.get(4)?,
+                        patient: row.get(5)?,
                     })
                 })?
                 .collect::<rusqlite::Result<_>>()?;
@@ -223,7 +234,7 @@ impl Spool {
     /// Writes the files of a report to where they stay. They count, and outlive a restart, only once they are given to
     /// [`Self::written`] or [`Self::attach`]; dropped before, they are removed.
     pub async fn prepare(&self, files: Vec<ReportFile>, now: Timestamp) -> Result<Prepared, Error> {
-        let mut prepared = Prepared { spool_files: Arc::clone(&self.files), files: Vec::new() };
+        let mut prepared = Prepared { spool_files: Arc::clone(&self.files), files: Vec::new(), patient: None };
         let written = tokio::task::spawn_blocking(move || {
             for file in files {
                 let files = Arc::clone(&prepared.spool_files);
@@ -258,9 +269,9 @@ impl Spool {
                     return Ok(false);
                 }
                 let id: i64 = connection.query_row(
-                    "INSERT INTO report (study_id, version, inputs_digest, written_at) VALUES (?1, ?2, ?3, ?4)
-                     RETURNING id",
-                    params![claim.study, version, inputs_digest, now],
+                    "INSERT INTO report (study_id, version, inputs_digest, written_at, patient)
+                     VALUES (?1, ?2, ?3, ?4, ?5) RETURNING id",
+                    params![claim.study, version, inputs_digest, now, report.patient],
                     |row| row.get(0),
                 )?;
                 report.insert(connection, id, now)?;

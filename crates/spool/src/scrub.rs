@@ -61,7 +61,12 @@ impl Spool {
         self.file().await?;
         let expected = self.database.read(|connection| {
             connection
-                .query_row(&format!("{EXPECTED} WHERE sop_instance_uid = ?1"), [sop_instance_uid], expected)
+                .query_row(
+                    // What a person set aside is kept, and is not what the UID means.
+                    &format!("{EXPECTED} WHERE sop_instance_uid = ?1 ORDER BY decision IS 'aside', id LIMIT 1"),
+                    [sop_instance_uid],
+                    expected,
+                )
                 .optional()
         })?;
         let Some(expected) = expected else { return Ok(Verification::Absent) };

@@ -9,7 +9,9 @@ use std::{
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use crate::{Error, InstanceView, Spool, Timestamp, attempt, outbox::DeliveryState};
+use crate::{
+    ConflictView, Error, InstanceView, Spool, Timestamp, attempt, decision::end_of_dropped, outbox::DeliveryState,
+};
 
 /// A study's number in this spool.
 pub type StudyId = i64;
@@ -130,6 +132,10 @@ pub struct Claim {
     pub deaths: i64,
     /// The instances to read, our own objects left out, in order of arrival.
     pub instances: Vec<InstanceView>,
+    /// What came besides under the UIDs of its instances, with other values.
+    pub quarantined: Vec<ConflictView>,
+    /// Whose images a person said count (see [`Spool::accept_group`]).
+    pub accepted: Option<String>,
     generation: i64,
 }
 
@@ -230,15 +236,14 @@ impl Spool {
                         "UPDATE study SET state = 'reading', reason = NULL, attempts = attempts + 1
                          WHERE id = (SELECT id FROM study WHERE state = 'settled'
                                      ORDER BY deaths, priority DESC, last_received_at, id LIMIT 1)
-                         RETURNING id, study_instance_uid, last_received_at, attempts, generation, deaths",
+                         RETURNING id, study_instance_uid, last_received_at, attempts, generation, deaths, accepted",
                         [],
                         claim_without_instances,
                     )
                     .optional()?;
                 let Some(mut claim) = claimed else { return Ok(None) };
                 attempt::begin(connection, claim.study, claim.generation, false)?;
-                let instances = spool.instances_of(connection, claim.study)?;
-                claim.instances = instances.into_iter().filter(|instance| !instance.own).collect();
+                spool.fill(connection, &mut claim)?;
                 Ok(Some(claim))
             })
             .await
@@ -251,7 +256,7 @@ impl Spool {
         let candidates: Vec<Claim> = self.database.read(|connection| {
             connection
                 .prepare_cached(&format!(
-                    "SELECT id, study_instance_uid, last_received_at, attempts, generation, deaths FROM study
+                    "SELECT id, study_instance_uid, last_received_at, attempts, generation, deaths, accepted FROM study
                      WHERE state = 'received' AND {READ_AHEAD_AT} <= ?1 AND deaths = 0
                      ORDER BY priority DESC, due_at, id",
                 ))?
@@ -263,8 +268,7 @@ impl Spool {
             .find(|candidate| !known.contains(&candidate.study) && !self.associations.bring(candidate.study));
         let Some(mut claim) = candidate else { return Ok(None) };
         // The generation was read first: an instance that comes in between makes the reading worthless, not wrong.
-        let instances = self.database.read(|connection| self.instances_of(connection, claim.study))?;
-        claim.instances = instances.into_iter().filter(|instance| !instance.own).collect();
+        self.database.read(|connection| self.fill(connection, &mut claim))?;
         Ok(Some(claim))
     }
 
@@ -276,6 +280,15 @@ impl Spool {
             )?;
             waits.query_row(params![claim.study, claim.generation], |row| row.get(0))
         })
+    }
+
+    /// Lists in a claim what its study has.
+    fn fill(&self, connection: &Connection, claim: &mut Claim) -> rusqlite::Result<()> {
+        let instances = self.instances_of(connection, claim.study)?;
+        claim.instances = instances.into_iter().filter(|instance| !instance.own).collect();
+        let quarantined = self.conflicts_of(connection, claim.study)?;
+        claim.quarantined = quarantined.into_iter().filter(ConflictView::matters).collect();
+        Ok(())
     }
 
     /// Ends a reading without a report: held or skipped, with the reason and the rule that said so.
@@ -321,6 +334,8 @@ impl Spool {
                         StudyState::Written
                     }
                     StudyState::Held | StudyState::Skipped => StudyState::Settled,
+                    // A person ended what came after its report; without this, it would be ended for ever.
+                    StudyState::Delivered if is_stopped(connection, study)? => StudyState::Settled,
                     StudyState::Written => StudyState::Written,
                     _ => {
                         return Err(Error::WrongState {
@@ -349,11 +364,16 @@ impl Spool {
 
     /// Stops a study, so that a person can look at it first: whatever it waits for, it waits for
     /// [`Self::retry`] from now on. What a destination has, it keeps.
+    ///
+    /// Errors with [`Error::WrongState`] when every destination has its report: there is nothing to stop.
     pub async fn hold(&self, study: StudyId, reason: String) -> Result<(), Error> {
         self.leave_to_person(study, StudyState::Held, reason).await
     }
 
-    /// Ends a study without a report, and what of it is not delivered. Its instances stay.
+    /// Ends a study without a report, and what of it is not delivered. Its instances stay. One whose report a destination
+    /// has is delivered from then on, because that is what happened.
+    ///
+    /// Errors with [`Error::WrongState`] when every destination has its report: there is nothing to end.
     pub async fn drop_study(&self, study: StudyId, reason: String) -> Result<(), Error> {
         self.leave_to_person(study, StudyState::Skipped, reason).await
     }
@@ -361,7 +381,11 @@ impl Spool {
     async fn leave_to_person(&self, study: StudyId, state: StudyState, reason: String) -> Result<(), Error> {
         self.database
             .write(move |connection| {
-                state_of(connection, study)?;
+                if state_of(connection, study)? == StudyState::Delivered {
+                    let why =
+                        "every destination has its report, and it stays there; `preread queue withdraw` calls it back";
+                    return Err(Error::WrongState { study, state: StudyState::Delivered.to_string(), why });
+                }
                 // A reading that is under way finds another state than the one it leaves, and its report is not kept.
                 connection.execute(
                     "UPDATE study SET state = ?2, reason = ?3, stopped = 1 WHERE id = ?1",
@@ -374,6 +398,10 @@ impl Spool {
                     let open = DeliveryState::open_in_sql();
                     connection
                         .execute(&format!("DELETE FROM delivery WHERE state IN {open} AND {of_study}"), [study])?;
+                    connection.execute(
+                        "UPDATE study SET state = ?2 WHERE id = ?1",
+                        params![study, end_of_dropped(connection, study)?.as_str()],
+                    )?;
                 } else {
                     connection.execute(
                         &format!(
@@ -389,7 +417,7 @@ impl Spool {
     }
 }
 
-/// A row of the columns id, study_instance_uid, last_received_at, attempts, generation, deaths.
+/// A row of the columns id, study_instance_uid, last_received_at, attempts, generation, deaths, accepted.
 fn claim_without_instances(row: &Row<'_>) -> rusqlite::Result<Claim> {
     Ok(Claim {
         study: row.get(0)?,
@@ -398,7 +426,9 @@ fn claim_without_instances(row: &Row<'_>) -> rusqlite::Result<Claim> {
         attempts: row.get(3)?,
         generation: row.get(4)?,
         deaths: row.get(5)?,
+        accepted: row.get(6)?,
         instances: Vec::new(),
+        quarantined: Vec::new(),
     })
 }
 
@@ -438,6 +468,10 @@ fn deliveries(connection: &Connection, study: StudyId, state: DeliveryState) -> 
         params![study, state],
         |row| row.get(0),
     )?)
+}
+
+fn is_stopped(connection: &Connection, study: StudyId) -> rusqlite::Result<bool> {
+    connection.query_row("SELECT stopped FROM study WHERE id = ?1", [study], |row| row.get(0))
 }
 
 pub(crate) fn state_of(connection: &Connection, study: StudyId) -> Result<StudyState, Error> {

@@ -6,7 +6,9 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use crate::{Error, Spool, StudyId, Timestamp, disk::Stream, hex, outbox::DeliveryState, study::state_column};
+use crate::{
+    Decision, Error, Spool, StudyId, Timestamp, disk::Stream, hex, outbox::DeliveryState, study::state_column,
+};
 
 /// A study in a list.
 #[derive(Debug, Clone, Serialize)]
@@ -28,7 +30,8 @@ pub struct StudyView {
     pub rule: Option<String>,
     /// How often it was read.
     pub attempts: i64,
-    /// How many instances are quarantined: the same SOP Instance UID with another data set.
+    /// How many instances are quarantined: their SOP Instance UID is that of another one, in this study or another, with
+    /// other values.
     pub conflicts: i64,
     /// When retention removed its instances, in milliseconds since 1970 UTC.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -57,8 +60,13 @@ pub struct InstanceView {
     pub bytes: i64,
     /// Who sent it.
     pub source: String,
+    /// When it came, in milliseconds since 1970 UTC.
+    pub received_at: Timestamp,
     /// Whether `preread` made it itself.
     pub own: bool,
+    /// What is decided of it where another study had its SOP Instance UID before; nothing where none had.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decision: Option<Decision>,
 }
 
 /// A quarantined instance.
@@ -68,10 +76,28 @@ pub struct ConflictView {
     pub sop_instance_uid: String,
     /// The Part 10 file.
     pub path: PathBuf,
+    /// Series Instance UID, which may be another one than that of the instance that came first.
+    pub series_instance_uid: String,
     /// BLAKE3 of the data set as received.
     pub digest: String,
     /// Who sent it.
     pub source: String,
+    /// When it came, in milliseconds since 1970 UTC.
+    pub received_at: Timestamp,
+    /// What is decided of it; nothing before it was compared with the other one.
+    pub decision: Option<Decision>,
+    /// In which attributes it differs, by their names alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub differs: Option<String>,
+    /// Whether it is of another series than the one that counts: then it is another image and no correction.
+    pub of_another_series: bool,
+}
+
+impl ConflictView {
+    /// Whether it makes a difference to what is read of its study, or may.
+    pub fn matters(&self) -> bool {
+        !matches!(self.decision, Some(Decision::Same | Decision::Document))
+    }
 }
 
 /// A file of a report.
@@ -115,7 +141,9 @@ const STUDY: &str = "SELECT id, study_instance_uid, state,
         THEN 'being read ahead' WHEN state IN ('received', 'settled') AND deaths > 0
         THEN 'reading it ended preread: it is read again after all others' END), received_at, rule, attempts,
     (SELECT count(*) FROM instance WHERE study_id = study.id),
-    (SELECT count(*) FROM conflict JOIN instance ON instance.id = instance_id WHERE study_id = study.id),
+    (SELECT count(*) FROM conflict JOIN instance ON instance.id = instance_id
+     WHERE study_id = study.id AND conflict.decision IS NOT 'same')
+    + (SELECT count(*) FROM instance WHERE study_id = study.id AND decision IN ('open', 'aside')),
     removed_at FROM study";
 
 impl Spool {
@@ -174,7 +202,7 @@ impl Spool {
         connection
             .prepare_cached(
                 "SELECT sop_instance_uid, sop_class_uid, series_instance_uid, transfer_syntax_uid, path, digest,
-                 bytes, source, own FROM instance WHERE study_id = ?1 ORDER BY id",
+                 bytes, source, own, received_at, decision FROM instance WHERE study_id = ?1 ORDER BY id",
             )?
             .query_map([study], |row| {
                 Ok(InstanceView {
@@ -188,16 +216,20 @@ impl Spool {
                     bytes: row.get(6)?,
                     source: row.get(7)?,
                     own: row.get(8)?,
+                    received_at: row.get(9)?,
+                    decision: row.get(10)?,
                 })
             })?
             .collect()
     }
 
-    fn conflicts_of(&self, connection: &Connection, study: StudyId) -> rusqlite::Result<Vec<ConflictView>> {
+    pub(crate) fn conflicts_of(&self, connection: &Connection, study: StudyId) -> rusqlite::Result<Vec<ConflictView>> {
         connection
-            .prepare(
-                "SELECT sop_instance_uid, conflict.path, conflict.digest, conflict.source FROM conflict
-                 JOIN instance ON instance.id = instance_id WHERE study_id = ?1 ORDER BY conflict.id",
+            .prepare_cached(
+                "SELECT sop_instance_uid, conflict.path, conflict.digest, conflict.source, conflict.series_instance_uid,
+                 conflict.received_at, conflict.decision, differs,
+                 conflict.series_instance_uid != instance.series_instance_uid
+                 FROM conflict JOIN instance ON instance.id = instance_id WHERE study_id = ?1 ORDER BY conflict.id",
             )?
             .query_map([study], |row| {
                 Ok(ConflictView {
@@ -205,6 +237,11 @@ impl Spool {
                     path: self.absolute(&row.get::<_, String>(1)?),
                     digest: row.get(2)?,
                     source: row.get(3)?,
+                    series_instance_uid: row.get(4)?,
+                    received_at: row.get(5)?,
+                    decision: row.get(6)?,
+                    differs: row.get(7)?,
+                    of_another_series: row.get(8)?,
                 })
             })?
             .collect()

@@ -2,6 +2,8 @@
 
 mod attempt;
 mod commitment;
+mod decision;
+mod migration;
 mod retention;
 
 use std::{fs, path::Path, time::Duration};

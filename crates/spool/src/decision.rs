@@ -1,0 +1,290 @@
+//! What a person decides where senders gave one UID to two things: which of two data sets under one SOP Instance UID
+//! counts, and whose images count where a study has those of several patients.
+//!
+//! The spool compares no values: the caller does, and says what it found. Until then, and until a person has decided, the
+//! study is not read as if there were one.
+
+use std::path::PathBuf;
+
+use rusqlite::{
+    Connection, ToSql, params,
+    types::{FromSql, FromSqlError, FromSqlResult, ToSqlOutput, ValueRef},
+};
+use serde::Serialize;
+
+use crate::{
+    Error, Spool, StudyId, StudyState,
+    study::{delivery_state, state_of},
+};
+
+/// The number of a quarantined instance.
+pub type ConflictId = i64;
+
+/// What is decided of an instance whose SOP Instance UID is that of another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Decision {
+    /// A person is to decide.
+    Open,
+    /// It counts as well: the other one is in another study.
+    Accepted,
+    /// It does not count: the one that came first does.
+    Aside,
+    /// It does not count any more: the one that came later does.
+    Superseded,
+    /// Nothing is to be decided: it has the values of the one that counts, in another encoding.
+    Same,
+    /// Nothing is to be decided: it is no image, and neither is the other one.
+    Document,
+}
+
+impl Decision {
+    const ALL: [Self; 6] = [Self::Open, Self::Accepted, Self::Aside, Self::Superseded, Self::Same, Self::Document];
+
+    /// Its name, as `queue show` prints it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Accepted => "accepted",
+            Self::Aside => "aside",
+            Self::Superseded => "superseded",
+            Self::Same => "same",
+            Self::Document => "document",
+        }
+    }
+}
+
+impl ToSql for Decision {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(self.as_str().into())
+    }
+}
+
+impl FromSql for Decision {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        let name = value.as_str()?;
+        Self::ALL.into_iter().find(|decision| decision.as_str() == name).ok_or(FromSqlError::InvalidType)
+    }
+}
+
+/// Two data sets under one SOP Instance UID of one study, not compared yet.
+#[derive(Debug, Clone)]
+pub struct Pair {
+    /// The number of the second one.
+    pub id: ConflictId,
+    /// Their study.
+    pub study: StudyId,
+    /// The file of the one that counts so far.
+    pub first: PathBuf,
+    /// The file of the one that came besides.
+    pub second: PathBuf,
+    /// Whether `preread` made the first one itself.
+    pub own: bool,
+}
+
+/// What a look at a [`Pair`] found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Compared {
+    /// All values are the same.
+    Same,
+    /// Neither is an image: nothing of the study's reading depends on it.
+    Document,
+    /// They differ in these attributes, by their names alone.
+    Differs(String),
+}
+
+/// Which of two data sets under one SOP Instance UID counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// The one that came last.
+    Newer,
+    /// The one that counted so far.
+    Older,
+}
+
+impl Spool {
+    /// Pairs that nobody has compared yet, the oldest first; `limit` bounds the answer.
+    pub fn uncompared(&self, limit: usize) -> Result<Vec<Pair>, Error> {
+        self.pairs("conflict.decision IS NULL ORDER BY conflict.id LIMIT ?1", &i64::try_from(limit).unwrap_or(i64::MAX))
+    }
+
+    /// The same of one SOP Instance UID.
+    pub fn uncompared_under(&self, sop_instance_uid: &str) -> Result<Vec<Pair>, Error> {
+        self.pairs("conflict.decision IS NULL AND sop_instance_uid = ?1 ORDER BY conflict.id", &sop_instance_uid)
+    }
+
+    fn pairs(&self, which: &str, parameter: &dyn ToSql) -> Result<Vec<Pair>, Error> {
+        self.database.read(|connection| {
+            connection
+                .prepare_cached(&format!(
+                    "SELECT conflict.id, study_id, instance.path, conflict.path, own
+                     FROM conflict JOIN instance ON instance.id = instance_id WHERE {which}"
+                ))?
+                .query_map([parameter], |row| {
+                    Ok(Pair {
+                        id: row.get(0)?,
+                        study: row.get(1)?,
+                        first: self.absolute(&row.get::<_, String>(2)?),
+                        second: self.absolute(&row.get::<_, String>(3)?),
+                        own: row.get(4)?,
+                    })
+                })?
+                .collect()
+        })
+    }
+
+    /// Keeps what a comparison found. Where the two differ, the study is looked at again once it was quiet, as for an
+    /// instance that came; where they do not, nothing of it changes.
+    pub async fn compared(&self, pair: &Pair, found: Compared) -> Result<(), Error> {
+        let (id, study) = (pair.id, pair.study);
+        self.database
+            .step(move |connection| {
+                let (decision, differs) = match found {
+                    Compared::Same => (Decision::Same, None),
+                    Compared::Document => (Decision::Document, None),
+                    Compared::Differs(attributes) => (Decision::Open, Some(attributes)),
+                };
+                let changed = connection.execute(
+                    "UPDATE conflict SET decision = ?2, differs = ?3 WHERE id = ?1 AND decision IS NULL",
+                    params![id, decision, differs],
+                )?;
+                if changed == 1 && decision == Decision::Open {
+                    connection.execute(
+                        "UPDATE study SET state = iif(stopped, state, 'received'), reason = iif(stopped, reason, NULL),
+                         generation = generation + 1, due_at = max(due_at, quiet_ms +
+                         (SELECT received_at FROM conflict WHERE id = ?2)) WHERE id = ?1",
+                        params![study, id],
+                    )?;
+                }
+                Ok(())
+            })
+            .await
+    }
+
+    /// Decides which data sets count where several came under one SOP Instance UID; the study is read again. Answers how
+    /// many were decided of.
+    ///
+    /// Errors with [`Error::WrongState`] where nothing waits for a decision, or while instances are still coming.
+    pub async fn accept(&self, study: StudyId, keep: Keep) -> Result<usize, Error> {
+        self.database
+            .write(move |connection| {
+                require_at_rest(connection, study)?;
+                let (decision, of_two_studies, replaced) = match keep {
+                    Keep::Newer => (Decision::Superseded, Decision::Accepted, replace(connection, study)?),
+                    Keep::Older => (Decision::Aside, Decision::Aside, 0),
+                };
+                let decided = replaced
+                    + connection.execute(
+                        "UPDATE conflict SET decision = ?2 WHERE decision = 'open'
+                         AND instance_id IN (SELECT id FROM instance WHERE study_id = ?1)",
+                        params![study, decision],
+                    )?
+                    + connection.execute(
+                        "UPDATE instance SET decision = ?2 WHERE decision = 'open' AND study_id = ?1",
+                        params![study, of_two_studies],
+                    )?;
+                if decided == 0 {
+                    let state = state_of(connection, study)?.to_string();
+                    return Err(Error::WrongState { study, state, why: "no instance of it waits for a decision" });
+                }
+                read_again(connection, study)?;
+                Ok(decided)
+            })
+            .await
+    }
+
+    /// Decides whose images count where a study has those of several patients; the study is read again. `accepted` is a
+    /// word of the caller's, which says nothing of a patient and which [`crate::Claim::accepted`] gives back.
+    ///
+    /// Errors with [`Error::WrongState`] while instances are still coming.
+    pub async fn accept_group(&self, study: StudyId, accepted: String) -> Result<(), Error> {
+        self.database
+            .write(move |connection| {
+                require_at_rest(connection, study)?;
+                connection.execute("UPDATE study SET accepted = ?2 WHERE id = ?1", params![study, accepted])?;
+                read_again(connection, study)
+            })
+            .await
+    }
+}
+
+/// A decision on what is still coming, or on what is being read, would be one on something else than a person saw.
+fn require_at_rest(connection: &Connection, study: StudyId) -> Result<(), Error> {
+    let state = state_of(connection, study)?;
+    if matches!(state, StudyState::Received | StudyState::Settled | StudyState::Reading) {
+        let why = "it is being received or read; what there is to decide is known when it is held";
+        return Err(Error::WrongState { study, state: state.to_string(), why });
+    }
+    Ok(())
+}
+
+fn read_again(connection: &Connection, study: StudyId) -> Result<(), Error> {
+    connection.execute(
+        "UPDATE study SET state = 'settled', reason = NULL, stopped = 0, generation = generation + 1 WHERE id = ?1",
+        [study],
+    )?;
+    Ok(())
+}
+
+/// Puts the newest data set under each SOP Instance UID that waits for a decision into the place of the one that counted,
+/// which is quarantined instead. Answers how many.
+fn replace(connection: &Connection, study: StudyId) -> Result<usize, Error> {
+    const COLUMNS: &str = "series_instance_uid, sop_class_uid, transfer_syntax_uid, path, digest, data_set_at, bytes, \
+                           source, received_at";
+    let mut newest = connection.prepare(
+        "SELECT max(conflict.id), instance_id FROM conflict JOIN instance ON instance.id = instance_id
+         WHERE study_id = ?1 AND conflict.decision = 'open' GROUP BY instance_id",
+    )?;
+    let pairs: Vec<(ConflictId, i64)> =
+        newest.query_map([study], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<rusqlite::Result<_>>()?;
+    for (conflict, instance) in &pairs {
+        connection.execute(
+            &format!(
+                "INSERT INTO conflict (instance_id, decision, differs, {COLUMNS})
+                 SELECT id, ?3, (SELECT differs FROM conflict WHERE id = ?2), {COLUMNS} FROM instance WHERE id = ?1"
+            ),
+            params![instance, conflict, Decision::Superseded],
+        )?;
+        connection.execute(
+            &format!("UPDATE instance SET ({COLUMNS}) = (SELECT {COLUMNS} FROM conflict WHERE id = ?2) WHERE id = ?1"),
+            [instance, conflict],
+        )?;
+        connection.execute("DELETE FROM conflict WHERE id = ?1", [conflict])?;
+    }
+    Ok(pairs.len())
+}
+
+/// Whether a study has an instance under this SOP Instance UID, our own objects left out.
+pub(crate) fn is_taken(connection: &Connection, sop_instance_uid: &str) -> rusqlite::Result<bool> {
+    connection
+        .prepare_cached("SELECT 1 FROM instance WHERE sop_instance_uid = ?1 AND NOT own")?
+        .exists([sop_instance_uid])
+}
+
+/// Whether it is the SOP Instance UID of an object that we made: what an archive changed of it on its way back to us is
+/// ours all the same.
+pub(crate) fn is_of_our_making(connection: &Connection, sop_instance_uid: &str) -> rusqlite::Result<bool> {
+    connection.prepare_cached("SELECT 1 FROM object WHERE sop_instance_uid = ?1")?.exists([sop_instance_uid])
+}
+
+/// Whether it is open which data set a SOP Instance UID means.
+pub(crate) fn is_open(connection: &Connection, sop_instance_uid: &str) -> rusqlite::Result<bool> {
+    connection
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM conflict JOIN instance ON instance.id = instance_id
+                            WHERE sop_instance_uid = ?1 AND coalesce(conflict.decision, 'open') IN ('open', 'document'))
+                 OR 1 < (SELECT count(*) FROM instance WHERE sop_instance_uid = ?1 AND decision IS NOT 'aside')",
+        )?
+        .query_row([sop_instance_uid], |row| row.get(0))
+}
+
+/// Where a study that a person ends stands: what destinations have of it, they have.
+pub(crate) fn end_of_dropped(connection: &Connection, study: StudyId) -> Result<StudyState, Error> {
+    let sent: bool = connection.query_row(
+        "SELECT EXISTS (SELECT 1 FROM delivery JOIN object ON object.id = object_id
+         JOIN report ON report.id = report_id WHERE study_id = ?1)",
+        [study],
+        |row| row.get(0),
+    )?;
+    if sent { delivery_state(connection, study) } else { Ok(StudyState::Skipped) }
+}

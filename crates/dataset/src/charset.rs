@@ -1,7 +1,13 @@
+//! What Specific Character Set declares, and how values are read by it.
+
 use encoding_rs::{
     BIG5, EUC_JP, EUC_KR, Encoding, GB18030, GBK, ISO_2022_JP, ISO_8859_2, ISO_8859_3, ISO_8859_4, ISO_8859_5,
     ISO_8859_6, ISO_8859_7, ISO_8859_8, SHIFT_JIS, UTF_8, WINDOWS_874, WINDOWS_1252, WINDOWS_1254,
 };
+
+mod clean;
+
+pub use clean::{Cleaned, Meaning};
 
 /// What Specific Character Set (0008,0005) declares: how to turn a text value's bytes into text (PS3.3 C.12.1.1.2,
 /// PS3.5 section 6.1).
@@ -56,6 +62,28 @@ impl CharacterSet {
         Self { terms }
     }
 
+    /// Specific Character Set (0008,0005) as an object has to state it that repeats this one's values: the defined terms,
+    /// by their own spelling, of those that are known. Nothing when none is needed.
+    pub fn terms(&self) -> Option<String> {
+        let known: Vec<&str> = self.terms.iter().map(String::as_str).filter(|term| is_known(term)).collect();
+        let [first, more @ ..] = known.as_slice() else { return None };
+        if more.is_empty() {
+            // The sets that are reached by escape sequences alone have no other name.
+            let extended = matches!(*first, "ISO_IR 87" | "ISO_IR 159" | "ISO_IR 149" | "ISO_IR 58");
+            return match *first {
+                "" | "ISO_IR 6" => None,
+                first if extended => Some(first.replace("ISO_IR", "ISO 2022 IR")),
+                first => Some(first.to_owned()),
+            };
+        }
+        Some(known.iter().map(|term| term.replace("ISO_IR", "ISO 2022 IR")).collect::<Vec<_>>().join("\\"))
+    }
+
+    /// Whether each declared term is a defined one.
+    pub fn is_known(&self) -> bool {
+        self.terms.iter().all(|term| is_known(term))
+    }
+
     /// Decodes a value. What cannot be decoded becomes U+FFFD; nothing fails.
     pub fn decode(&self, bytes: &[u8]) -> String {
         if bytes.is_ascii() && !bytes.contains(&0x1b) {
@@ -97,9 +125,52 @@ impl CharacterSet {
     }
 }
 
-/// `ISO 2022 IR 100` and `ISO_IR 100` name the same repertoire; many senders also write spaces or hyphens elsewhere.
+/// `ISO 2022 IR 100` and `ISO_IR 100` name the same repertoire; many senders also write spaces or hyphens elsewhere, or
+/// small letters.
 fn normal(term: &str) -> String {
-    term.trim().replace("ISO 2022 IR", "ISO_IR").replace("ISO-IR", "ISO_IR").replace("ISO IR", "ISO_IR")
+    let compact: String = term.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_uppercase();
+    let number = compact.strip_prefix("ISO2022IR").or_else(|| compact.strip_prefix("ISOIR"));
+    match (number, compact.as_str()) {
+        (Some(number), _) if !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()) => {
+            format!("ISO_IR {number}")
+        }
+        (_, "" | "GB18030" | "GBK" | "BIG5") => compact,
+        (_, "GB2312") => "GBK".to_owned(),
+        _ => term.trim().to_owned(),
+    }
+}
+
+/// The sets of which one byte is one character.
+const SINGLE: &[&str] = &[
+    "ISO_IR 100",
+    "ISO_IR 101",
+    "ISO_IR 109",
+    "ISO_IR 110",
+    "ISO_IR 144",
+    "ISO_IR 127",
+    "ISO_IR 126",
+    "ISO_IR 138",
+    "ISO_IR 148",
+    "ISO_IR 166",
+    "ISO_IR 203",
+];
+
+/// The other terms that are read.
+const MORE: &[&str] = &[
+    "",
+    "ISO_IR 6",
+    "ISO_IR 192",
+    "ISO_IR 13",
+    "ISO_IR 149",
+    "ISO_IR 58",
+    "ISO_IR 87",
+    "ISO_IR 159",
+    "GB18030",
+    "GBK",
+];
+
+fn is_known(term: &str) -> bool {
+    SINGLE.contains(&term) || MORE.contains(&term)
 }
 
 fn designation(after_escape: &[u8]) -> Option<(Segment, &[u8])> {

@@ -19,7 +19,7 @@ mod source;
 mod transfer_syntax;
 mod uid;
 
-pub use charset::CharacterSet;
+pub use charset::{CharacterSet, Cleaned, Meaning};
 pub use data_set::parse_data_set;
 pub use digest::{Digest, Digester};
 pub use error::Error;

@@ -114,6 +114,8 @@ pub(crate) struct ReadingJson {
     report: Report,
     /// What the model wrote, before it was interpreted.
     model_text: String,
+    /// What of the images' own attributes the documents do not repeat as it stands.
+    pub(crate) notes: Vec<String>,
     images: ImagesJson,
     /// Where in the images the model looked most for each finding that it reports.
     attended: Vec<Attended>,
@@ -263,6 +265,8 @@ impl Pipeline {
             let reason = format!("no image can be read: {}", failures.join("; "));
             return Err(held("no image can be decoded", reason, rule));
         };
+        report::require_readable(&first)
+            .map_err(|error| held("an identity that cannot be read", error.to_string(), rule))?;
         // What was planned is not what was read where an image could not be decoded.
         let inputs_digest = inputs_digest(&input.read);
         if reported(&inputs_digest) {
@@ -380,8 +384,7 @@ impl Pipeline {
         let objects = objects::objects(&parts, &self.wanted, rule).map_err(not_written)?;
         let violations = report::validate_all(std::iter::once(&text_sr).chain(objects.iter().map(|(_, it)| it)));
         if report::must_hold(&violations) {
-            let list: Vec<String> = violations.iter().map(|it| format!("{}: {}", it.at, it.sentence)).collect();
-            let reason = format!("the report does not pass our own check: {}", list.join("; "));
+            let reason = format!("the report does not pass our own check: {}", breaches(&violations));
             return Err(held("the report does not pass our own check", reason, rule));
         }
         clock.lap("write");
@@ -396,7 +399,8 @@ impl Pipeline {
         timings_ms.insert("model", model.preprocess + model.vision + model.prefill + model.decode);
         let attended = seen.attended(&heatmap.draft);
         let images = ImagesJson::of(input, seen, &evidence, opened.left_out);
-        let json = ReadingJson { report, model_text, images, attended, evidence: beside, timings_ms };
+        let notes = report::sr::copy_notes(&first);
+        let json = ReadingJson { report, model_text, notes, images, attended, evidence: beside, timings_ms };
         Ok(Reading { rule, inputs_digest, text_sr, objects, heatmap, json, text })
     }
 
@@ -489,6 +493,13 @@ fn completion(left_out: usize, frames: usize, partial: &[String]) -> Completion 
     };
     let reasons: Vec<String> = partial.iter().cloned().chain(not_seen).collect();
     if reasons.is_empty() { Completion::Complete } else { Completion::Partial(reasons.join("; ")) }
+}
+
+/// What holds a report, each of it once: many documents break one rule.
+fn breaches(violations: &[report::Violation]) -> String {
+    let held = violations.iter().filter(|it| it.weight == report::Weight::Breach);
+    let list: BTreeSet<String> = held.map(|it| format!("{}: {}", it.at, it.sentence)).collect();
+    list.into_iter().collect::<Vec<_>>().join("; ")
 }
 
 /// `3 x no pixel data, 1 x a localizer`.

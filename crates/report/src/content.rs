@@ -137,7 +137,7 @@ impl Item {
             ItemValue::Text(text) => {
                 let bytes = match text {
                     TextValue::Own(text) => text.clone().into_bytes(),
-                    TextValue::Copied(bytes) => copier.convert(bytes),
+                    TextValue::Copied(bytes) => copier.quote(bytes),
                 };
                 item.put_bytes(tags::TEXT_VALUE, VR::UT, bytes);
                 "TEXT"

@@ -1,11 +1,26 @@
 //! What a report takes over from its source, and in which character set.
+//!
+//! What says whose study it is comes over byte for byte, whatever it is, or the study has no report. Control characters
+//! leave in nothing. What else breaks a rule of its VR is left out, with a note.
 
-use dataset::{CharacterSet, Instance, tags};
+use std::{cell::RefCell, collections::BTreeSet};
+
+use dataset::{CharacterSet, Instance, Meaning, Uid, tags};
 use dicom_core::{Tag, VR, value::Value as ParsedValue};
 use dicom_encoding::text::{SpecificCharacterSet, TextCodec};
 use dicom_object::{InMemDicomObject, mem::InMemElement};
 
-use crate::elements::{DataSet, Element, Value};
+use crate::{
+    Error,
+    elements::{DataSet, Element, Value},
+    values::{
+        date, has_lines, is_age, is_code_string, is_decimal, is_plain, is_text, keyword, may_be_several, time, trimmed,
+        wrong_text,
+    },
+};
+
+/// What says whose study it is: taken over whatever it is, so that a report is found where its images are.
+const IDENTITY: &[Tag] = &[tags::PATIENT_NAME, tags::PATIENT_ID, tags::ISSUER_OF_PATIENT_ID, tags::ACCESSION_NUMBER];
 
 /// In which character set a document is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,13 +32,9 @@ pub(crate) enum Policy {
 }
 
 impl Policy {
-    /// The source's set as long as all new text is ASCII, and the source's is written as a set is (PS3.5 6.2, CS).
-    pub(crate) fn for_text<'a>(source: &Instance, own: impl IntoIterator<Item = &'a str>) -> Self {
-        let declared = source.header.raw(tags::SPECIFIC_CHARACTER_SET).unwrap_or_default();
-        let term =
-            |byte: &u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || matches!(byte, b' ' | b'_' | b'\\');
-        let legal = trimmed(declared).iter().all(term);
-        if legal && own.into_iter().all(str::is_ascii) { Self::Source } else { Self::Unicode }
+    /// The source's set as long as all new text is ASCII.
+    pub(crate) fn for_text<'a>(own: impl IntoIterator<Item = &'a str>) -> Self {
+        if own.into_iter().all(str::is_ascii) { Self::Source } else { Self::Unicode }
     }
 }
 
@@ -31,27 +42,61 @@ impl Policy {
 pub(crate) struct Copier<'a> {
     pub(crate) source: &'a Instance,
     pub(crate) policy: Policy,
+    notes: RefCell<BTreeSet<String>>,
+}
+
+/// Errors when the identity in `source` has bytes without a meaning in its character set: whose study it is would be a
+/// guess.
+pub(crate) fn require_identity(source: &Instance, policy: Policy) -> Result<(), Error> {
+    source.header.require_identity()?;
+    for &tag in IDENTITY {
+        let meaning = source.header.character_set().clean(source.header.raw(tag).unwrap_or_default(), false).meaning;
+        if meaning == Meaning::None || (meaning == Meaning::Undeclared && policy == Policy::Unicode) {
+            return Err(Error::Undecodable { keyword: keyword(tag) });
+        }
+    }
+    Ok(())
 }
 
 impl<'a> Copier<'a> {
     pub(crate) fn new(source: &'a Instance, policy: Policy) -> Self {
-        Self { source, policy }
+        Self { source, policy, notes: RefCell::default() }
+    }
+
+    /// What was not taken over as it stood, one sentence each; never a value.
+    pub(crate) fn into_notes(self) -> Vec<String> {
+        self.notes.into_inner().into_iter().collect()
+    }
+
+    fn note(&self, tag: Tag, what: &str) {
+        self.notes.borrow_mut().insert(format!("{}: {what}", keyword(tag)));
     }
 
     /// Specific Character Set (0008,0005) of the document; nothing for the default repertoire.
     pub(crate) fn character_set(&self) -> Option<Vec<u8>> {
-        match self.policy {
-            Policy::Unicode => Some(b"ISO_IR 192".to_vec()),
-            Policy::Source => {
-                let declared = self.source.header.raw(tags::SPECIFIC_CHARACTER_SET)?;
-                (!trimmed(declared).is_empty()).then(|| declared.to_vec())
-            }
+        if self.policy == Policy::Unicode {
+            return Some(b"ISO_IR 192".to_vec());
         }
+        let declared = trimmed(self.source.header.raw(tags::SPECIFIC_CHARACTER_SET)?);
+        let set = self.source.header.character_set();
+        let legal = declared.split(|byte| *byte == b'\\').all(is_code_string);
+        if legal && set.is_known() {
+            return (!declared.is_empty()).then(|| declared.to_vec());
+        }
+        self.note(
+            tags::SPECIFIC_CHARACTER_SET,
+            "not a defined term as it stands; only what is known of it was written",
+        );
+        set.terms().map(String::into_bytes)
     }
 
-    /// A text value of the source in the document's character set.
-    pub(crate) fn convert(&self, bytes: &[u8]) -> Vec<u8> {
-        self.convert_from(self.source.header.character_set(), bytes)
+    /// A text of the source that is quoted in one of ours: what cannot be read in it is shown as such.
+    pub(crate) fn quote(&self, bytes: &[u8]) -> Vec<u8> {
+        let cleaned = self.source.header.character_set().clean(bytes, false);
+        match self.policy {
+            Policy::Source => cleaned.bytes,
+            Policy::Unicode => cleaned.text.into_bytes(),
+        }
     }
 
     /// A value in the document's character set, as text.
@@ -62,11 +107,31 @@ impl<'a> Copier<'a> {
         }
     }
 
-    fn convert_from(&self, from: &CharacterSet, bytes: &[u8]) -> Vec<u8> {
-        match self.policy {
-            Policy::Source => bytes.to_vec(),
-            Policy::Unicode => from.decode(bytes).trim_end_matches([' ', '\0']).as_bytes().to_vec(),
+    /// A text value in the document's character set; nothing, with a note, when it can be no value of its attribute.
+    fn text(&self, from: &CharacterSet, (tag, vr): (Tag, VR), bytes: &[u8]) -> Option<Vec<u8>> {
+        let cleaned = from.clean(bytes, has_lines(vr));
+        match cleaned.dropped {
+            0 => {}
+            1 => self.note(tag, "a control character was left out"),
+            count => self.note(tag, &format!("{count} control characters were left out")),
         }
+        let unread = cleaned.meaning == Meaning::None
+            || cleaned.meaning == Meaning::Undeclared && self.policy == Policy::Unicode;
+        let wrong = if unread {
+            Some("bytes without a meaning in its character set")
+        } else if IDENTITY.contains(&tag) {
+            None
+        } else {
+            wrong_text(tag, vr, cleaned.text.trim_matches(' '))
+        };
+        if let Some(wrong) = wrong {
+            self.note(tag, &format!("not taken over: {wrong}"));
+            return None;
+        }
+        Some(match self.policy {
+            Policy::Source => cleaned.bytes,
+            Policy::Unicode => cleaned.text.into_bytes(),
+        })
     }
 
     /// An item of a sequence in the document's character set. An item may declare a set of its own.
@@ -75,17 +140,21 @@ impl<'a> Copier<'a> {
     }
 
     fn convert_item_from(&self, outer: &CharacterSet, item: DataSet) -> DataSet {
-        if self.policy == Policy::Source {
-            return item;
-        }
         let own = item.bytes(tags::SPECIFIC_CHARACTER_SET).map(CharacterSet::declared);
         let from = own.as_ref().unwrap_or(outer);
         let mut converted = DataSet::default();
         for Element { tag, vr, value } in item.elements {
             match value {
-                _ if tag == tags::SPECIFIC_CHARACTER_SET => {}
-                Value::Bytes(bytes) if is_text(vr) => converted.put_bytes(tag, vr, self.convert_from(from, &bytes)),
-                Value::Bytes(bytes) => converted.put_bytes(tag, vr, bytes),
+                _ if tag == tags::SPECIFIC_CHARACTER_SET => {
+                    if let (Policy::Source, Some(terms)) = (self.policy, from.terms()) {
+                        converted.put_bytes(tag, vr, terms);
+                    }
+                }
+                Value::Bytes(bytes) => {
+                    if let Some(bytes) = self.any(from, (tag, vr), &bytes) {
+                        converted.put_bytes(tag, vr, bytes);
+                    }
+                }
                 Value::Items(items) => {
                     converted.put_items(tag, items.into_iter().map(|item| self.convert_item_from(from, item)).collect())
                 }
@@ -110,8 +179,8 @@ impl<'a> Copier<'a> {
     pub(crate) fn sequence(&self, to: &mut DataSet, tag: Tag) {
         let items: Vec<DataSet> = items(self.source, tag)
             .into_iter()
-            .filter(|item| !item.elements.is_empty())
             .map(|item| self.convert_item(item))
+            .filter(|item| !item.elements.is_empty())
             .collect();
         if !items.is_empty() {
             to.put_items(tag, items);
@@ -128,20 +197,51 @@ impl<'a> Copier<'a> {
 
     /// The source's whole codes at `tag`.
     pub(crate) fn codes(&self, tag: Tag) -> Vec<DataSet> {
-        code_items(self.source, tag).into_iter().map(|item| self.convert_item(item)).collect()
+        items(self.source, tag).into_iter().map(|item| self.convert_item(item)).filter(is_whole_code).collect()
     }
 
     /// A value in the form that its VR asks for; nothing when the source has none, or none that can be repaired.
-    fn value(&self, tag: Tag, vr: VR) -> Option<Vec<u8>> {
-        let raw = self.source.header.raw(tag)?;
-        match vr {
-            VR::DA => date(raw),
-            VR::TM => time(raw),
-            VR::AS => is_age(trimmed(raw)).then(|| raw.to_vec()),
-            VR::DS => is_decimal(trimmed(raw)).then(|| raw.to_vec()),
-            _ if is_text(vr) => Some(self.convert(raw)),
-            _ => Some(raw.to_vec()),
+    pub(crate) fn value(&self, tag: Tag, vr: VR) -> Option<Vec<u8>> {
+        self.any(self.source.header.character_set(), (tag, vr), self.source.header.raw(tag)?)
+    }
+
+    fn any(&self, from: &CharacterSet, (tag, vr): (Tag, VR), raw: &[u8]) -> Option<Vec<u8>> {
+        if is_text(vr) {
+            return self.text(from, (tag, vr), raw);
         }
+        if !is_plain(vr) {
+            // What somebody wrote without its VR may be text, and nobody knows in which characters.
+            return (vr != VR::UN).then(|| raw.to_vec());
+        }
+        if trimmed(raw).is_empty() {
+            return Some(Vec::new());
+        }
+        let value = plain(tag, vr, raw);
+        if value.is_none() {
+            self.note(tag, &format!("not taken over: no valid {vr}"));
+        }
+        value
+    }
+}
+
+/// A value of the default repertoire, repaired where there is one way to.
+fn plain(tag: Tag, vr: VR, raw: &[u8]) -> Option<Vec<u8>> {
+    let several = |valid: fn(&[u8]) -> bool| {
+        let values: Vec<&[u8]> = raw.split(|byte| *byte == b'\\').map(trimmed).collect();
+        ((values.len() == 1 || may_be_several(tag)) && values.into_iter().all(valid)).then(|| trimmed(raw).to_vec())
+    };
+    match vr {
+        VR::DA => date(raw),
+        VR::TM => time(raw),
+        VR::AS => several(is_age),
+        VR::DS => several(is_decimal),
+        VR::IS => {
+            several(|value| std::str::from_utf8(value).is_ok_and(|it| it.len() <= 12 && it.parse::<i32>().is_ok()))
+        }
+        VR::CS if tag == tags::PATIENT_SEX => several(|value| matches!(value, b"M" | b"F" | b"O")),
+        VR::CS => several(is_code_string),
+        VR::UI => Uid::from_value(trimmed(raw)).ok().map(|uid| uid.as_str().as_bytes().to_vec()),
+        _ => trimmed(raw).iter().all(|byte| (0x20..0x7f).contains(byte)).then(|| trimmed(raw).to_vec()),
     }
 }
 
@@ -158,11 +258,17 @@ pub(crate) fn items(source: &Instance, tag: Tag) -> Vec<DataSet> {
         .collect()
 }
 
-/// The items of a code sequence of the source that have all three parts (PS3.3 table 8.8-1).
-pub(crate) fn code_items(source: &Instance, tag: Tag) -> Vec<DataSet> {
-    let has = |item: &DataSet, tag| item.bytes(tag).is_some_and(|bytes| !trimmed(bytes).is_empty());
-    let parts = [tags::CODE_VALUE, tags::CODING_SCHEME_DESIGNATOR, tags::CODE_MEANING];
-    items(source, tag).into_iter().filter(|item| parts.iter().all(|part| has(item, *part))).collect()
+/// The first code of a sequence of the source that is whole in whatever character set a document is written; as it came.
+pub(crate) fn first_code(source: &Instance, tag: Tag) -> Option<DataSet> {
+    let copiers = [Policy::Source, Policy::Unicode].map(|policy| Copier::new(source, policy));
+    let whole = |item: &DataSet| copiers.iter().all(|copier| is_whole_code(&copier.convert_item(item.clone())));
+    items(source, tag).into_iter().find(whole)
+}
+
+/// Whether a code has all three parts (PS3.3 table 8.8-1).
+pub(crate) fn is_whole_code(item: &DataSet) -> bool {
+    let has = |tag: &Tag| item.bytes(*tag).is_some_and(|bytes| !trimmed(bytes).is_empty());
+    [tags::CODE_VALUE, tags::CODING_SCHEME_DESIGNATOR, tags::CODE_MEANING].iter().all(has)
 }
 
 /// The codec that dicom-object decoded text with: the first declared term, or Latin 1 for an unknown one. Encoding with
@@ -184,100 +290,31 @@ fn read_item(item: &InMemDicomObject, codec: &SpecificCharacterSet) -> DataSet {
             ParsedValue::Sequence(sequence) => {
                 read.put_items(tag, sequence.items().iter().map(|item| read_item(item, codec)).collect());
             }
-            ParsedValue::Primitive(_) => read.put_bytes(tag, vr, bytes(element, codec)),
+            ParsedValue::Primitive(_) => {
+                if let Some(bytes) = bytes(element, codec) {
+                    read.put_bytes(tag, vr, bytes);
+                }
+            }
             ParsedValue::PixelSequence(_) => {}
         }
     }
     read
 }
 
-fn bytes(element: &InMemElement, codec: &SpecificCharacterSet) -> Vec<u8> {
+/// The bytes of a value as they stood in the file; nothing where the parser has lost them.
+fn bytes(element: &InMemElement, codec: &SpecificCharacterSet) -> Option<Vec<u8>> {
     if !is_text(element.vr()) {
-        return element.to_bytes().map(std::borrow::Cow::into_owned).unwrap_or_default();
+        return element.to_bytes().ok().map(std::borrow::Cow::into_owned);
     }
-    let text = element.to_multi_str().map(|values| values.join("\\")).unwrap_or_default();
-    codec.encode(&text).unwrap_or_else(|_| text.into_bytes())
-}
-
-/// The VRs that Specific Character Set governs (PS3.5 6.1.2.3).
-fn is_text(vr: VR) -> bool {
-    matches!(vr, VR::LO | VR::LT | VR::PN | VR::SH | VR::ST | VR::UC | VR::UT)
-}
-
-/// A value without padding.
-pub(crate) fn trimmed(bytes: &[u8]) -> &[u8] {
-    let padding = |byte: &u8| matches!(byte, 0 | b' ');
-    let start = bytes.iter().position(|byte| !padding(byte)).unwrap_or(bytes.len());
-    let end = bytes.iter().rposition(|byte| !padding(byte)).map_or(start, |last| last + 1);
-    &bytes[start..end]
-}
-
-/// A date as it stands, or the ACR-NEMA form with dots without them (PS3.5 6.2); nothing else is a date.
-fn date(raw: &[u8]) -> Option<Vec<u8>> {
-    match trimmed(raw) {
-        date if is_date(date) => Some(date.to_vec()),
-        [y1, y2, y3, y4, b'.', m1, m2, b'.', d1, d2] => {
-            let date = [*y1, *y2, *y3, *y4, *m1, *m2, *d1, *d2];
-            is_date(&date).then(|| date.to_vec())
-        }
-        _ => None,
+    let text = element.to_multi_str().ok()?.join("\\");
+    // For a byte that it cannot decode, dicom-encoding writes a backslash and three octal digits.
+    let octal =
+        |code: &[u8]| matches!(code, [b'\\', b'2' | b'3', b, c] if [b, c].iter().all(|it| (b'0'..=b'7').contains(*it)));
+    if text.as_bytes().windows(4).any(octal) {
+        return None;
     }
-}
-
-/// `YYYYMMDD` of the calendar; `00000000` is what some senders write for "unknown".
-pub(crate) fn is_date(value: &[u8]) -> bool {
-    let number = |digits: &[u8]| digits.iter().fold(0, |number, digit| number * 10 + u32::from(digit - b'0'));
-    value.len() == 8
-        && value.iter().all(u8::is_ascii_digit)
-        && (1..=12).contains(&number(&value[4..6]))
-        && (1..=31).contains(&number(&value[6..8]))
-}
-
-/// A time as it stands, or the ACR-NEMA form with colons without them.
-fn time(raw: &[u8]) -> Option<Vec<u8>> {
-    let valid = |time: &[u8]| {
-        let (whole, fraction) = match time.iter().position(|byte| *byte == b'.') {
-            Some(at) => (&time[..at], &time[at + 1..]),
-            None => (time, &[][..]),
-        };
-        matches!(whole.len(), 2 | 4 | 6)
-            && (fraction.is_empty() || whole.len() == 6)
-            && fraction.len() <= 6
-            && whole.iter().chain(fraction).all(u8::is_ascii_digit)
-            && !time.ends_with(b".")
-    };
-    let time = trimmed(raw);
-    if valid(time) {
-        return Some(raw.to_vec());
-    }
-    let without: Vec<u8> = time.iter().copied().filter(|byte| *byte != b':').collect();
-    valid(&without).then_some(without)
-}
-
-fn is_age(value: &[u8]) -> bool {
-    matches!(value, [a, b, c, b'D' | b'W' | b'M' | b'Y'] if [a, b, c].iter().all(|digit| digit.is_ascii_digit()))
-}
-
-pub(crate) fn is_decimal(value: &[u8]) -> bool {
-    value.len() <= 16 && std::str::from_utf8(value).is_ok_and(|text| text.parse::<f64>().is_ok_and(f64::is_finite))
+    codec.encode(&text).ok()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn dates_and_times_are_kept_repaired_or_emptied() {
-        let check_date = |raw: &[u8], expected: Option<&[u8]>| assert_eq!(date(raw).as_deref(), expected, "{raw:?}");
-        check_date(b"19970424", Some(b"19970424"));
-        check_date(b"1997.04.24", Some(b"19970424"));
-        check_date(b"24.04.1997", None);
-        check_date(b"00000000", None);
-        check_date(b"", None);
-        let check_time = |raw: &[u8], expected: Option<&[u8]>| assert_eq!(time(raw).as_deref(), expected, "{raw:?}");
-        check_time(b"101500.123456 ", Some(b"101500.123456 "));
-        check_time(b"10", Some(b"10"));
-        check_time(b"10:15:00", Some(b"101500"));
-        check_time(b"noon", None);
-    }
-}
+mod tests;

@@ -7,6 +7,15 @@ pub enum Error {
     /// The source has no identity to report on: never guessed, so no report is made.
     #[error("the source instance cannot be reported on: {0}")]
     Identity(#[from] dataset::Error),
+    /// Bytes of the patient's name, ID or its issuer, or of the accession number, are no characters of the declared set.
+    #[error(
+        "{keyword} of the images has bytes that are no characters of its Specific Character Set (0008,0005): whose study \
+         it is would be a guess; correct it at the source and send the study again"
+    )]
+    Undecodable {
+        /// The attribute.
+        keyword: String,
+    },
     /// The list of analysed instances is empty: a report says what it was made from (PS3.3 C.17.2.3).
     #[error("no analysed instance is named: a report must reference what it was made from")]
     NoEvidence,

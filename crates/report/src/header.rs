@@ -7,10 +7,11 @@ use crate::{
     Error,
     codes::PROCESSING_EQUIPMENT,
     content::{code_item, one_line},
-    copy::{Copier, Policy, trimmed},
+    copy::{self, Copier, Policy},
     document::{ContentTime, Document, EvidenceItem, Provenance, Source},
     elements::DataSet,
     uids::{Derivation, Input, Kind},
+    values::trimmed,
 };
 
 /// Present whether the source has them or not (type 2 of the Patient and General Study modules, PS3.3 C.7.1.1, C.7.2.1).
@@ -96,11 +97,11 @@ pub(crate) fn begin<'a>(
     if source.evidence.is_empty() {
         return Err(Error::NoEvidence);
     }
-    source.representative.header.require_identity()?;
     let names = [&provenance.model_name, &provenance.model_version, &provenance.device_serial];
     let more = [Some(&provenance.software_version), provenance.udi.as_ref()];
     let own = names.into_iter().chain(more.into_iter().flatten()).map(String::as_str).chain(own_text.iter().copied());
-    let policy = Policy::for_text(source.representative, own);
+    let policy = Policy::for_text(own);
+    copy::require_identity(source.representative, policy)?;
     let copier = Copier::new(source.representative, policy);
     let derivation = derivation(source, provenance);
     let class: Uid = kind.sop_class_uid().parse().unwrap_or_else(|_| Uid::derive(&[]));
@@ -135,6 +136,12 @@ impl Beginning<'_> {
     }
 }
 
+/// Errors when nobody could say whose study a report of this image would be about: an identifier is missing, or the bytes
+/// of the patient's name, ID, its issuer or the accession number have no meaning in the declared character set.
+pub fn require_readable(representative: &dataset::Instance) -> Result<(), Error> {
+    copy::require_identity(representative, Policy::Source)
+}
+
 /// A date and a time.
 pub(crate) fn put_moment(to: &mut DataSet, (date, time): (Tag, Tag), moment: &ContentTime) {
     to.put_bytes(date, VR::DA, moment.date());
@@ -142,7 +149,7 @@ pub(crate) fn put_moment(to: &mut DataSet, (date, time): (Tag, Tag), moment: &Co
 }
 
 /// Patient, General Study, Patient Study and Clinical Trial modules, and the character set of it all.
-fn study(copier: &Copier<'_>) -> DataSet {
+pub(crate) fn study(copier: &Copier<'_>) -> DataSet {
     let mut to = DataSet::default();
     if let Some(character_set) = copier.character_set() {
         to.put_bytes(tags::SPECIFIC_CHARACTER_SET, VR::CS, character_set);
@@ -169,7 +176,7 @@ fn deidentification(to: &mut DataSet, copier: &Copier<'_>) {
 }
 
 fn clinical_trial(to: &mut DataSet, copier: &Copier<'_>) {
-    let has = |tag: &Tag| copier.source.header.raw(*tag).is_some_and(|raw| !trimmed(raw).is_empty());
+    let has = |tag: &Tag| copier.value(*tag, VR::LO).is_some_and(|value| !trimmed(&value).is_empty());
     if TRIAL_NEEDED.iter().all(has) && TRIAL_SUBJECT.iter().any(has) {
         TRIAL_NEEDED.iter().chain(TRIAL_REQUIRED).for_each(|&tag| copier.required(to, tag, VR::LO));
         TRIAL_SUBJECT.iter().for_each(|&tag| copier.optional(to, tag, VR::LO));

@@ -39,7 +39,7 @@ pub fn key_objects<'a>(
     let mut own = Vec::new();
     items.iter().for_each(|item| item.own_text(&mut own));
     let mut object = header::begin(Kind::KeyObjects, source, provenance, &own)?;
-    key_object_document(&mut object.data_set, &object.copier, source, provenance);
+    key_object_document(&mut object.data_set, &object.copier, provenance);
     put_evidence(&mut object.data_set, source, images.iter().map(|(place, _)| *place));
     content::root(&mut object.data_set, OF_INTEREST, "2010", &items, &object.copier);
     object.finish()

@@ -33,6 +33,7 @@ pub mod template;
 pub mod text;
 mod uids;
 mod validate;
+mod values;
 mod vocabulary;
 
 pub use calibration::{Calibration, Labelled, Reliability};
@@ -47,6 +48,7 @@ pub use draft::{
     Unrecognised, Zone, parse, parse_in, parse_json,
 };
 pub use error::Error;
+pub use header::require_readable;
 pub use json::Report;
 pub use lexicon::Language;
 pub use localized::{CodedFindings, LocalizedFinding, Place2D, Region, Shape, StudyFinding, Trust};

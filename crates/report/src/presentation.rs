@@ -7,13 +7,13 @@ use dicom_core::{Tag, VR};
 use crate::{
     Error,
     content::one_line,
-    copy::{is_decimal, trimmed},
     document::{Document, Provenance, Source},
     elements::DataSet,
     header::{self, put_laterality, put_moment},
     localized::{LocalizedFinding, Shape},
     references::{image_reference, presented},
     uids::Kind,
+    values::{is_decimal, trimmed},
 };
 
 /// Graphic Layer (0070,0002) that everything is drawn on.
@@ -122,7 +122,10 @@ impl<'a> Grey<'a> {
         let (columns, rows) = (number(tags::COLUMNS)?, number(tags::ROWS)?);
         let decimals = |tag| decimals(instance, tag, 1);
         let rescale = decimals(tags::RESCALE_INTERCEPT).zip(decimals(tags::RESCALE_SLOPE)).map(|(intercept, slope)| {
-            let unit = header.raw(tags::RESCALE_TYPE).map(trimmed).filter(|unit| !unit.is_empty()).unwrap_or(b"US");
+            let legal = |unit: &&[u8]| {
+                (1..=16).contains(&unit.len()) && unit.iter().all(|byte| (0x20..0x7f).contains(byte) && *byte != b'\\')
+            };
+            let unit = header.raw(tags::RESCALE_TYPE).map(trimmed).filter(legal).unwrap_or(b"US");
             [intercept, slope, unit.to_vec()]
         });
         Some(Self { instance, pipeline: Pipeline { rescale, inverted }, columns, rows })

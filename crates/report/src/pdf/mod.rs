@@ -10,7 +10,6 @@ use crate::{
     Error,
     codes::DIAGNOSTIC_IMAGING_REPORT,
     content::code_item,
-    copy::trimmed,
     document::{Document, Provenance, Source},
     draft::Draft,
     header::{self, put_moment},
@@ -92,10 +91,7 @@ pub fn report(
 /// Patient and study as the head of a page says them, decoded from the source's character set.
 fn patient(source: &Source<'_>) -> Vec<String> {
     let header = &source.representative.header;
-    let value = |tag| {
-        let text = header.character_set().decode(trimmed(header.raw(tag).unwrap_or_default()));
-        text.chars().filter(|c| !c.is_control()).collect::<String>().trim().to_owned()
-    };
+    let value = |tag| header.character_set().clean(header.raw(tag).unwrap_or_default(), false).text.trim().to_owned();
     // Alphabetic, ideographic and phonetic form, each with its parts in the order of the standard.
     let name = value(tags::PATIENT_NAME);
     let forms =

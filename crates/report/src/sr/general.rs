@@ -2,24 +2,24 @@
 
 use std::collections::BTreeSet;
 
-use dataset::tags;
+use dataset::{Instance, tags};
 use dicom_core::VR;
 
 use crate::{
     content::one_line,
-    copy::{Copier, items, trimmed},
+    copy::{Copier, Policy, is_whole_code, items},
     document::{Completion, Provenance, Source},
     elements::DataSet,
-    header::put_moment,
+    header::{self, put_moment},
     references::{Place, hierarchy},
     uids::Kind,
+    values::trimmed,
 };
 
 /// Everything between the modules of all kinds and the content tree of an SR.
 pub(super) fn document_general(
     to: &mut DataSet,
     copier: &Copier<'_>,
-    source: &Source<'_>,
     provenance: &Provenance,
     completion: &Completion,
 ) {
@@ -33,14 +33,14 @@ pub(super) fn document_general(
     to.put_bytes(tags::VERIFICATION_FLAG, VR::CS, "UNVERIFIED");
     to.put_bytes(tags::PRELIMINARY_FLAG, VR::CS, "PRELIMINARY");
     to.put_items(tags::PERFORMED_PROCEDURE_CODE_SEQUENCE, copier.codes(tags::PROCEDURE_CODE_SEQUENCE));
-    key_object_document(to, copier, source, provenance);
+    key_object_document(to, copier, provenance);
 }
 
 /// What a key object document has of it too (Key Object Document, PS3.3 C.17.6.2).
-pub(crate) fn key_object_document(to: &mut DataSet, copier: &Copier<'_>, source: &Source<'_>, provenance: &Provenance) {
+pub(crate) fn key_object_document(to: &mut DataSet, copier: &Copier<'_>, provenance: &Provenance) {
     to.put_items(tags::REFERENCED_PERFORMED_PROCEDURE_STEP_SEQUENCE, Vec::new());
     put_moment(to, (tags::CONTENT_DATE, tags::CONTENT_TIME), &provenance.content_time);
-    let requests = requests(copier, source);
+    let requests = requests(copier);
     if !requests.is_empty() {
         to.put_items(tags::REFERENCED_REQUEST_SEQUENCE, requests);
     }
@@ -71,10 +71,19 @@ pub(super) fn put_predecessors(to: &mut DataSet, source: &Source<'_>, kind: Kind
 /// One of these there is for every draft.
 const TEXT_REPORTS: [Kind; 2] = [Kind::BasicTextReport, Kind::EnhancedTextReport];
 
+/// What of a study's own attributes a report does not repeat as it stands in this image, and why: one sentence each, by
+/// the attribute's keyword, never with a value.
+pub fn copy_notes(representative: &Instance) -> Vec<String> {
+    let copier = Copier::new(representative, Policy::Source);
+    header::study(&copier);
+    requests(&copier);
+    copier.into_notes()
+}
+
 /// Referenced Request Sequence (0040,A370): the orders that the study fulfils, as far as its images tell.
-fn requests(copier: &Copier<'_>, source: &Source<'_>) -> Vec<DataSet> {
-    let header = &source.representative.header;
-    let mut of_source = items(source.representative, tags::REQUEST_ATTRIBUTES_SEQUENCE);
+fn requests(copier: &Copier<'_>) -> Vec<DataSet> {
+    let header = &copier.source.header;
+    let mut of_source = items(copier.source, tags::REQUEST_ATTRIBUTES_SEQUENCE);
     if of_source.is_empty() {
         of_source.push(DataSet::default());
     }
@@ -94,7 +103,7 @@ fn requests(copier: &Copier<'_>, source: &Source<'_>) -> Vec<DataSet> {
             (tags::FILLER_ORDER_NUMBER_IMAGING_SERVICE_REQUEST, VR::LO, 64),
         ] {
             let own = item.bytes(tag).filter(|bytes| !trimmed(bytes).is_empty()).map(<[u8]>::to_vec);
-            let value = own.or_else(|| header.raw(tag).map(|raw| copier.convert(raw)));
+            let value = own.or_else(|| copier.value(tag, vr));
             // At the top level a value links report and study and is repeated whatever it is; here, where it may be
             // empty (type 2), one that is too long is nothing to repeat.
             let fits = |value: &Vec<u8>| copier.decode(trimmed(value)).chars().count() <= most_characters;
@@ -102,7 +111,9 @@ fn requests(copier: &Copier<'_>, source: &Source<'_>) -> Vec<DataSet> {
             known |= !trimmed(&value).is_empty();
             request.put_bytes(tag, vr, value);
         }
-        let codes = item.items(tags::REQUESTED_PROCEDURE_CODE_SEQUENCE).to_vec();
+        let whole = |code: &&DataSet| is_whole_code(code);
+        let codes: Vec<DataSet> =
+            item.items(tags::REQUESTED_PROCEDURE_CODE_SEQUENCE).iter().filter(whole).cloned().collect();
         known |= !codes.is_empty();
         request.put_items(tags::REQUESTED_PROCEDURE_CODE_SEQUENCE, codes);
         request.put_bytes(tags::STUDY_INSTANCE_UID, VR::UI, study);

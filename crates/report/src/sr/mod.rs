@@ -22,6 +22,7 @@ use crate::{
 };
 
 pub use crate::header::derivation;
+pub use general::copy_notes;
 pub(crate) use general::{key_object_document, put_evidence};
 pub use measurements::{MeasurementClass, MeasurementOptions, measurement_report, results_report};
 pub use text_report::{Options, TextClass, text_report};
@@ -41,7 +42,7 @@ fn finish<'a>(
         own.push(why);
     }
     let mut object = header::begin(kind, source, provenance, &own)?;
-    general::document_general(&mut object.data_set, &object.copier, source, provenance, completion);
+    general::document_general(&mut object.data_set, &object.copier, provenance, completion);
     put_evidence(&mut object.data_set, source, more);
     general::put_predecessors(&mut object.data_set, source, kind);
     content::root(&mut object.data_set, title, template, items, &object.copier);
@@ -49,7 +50,7 @@ fn finish<'a>(
 }
 
 fn procedure_reported(source: &Source<'_>) -> Item {
-    let copied = copy::code_items(source.representative, tags::PROCEDURE_CODE_SEQUENCE).into_iter().next();
+    let copied = copy::first_code(source.representative, tags::PROCEDURE_CODE_SEQUENCE);
     let code = copied.map_or_else(
         || CodeValue::Own(procedure_of_modality(&source.representative.header.modality())),
         CodeValue::Copied,

@@ -4,9 +4,9 @@ use dicom_core::{Tag, VR};
 use super::*;
 use crate::{
     ContentTime, Draft, EvidenceItem, ModelText,
-    copy::trimmed,
     elements::{DataSet, file},
     parse, text, validate,
+    values::trimmed,
 };
 
 /// A source with every sequence that a report takes over, in the character set `declared`, with `name` for all text.

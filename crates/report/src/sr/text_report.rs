@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use dataset::{Uid, tags};
+use dataset::{Meaning, Uid, tags};
 
 use super::{finish, language_and_observer, procedure_reported};
 use crate::{
@@ -13,13 +13,14 @@ use crate::{
         RECOMMENDATIONS, SUMMARY,
     },
     content::{self, Item, ItemValue, TextValue, container},
-    copy::trimmed,
     document::{Completion, Document, Provenance, Source},
     draft::Draft,
     structure::SectionKind,
     text,
     uids::Kind,
 };
+
+use super::general::copy_notes;
 
 /// The SOP class of a text report (PS3.3 A.35.1, A.35.2). Both have the same content.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -101,13 +102,17 @@ fn text(name: Code, value: impl Into<String>) -> Item {
 
 /// What was examined, in the study's own words, and how the draft was made.
 fn procedure_description(source: &Source<'_>, provenance: &Provenance) -> Vec<Item> {
-    let study = trimmed(source.representative.header.raw(tags::STUDY_DESCRIPTION).unwrap_or_default());
+    let header = &source.representative.header;
+    let study = header.raw(tags::STUDY_DESCRIPTION).unwrap_or_default();
+    let cleaned = header.character_set().clean(study, false);
     let mut items = Vec::new();
-    if !study.is_empty() {
+    if !cleaned.text.trim().is_empty() && cleaned.meaning != Meaning::None {
         items.push(Item::contains(PROCEDURE_DESCRIPTION, ItemValue::Text(TextValue::Copied(study.to_vec()))));
     }
     let inputs: BTreeSet<&Uid> = source.evidence.iter().map(|item| &item.sop_instance_uid).collect();
-    let lines = text::provenance_lines(provenance, Some(inputs.len()));
+    let mut lines = text::provenance_lines(provenance, Some(inputs.len()));
+    let notes = copy_notes(source.representative);
+    lines.extend(notes.into_iter().map(|note| format!("Of the images' own attributes, {note}")));
     items.extend(lines.into_iter().map(|line| text(PROCEDURE_DESCRIPTION, line)));
     items
 }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use dataset::tags;
 
 use super::{Violations, Weight, encoding::decimal, iod::has_value, template};
-use crate::{codes, copy::trimmed, elements::DataSet, uids::Kind};
+use crate::{codes, elements::DataSet, uids::Kind, values::trimmed};
 
 /// An SR SOP class: what its trees may hold (PS3.3 A.35.1 to A.35.13).
 struct Class {

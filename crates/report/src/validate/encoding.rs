@@ -9,8 +9,8 @@ use dicom_dictionary_std::StandardDataDictionary;
 
 use super::{Violations, Weight};
 use crate::{
-    copy::{is_date, trimmed},
     elements::{DataSet, Element, Value},
+    values::{has_lines, is_code_string, is_date, is_plain, is_text, keyword, may_be_several, trimmed, wrong_text},
 };
 
 pub(super) fn check(data_set: &DataSet, meta: Option<Meta>, found: &mut Violations) {
@@ -42,33 +42,12 @@ const OF_THE_STUDY: &[Tag] = &[
     tags::ISSUER_OF_ACCESSION_NUMBER_SEQUENCE,
 ];
 
-/// The attributes of our objects that may have several values (PS3.6); every other text, code or number has one.
-const SEVERAL: &[Tag] = &[
-    tags::SPECIFIC_CHARACTER_SET,
-    tags::IMAGE_TYPE,
-    tags::SOFTWARE_VERSIONS,
-    tags::PATIENT_ORIENTATION,
-    tags::DEIDENTIFICATION_METHOD,
-    tags::REFERENCED_FRAME_NUMBER,
-    tags::REFERENCED_CONTENT_ITEM_IDENTIFIER,
-    tags::PRESENTATION_PIXEL_SPACING,
-    tags::PRESENTATION_PIXEL_ASPECT_RATIO,
-    tags::WINDOW_CENTER,
-    tags::WINDOW_WIDTH,
-    tags::OTHER_PATIENT_NAMES,
-    tags::NUMERIC_VALUE,
-    tags::CLINICAL_TRIAL_COORDINATING_CENTER_NAME,
-    tags::PATIENT_BREED_DESCRIPTION,
-];
+/// The UIDs that are ours, at the top level.
+const OUR_UIDS: &[Tag] = &[tags::SOP_INSTANCE_UID, tags::SERIES_INSTANCE_UID];
 
 struct Walk<'a> {
     character_set: CharacterSet,
     found: &'a mut Violations,
-}
-
-/// An attribute's keyword, or its tag.
-pub(super) fn keyword(tag: Tag) -> String {
-    StandardDataDictionary.by_tag(tag).map_or_else(|| tag.to_string(), |entry| entry.alias.to_owned())
 }
 
 impl Walk<'_> {
@@ -128,29 +107,37 @@ impl Walk<'_> {
         if bytes.len() % 2 == 1 {
             self.found.breach("even-length", at, "a value of odd length (PS3.5 7.1)");
         }
-        let text = match vr {
-            VR::SH | VR::LO | VR::PN | VR::ST | VR::LT | VR::UT | VR::UC => self.character_set.decode(bytes),
-            _ => String::from_utf8_lossy(bytes).into_owned(),
+        let text = if is_text(vr) {
+            let cleaned = self.character_set.clean(bytes, has_lines(vr));
+            if cleaned.dropped > 0 {
+                self.found.breach("control", at, "a control character: no terminal and no viewer may get one");
+            }
+            cleaned.text
+        } else {
+            String::from_utf8_lossy(bytes).into_owned()
         };
         let text = text.trim_matches(['\0', ' ']);
         if text.is_empty() {
             return;
         }
-        let single =
-            matches!(vr, VR::SH | VR::LO | VR::PN | VR::CS | VR::UI | VR::DS | VR::IS | VR::DA | VR::TM | VR::DT);
-        if single && text.contains('\\') && !SEVERAL.contains(&tag) {
+        if is_plain(vr) && text.chars().any(char::is_control) {
+            self.found.breach("control", at, "a control character: no terminal and no viewer may get one");
+        }
+        let single = matches!(vr, VR::CS | VR::UI | VR::DS | VR::IS | VR::DA | VR::TM | VR::DT);
+        if single && text.contains('\\') && !may_be_several(tag) {
             self.found.add(weight, "multiplicity", at, "several values where there may be one (PS3.6)");
         }
         let each = |valid: fn(&str) -> bool| text.split('\\').all(|value| valid(value.trim_matches(' ')));
         let (good, sentence) = match vr {
-            VR::SH => (each(|value| line(value, 16)), "more than 16 characters, or a control character, in an SH"),
-            VR::LO => (each(|value| line(value, 64)), "more than 64 characters, or a control character, in an LO"),
-            VR::PN => (
-                each(|name| name.split('=').all(|group| line(group, 64))),
-                "more than 64 characters in a group of a PN",
+            _ if is_text(vr) => match wrong_text(tag, vr, text) {
+                Some(sentence) => (false, sentence),
+                None => (true, ""),
+            },
+            VR::CS => (
+                each(|value| is_code_string(value.as_bytes())),
+                "not a CS: at most 16 of A-Z, 0-9, space and underscore",
             ),
-            VR::CS => (each(code_string), "not a CS: at most 16 of A-Z, 0-9, space and underscore"),
-            VR::UI => (each(uid), "not a UID"),
+            VR::UI => (each(|value| value.trim_end_matches('\0').parse::<dataset::Uid>().is_ok()), "not a UID"),
             VR::DS => {
                 (each(|value| value.len() <= 16 && decimal(value)), "not a DS: a decimal of at most 16 characters")
             }
@@ -161,33 +148,17 @@ impl Walk<'_> {
                 each(|value| (4..=26).contains(&value.len()) && value.get(..4).is_some_and(digits)),
                 "not a date and time",
             ),
-            VR::ST => (text.chars().count() <= 1024, "more than 1024 characters in an ST"),
-            VR::UT | VR::LT => (plain_text(text), "a control character in a text"),
             _ => (true, ""),
         };
         if !good {
             self.found.add(weight, "value", at, sentence);
         }
+        if vr == VR::UI && text.split('.').any(|part| part.len() > 1 && part.starts_with('0')) {
+            // A source's UID is taken over as it is: it identifies as well as any other.
+            let weight = if OUR_UIDS.contains(&tag) && !at.contains('.') { weight } else { Weight::Remark };
+            self.found.add(weight, "value", at, "a component of a UID with a leading zero (PS3.5 9.1)");
+        }
     }
-}
-
-fn line(value: &str, limit: usize) -> bool {
-    value.chars().count() <= limit && !value.chars().any(char::is_control)
-}
-
-/// Text may have tabs and line ends; ESC belongs to the character set and is gone once decoded.
-fn plain_text(text: &str) -> bool {
-    !text.chars().any(|c| c.is_control() && !matches!(c, '\t' | '\n' | '\r' | '\u{c}'))
-}
-
-fn code_string(value: &str) -> bool {
-    value.len() <= 16 && value.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || matches!(b, b' ' | b'_'))
-}
-
-fn uid(value: &str) -> bool {
-    let value = value.trim_end_matches('\0');
-    let component = |part: &str| part == "0" || !part.starts_with('0');
-    value.parse::<dataset::Uid>().is_ok() && value.split('.').all(component)
 }
 
 fn digits(value: &str) -> bool {

@@ -6,8 +6,8 @@ use dataset::tags;
 use dicom_core::{Tag, VR};
 
 use crate::{
-    copy::trimmed,
     elements::{DataSet, Value},
+    values::trimmed,
 };
 
 /// What a module asks of an attribute.

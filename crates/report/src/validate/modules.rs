@@ -4,12 +4,12 @@ use dataset::tags;
 
 use super::{
     Violations,
-    encoding::keyword,
     iod::{Attribute, Condition, IODS, Need, has_value},
 };
 use crate::{
     elements::{DataSet, Value},
     uids::Kind,
+    values::keyword,
 };
 
 /// Checks the modules; whether the object is of a class that is checked here at all.

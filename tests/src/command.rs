@@ -19,6 +19,7 @@ pub(crate) mod element {
     pub(crate) const PRIORITY: u16 = 0x0700;
     pub(crate) const DATA_SET_TYPE: u16 = 0x0800;
     pub(crate) const STATUS: u16 = 0x0900;
+    pub(crate) const ERROR_COMMENT: u16 = 0x0902;
     pub(crate) const AFFECTED_SOP_INSTANCE_UID: u16 = 0x1000;
 }
 
@@ -36,6 +37,15 @@ impl Command {
         let mut bytes = value.as_bytes().to_vec();
         if bytes.len() % 2 == 1 {
             bytes.push(0);
+        }
+        self.0.push((element, bytes));
+        self
+    }
+
+    pub(crate) fn text(mut self, element: u16, value: &str) -> Self {
+        let mut bytes = value.as_bytes().to_vec();
+        if bytes.len() % 2 == 1 {
+            bytes.push(b' ');
         }
         self.0.push((element, bytes));
         self

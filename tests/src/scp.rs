@@ -17,7 +17,7 @@ use dicom_ul::{
         Association,
         server::{ServerAssociation, ServerAssociationOptions},
     },
-    pdu::{PDataValue, PDataValueType, Pdu},
+    pdu::{AbortRQSource, PDataValue, PDataValueType, Pdu},
 };
 
 use crate::{
@@ -40,6 +40,20 @@ pub struct Received {
     pub instance: Instance,
 }
 
+/// What the SCP does with a C-STORE.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// Answers with this status.
+    Status(u16),
+    /// Answers with this status and an Error Comment (0000,0902).
+    Comment(u16, &'static str),
+    /// Aborts the association without an answer.
+    Abort,
+}
+
+/// Decides by the instance, and by how many times it came before.
+type Script = dyn Fn(&Instance, usize) -> Answer + Send + Sync;
+
 /// A running storage SCP.
 pub struct Scp {
     port: Port,
@@ -50,6 +64,7 @@ pub struct Scp {
 struct Shared {
     received: Mutex<Vec<Received>>,
     status: AtomicU16,
+    script: Mutex<Option<Arc<Script>>>,
     stop: AtomicBool,
 }
 
@@ -61,8 +76,12 @@ impl Scp {
     pub fn start(ae_title: &str) -> Result<Self> {
         let port = Port::free()?;
         let listener = TcpListener::bind(("127.0.0.1", port.number()))?;
-        let shared =
-            Arc::new(Shared { received: Mutex::default(), status: AtomicU16::new(0), stop: AtomicBool::new(false) });
+        let shared = Arc::new(Shared {
+            received: Mutex::default(),
+            status: AtomicU16::new(0),
+            script: Mutex::default(),
+            stop: AtomicBool::new(false),
+        });
         let (title, for_thread) = (ae_title.to_owned(), Arc::clone(&shared));
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -92,6 +111,12 @@ impl Scp {
         self.shared.status.store(status, Ordering::Relaxed);
     }
 
+    /// Does with every C-STORE from now on what `script` says of the instance, and of how many times it came before. An
+    /// abort is noted as status 0xFFFF. A script may take its time.
+    pub fn script(&self, script: impl Fn(&Instance, usize) -> Answer + Send + Sync + 'static) {
+        *self.shared.script.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(script));
+    }
+
     /// Everything that came so far, in order.
     pub fn received(&self) -> Vec<Received> {
         self.shared.received.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -113,6 +138,17 @@ impl Scp {
             let mut stored = self.stored_in(study_instance_uid).into_iter();
             Ok(stored.find(|one| one.instance.sop_class_uid == uids::BASIC_TEXT_SR_STORAGE))
         })
+    }
+}
+
+impl Shared {
+    fn answer(&self, instance: &Instance) -> Answer {
+        let script = self.script.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(script) = script else { return Answer::Status(self.status.load(Ordering::Relaxed)) };
+        let received = self.received.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = received.iter().filter(|it| it.instance.sop_instance_uid == instance.sop_instance_uid).count();
+        drop(received);
+        script(instance, before)
     }
 }
 
@@ -149,13 +185,18 @@ fn serve(ae_title: &str, stream: TcpStream, shared: &Shared) -> Result<()> {
                     if value.value_type == PDataValueType::Command {
                         let request = Command::decode(&std::mem::take(&mut command))?;
                         match request.get_number(element::COMMAND_FIELD)? {
-                            C_ECHO_RQ => respond(&mut association, context, &request, C_ECHO_RSP, 0)?,
+                            C_ECHO_RQ => respond(&mut association, context, &request, C_ECHO_RSP, 0, None)?,
                             C_STORE_RQ => pending = Some(request),
                             other => bail!("unexpected command {other:04x}"),
                         }
                     } else if let Some(request) = pending.take() {
-                        let status = shared.status.load(Ordering::Relaxed);
                         let instance = take(&association, context, &request, std::mem::take(&mut data_set))?;
+                        let answer = shared.answer(&instance);
+                        let (status, comment) = match answer {
+                            Answer::Status(status) => (status, None),
+                            Answer::Comment(status, comment) => (status, Some(comment)),
+                            Answer::Abort => (0xFFFF, None),
+                        };
                         let received = Received {
                             at: Instant::now(),
                             calling_ae_title: association.peer_ae_title().to_owned(),
@@ -163,7 +204,11 @@ fn serve(ae_title: &str, stream: TcpStream, shared: &Shared) -> Result<()> {
                             instance,
                         };
                         shared.received.lock().unwrap_or_else(PoisonError::into_inner).push(received);
-                        respond(&mut association, context, &request, C_STORE_RSP, status)?;
+                        if answer == Answer::Abort {
+                            let source = AbortRQSource::ServiceUser;
+                            return Ok(association.send(&Pdu::AbortRQ { source })?);
+                        }
+                        respond(&mut association, context, &request, C_STORE_RSP, status, comment)?;
                     }
                 }
             }
@@ -202,6 +247,7 @@ fn respond(
     request: &Command,
     field: u16,
     status: u16,
+    comment: Option<&str>,
 ) -> Result<()> {
     let mut response = Command::default()
         .uid(element::AFFECTED_SOP_CLASS_UID, &request.get_uid(element::AFFECTED_SOP_CLASS_UID)?)
@@ -209,6 +255,9 @@ fn respond(
         .number(element::MESSAGE_ID_RESPONDED_TO, request.get_number(element::MESSAGE_ID)?)
         .number(element::DATA_SET_TYPE, NO_DATA_SET)
         .number(element::STATUS, status);
+    if let Some(comment) = comment {
+        response = response.text(element::ERROR_COMMENT, comment);
+    }
     if field == C_STORE_RSP {
         let instance = request.get_uid(element::AFFECTED_SOP_INSTANCE_UID)?;
         response = response.uid(element::AFFECTED_SOP_INSTANCE_UID, &instance);

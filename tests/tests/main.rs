@@ -13,6 +13,7 @@ mod hostile;
 mod models;
 mod ohif;
 mod orthanc;
+mod outbound;
 mod readers;
 mod secrets;
 mod senders;

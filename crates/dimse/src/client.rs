@@ -208,8 +208,7 @@ impl<'a> Association<'a> {
                 contexts.insert(result.id, Context { abstract_syntax: asked.abstract_syntax.clone(), transfer_syntax });
             }
         }
-        let implementation = negotiation::implementation(&accepted.user_variables);
-        debug!(%destination, implementation, contexts = contexts.len(), "association accepted");
+        debug!(%destination, contexts = contexts.len(), "association accepted");
         Ok(Self { wire, contexts, answered: accepted.user_variables, destination, last_message_id: 0 })
     }
 

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use dataset::Uid;
+use dataset::{Phi, Uid};
 
 /// Element numbers of group 0000 (PS3.7 table E.1-1).
 pub(crate) mod element {
@@ -133,11 +133,15 @@ impl CommandSet {
         Uid::from_value(self.elements.get(&number)?).ok()
     }
 
-    /// Error Comment (0000,0902), made safe to print.
-    pub(crate) fn comment(&self) -> Option<String> {
-        let value = self.elements.get(&element::ERROR_COMMENT)?;
-        let text: String = String::from_utf8_lossy(value).trim_matches(['\0', ' ']).escape_debug().take(64).collect();
-        (!text.is_empty()).then_some(text)
+    /// Error Comment (0000,0902), safe to print. It is the peer's own text: some name the patient in it.
+    pub(crate) fn comment(&self) -> Option<Phi<String>> {
+        let value = String::from_utf8_lossy(self.elements.get(&element::ERROR_COMMENT)?);
+        // Neither controls nor what changes the direction of text or has no width.
+        let hidden = |c: char| matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
+        let text: String = value.chars().map(|c| if c.is_control() || hidden(c) { ' ' } else { c }).collect();
+        let words: Vec<&str> = text.split_whitespace().collect();
+        let text: String = words.join(" ").chars().take(64).collect();
+        (!text.is_empty()).then(|| Phi::new(text))
     }
 
     pub(crate) fn command_field(&self) -> Option<u16> {
@@ -243,6 +247,22 @@ mod tests {
     #[test]
     fn comments_fit_their_value_representation() {
         let comment = CommandSet::default().with_comment(&"a\\b\n".repeat(40)).comment().unwrap();
-        assert_eq!(comment, "a?b?".repeat(16));
+        assert_eq!(*comment.expose(), "a?b?".repeat(16));
+    }
+
+    #[test]
+    fn a_peers_comment_is_safe_to_print_and_never_printed_by_accident() {
+        let check = |raw: &[u8], expected: Option<&str>| {
+            let elements = BTreeMap::from([(element::ERROR_COMMENT, raw.to_vec())]);
+            let comment = CommandSet { elements }.comment();
+            assert_eq!(comment.as_ref().map(|text| text.expose().as_str()), expected, "{raw:?}");
+            assert!(!format!("{comment:?}").contains("DOE"), "{raw:?}");
+        };
+        check(b"unknown patient DOE^JOHN ", Some("unknown patient DOE^JOHN"));
+        check(b"\x1b[2J\x1b]0;own\x07\n{\"level\":1} DOE\0", Some("[2J ]0;own {\"level\":1} DOE"));
+        check("\u{202e}DOE\u{200b}\u{85}".as_bytes(), Some("DOE"));
+        check(b"\xff\xfe", Some("\u{fffd}\u{fffd}"));
+        check(b" \0\n", None);
+        check("DOE ".repeat(40).as_bytes(), Some("DOE DOE DOE DOE DOE DOE DOE DOE DOE DOE DOE DOE DOE DOE DOE DOE "));
     }
 }

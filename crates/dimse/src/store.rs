@@ -3,7 +3,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use dataset::{Header, Instance, Limits, TransferSyntax, Uid, part10::Meta};
+use dataset::{Header, Instance, Limits, Phi, TransferSyntax, Uid, part10::Meta};
 use dicom_transfer_syntax_registry::entries;
 use tokio::{
     fs::File,
@@ -15,6 +15,7 @@ use crate::{
     Destination, Error,
     client::Association,
     command::{CommandSet, element, field, status},
+    meaning,
     wire::{Value, WireError},
 };
 
@@ -39,12 +40,13 @@ pub enum StoreStatus {
     #[error("stored with warning {0:#06x}")]
     Warning(u16),
     /// The destination has not stored it.
-    #[error("refused with status {code:#06x}{}", comment.as_ref().map(|text| format!(": {text}")).unwrap_or_default())]
+    #[error("refused with status {code:#06x} ({})", meaning::of_failure(*code))]
     Failure {
         /// The status; 0xA7xx means "out of resources", and to try later.
         code: u16,
-        /// The destination's Error Comment (0000,0902).
-        comment: Option<String>,
+        /// The destination's Error Comment (0000,0902), without control characters: its own words, which may name a
+        /// patient.
+        comment: Option<Phi<String>>,
     },
     /// The destination takes neither the file's transfer syntax nor one that it can be rewritten in. Trying again will
     /// not help.
@@ -92,16 +94,41 @@ const PADDING: &[u8] = &[0];
 /// All go over one association, or over as many as their presentation contexts need. Errors when the first association
 /// cannot be had; nothing was sent then. When one breaks later, the files that follow are [`StoreStatus::NotSent`].
 pub async fn store(destination: &Destination, files: &[PathBuf]) -> Result<Vec<Outcome>, Error> {
+    send_all(destination, files, Order::Any).await
+}
+
+/// As [`store`], for files of which none may come before those that stand before it: after the first that the destination
+/// does not store, those that follow are [`StoreStatus::NotSent`].
+pub async fn store_in_order(destination: &Destination, files: &[PathBuf]) -> Result<Vec<Outcome>, Error> {
+    send_all(destination, files, Order::Kept).await
+}
+
+/// What one file that is not stored means for those behind it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Order {
+    /// Nothing.
+    Any,
+    /// They wait.
+    Kept,
+}
+
+async fn send_all(destination: &Destination, files: &[PathBuf], order: Order) -> Result<Vec<Outcome>, Error> {
     let mut outcomes = Vec::with_capacity(files.len());
     let mut candidates = Vec::new();
+    let mut readable = true;
     for (index, path) in files.iter().enumerate() {
-        let (sop_instance_uid, status) = match candidate(index, path).await {
-            Ok(found) => {
+        let found = if readable || order == Order::Any { Some(candidate(index, path).await) } else { None };
+        let (sop_instance_uid, status) = match found {
+            Some(Ok(found)) => {
                 let uid = found.sop_instance_uid.clone();
                 candidates.push(found);
-                (Some(uid), StoreStatus::NotSent("it was not its turn yet".to_owned()))
+                (Some(uid), StoreStatus::NotSent(NOT_YET.to_owned()))
             }
-            Err(error) => (None, StoreStatus::Unreadable(error)),
+            Some(Err(error)) => {
+                readable = false;
+                (None, StoreStatus::Unreadable(error))
+            }
+            None => (None, StoreStatus::NotSent(NOT_YET.to_owned())),
         };
         outcomes.push(Outcome { path: path.clone(), sop_instance_uid, status });
     }
@@ -111,8 +138,11 @@ pub async fn store(destination: &Destination, files: &[PathBuf]) -> Result<Vec<O
             give_up(&batch, error, &mut outcomes);
             continue;
         }
+        if order == Order::Kept && number > 0 && outcomes.iter().any(is_refused) {
+            break;
+        }
         match Association::request(destination, &contexts).await {
-            Ok(association) => broken = send_batch(association, destination, &batch, &mut outcomes).await,
+            Ok(association) => broken = send_batch(association, destination, &batch, order, &mut outcomes).await,
             Err(error) if number == 0 => return Err(error),
             Err(error) => {
                 give_up(&batch, &error, &mut outcomes);
@@ -121,6 +151,13 @@ pub async fn store(destination: &Destination, files: &[PathBuf]) -> Result<Vec<O
         }
     }
     Ok(outcomes)
+}
+
+const NOT_YET: &str = "it was not its turn yet";
+
+/// Whether what follows has to wait for it.
+fn is_refused(outcome: &Outcome) -> bool {
+    matches!(outcome.status, StoreStatus::Failure { .. } | StoreStatus::NotAccepted { .. } | StoreStatus::Unreadable(_))
 }
 
 fn give_up(left: &[Candidate], error: &Error, outcomes: &mut [Outcome]) {
@@ -207,12 +244,18 @@ async fn send_batch(
     mut association: Association<'_>,
     destination: &Destination,
     batch: &[Candidate],
+    order: Order,
     outcomes: &mut [Outcome],
 ) -> Option<Error> {
     for (done, candidate) in batch.iter().enumerate() {
         let path = outcomes[candidate.index].path.clone();
         match send(&mut association, candidate, &path).await {
-            Ok(status) => outcomes[candidate.index].status = status,
+            Ok(status) => {
+                outcomes[candidate.index].status = status;
+                if order == Order::Kept && is_refused(&outcomes[candidate.index]) {
+                    break;
+                }
+            }
             Err(failure) => {
                 association.abort().await;
                 let (status, what) = match failure {

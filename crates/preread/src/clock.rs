@@ -16,6 +16,14 @@ pub(crate) fn now() -> spool::Timestamp {
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
+/// The local time of a moment, as a person reads it: with the date where that is not today's.
+pub(crate) fn time_of_day(at: spool::Timestamp) -> String {
+    let local = |at| jiff::Timestamp::from_millisecond(at).map(|at| at.to_zoned(TimeZone::system())).ok();
+    let (Some(then), Some(today)) = (local(at), local(now())) else { return at.to_string() };
+    let form = if then.date() == today.date() { "%H:%M:%S" } else { "%Y-%m-%d %H:%M:%S" };
+    then.strftime(form).to_string()
+}
+
 /// The local date and time of a moment, which is what DICOM's DA and TM mean (PS3.5 6.2).
 pub(crate) fn content_time(at: spool::Timestamp) -> ContentTime {
     let local = jiff::Timestamp::from_millisecond(at).map(|at| at.to_zoned(TimeZone::system()));

@@ -1,23 +1,26 @@
-//! Reports leave: every due delivery, destination by destination, until each is where it belongs.
+//! Reports leave: a task for each destination, until each report is where it belongs. One that is slow, hangs or is away
+//! delays no other.
+
+mod breaker;
+mod verdict;
+mod worker;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use dimse::{Destination, Outcome, StoreStatus};
-use spool::{Delivery, ObjectKind, Spool};
-use tokio::sync::Notify;
+use dimse::Destination;
+use spool::{Failure, Spool};
+use tokio::{
+    sync::Notify,
+    task::{Id, JoinSet},
+};
 use tokio_util::sync::CancellationToken;
 
-use crate::clock;
+use worker::Worker;
 
-/// Deliveries in one association: bounds how much one answer that does not come costs.
-const BATCH: usize = 64;
-/// A destination that is away is tried again after this, doubled each time, up to the most.
-const FIRST_WAIT: Duration = Duration::from_secs(2);
-const MOST_WAIT: Duration = Duration::from_secs(300);
-/// A refusal that a retry is unlikely to change is tried this often before a person must look.
-const REFUSALS: i64 = 4;
 /// How long at the most until the outbox is looked at again, for what another process put there.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// Objects looked at in one go that no destination is configured for.
+const ORPHANS: usize = 64;
 
 /// Sends what is due until told to stop. While the disk is full, what happened to a delivery cannot be kept: it waits.
 pub(crate) async fn run(
@@ -26,165 +29,99 @@ pub(crate) async fn run(
     written: Arc<Notify>,
     stop: CancellationToken,
 ) -> Result<(), spool::Error> {
-    let destinations = Arc::new(destinations);
+    let known: Vec<String> = destinations.keys().cloned().collect();
+    let mut lanes = Lanes::default();
+    for destination in destinations.into_values() {
+        lanes.start(Worker::new(spool.clone(), destination), &stop);
+    }
     while !stop.is_cancelled() {
-        let wait = match send_due(&spool, &destinations).await {
-            Ok(0) => until_next(&spool)?,
-            Ok(_) => continue,
-            Err(error) if error.is_full_disk() => {
-                tracing::error!(%error, "reports are not delivered while the disk is full");
-                LOOK_AGAIN
-            }
-            Err(error) => return Err(error),
-        };
+        match give_up_orphans(&spool, &known).await {
+            Err(error) if error.is_full_disk() => tracing::error!(%error, "the state of a delivery could not be kept"),
+            given_up => given_up?,
+        }
         tokio::select! {
             () = stop.cancelled() => {}
-            () = written.notified() => {}
-            () = tokio::time::sleep(wait) => {}
-        }
-    }
-    Ok(())
-}
-
-/// Tries every delivery that is due once; answers how many.
-async fn send_due(spool: &Spool, destinations: &Arc<HashMap<String, Destination>>) -> Result<usize, spool::Error> {
-    let mut by_destination: HashMap<String, Vec<Delivery>> = HashMap::new();
-    let due = spool.due_deliveries(clock::now(), BATCH)?;
-    let count = due.len();
-    for delivery in due {
-        by_destination.entry(delivery.destination.clone()).or_default().push(delivery);
-    }
-    // Each destination on its own, so that one that hangs keeps no other waiting for longer than its deadline.
-    let mut tasks = tokio::task::JoinSet::new();
-    for (name, deliveries) in by_destination {
-        let (spool, destinations) = (spool.clone(), Arc::clone(destinations));
-        tasks.spawn(async move { send(&spool, destinations.get(&name), deliveries).await });
-    }
-    let mut outcome = Ok(count);
-    while let Some(ended) = tasks.join_next().await {
-        match ended {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => outcome = Err(error),
-            Err(error) => tracing::error!(%error, "a delivery task ended early; it is tried again"),
-        }
-    }
-    outcome
-}
-
-fn until_next(spool: &Spool) -> Result<Duration, spool::Error> {
-    let now = clock::now();
-    let next = spool.next_due(now)?.map_or(i64::MAX, |due| due.saturating_sub(now));
-    Ok(Duration::from_millis(u64::try_from(next.max(1)).unwrap_or(1)).min(LOOK_AGAIN))
-}
-
-async fn send(spool: &Spool, destination: Option<&Destination>, deliveries: Vec<Delivery>) -> Result<(), spool::Error> {
-    let Some(destination) = destination else {
-        for delivery in &deliveries {
-            let error =
-                format!("there is no [[destination]] \"{}\" in the configuration any more", delivery.destination);
-            failed(spool, delivery, error, Retry::Refused).await?;
-        }
-        return Ok(());
-    };
-    let files: Vec<_> = deliveries.iter().map(|delivery| delivery.path.clone()).collect();
-    match dimse::store(destination, &files).await {
-        Ok(outcomes) => {
-            for (delivery, outcome) in deliveries.iter().zip(outcomes) {
-                settle(spool, delivery, outcome).await?;
-            }
-        }
-        Err(error) => {
-            for delivery in &deliveries {
-                failed(spool, delivery, error.to_string(), Retry::Away).await?;
+            () = written.notified() => lanes.wake(),
+            () = tokio::time::sleep(LOOK_AGAIN) => {}
+            ended = lanes.ended() => {
+                ended?;
+                tokio::time::sleep(LOOK_AGAIN).await;
+                lanes.start_ended(&spool, &stop);
             }
         }
     }
+    lanes.finish().await
+}
+
+/// The tasks, one for each destination.
+#[derive(Default)]
+struct Lanes {
+    tasks: JoinSet<Result<(), spool::Error>>,
+    running: HashMap<Id, (Destination, Arc<Notify>)>,
+    broken: Vec<Destination>,
+}
+
+impl Lanes {
+    fn start(&mut self, worker: Worker, stop: &CancellationToken) {
+        let known = (worker.destination().clone(), worker.wake());
+        let task = self.tasks.spawn(worker.run(stop.clone()));
+        self.running.insert(task.id(), known);
+    }
+
+    fn wake(&self) {
+        self.running.values().for_each(|(_, wake)| wake.notify_one());
+    }
+
+    /// Waits for a task that ends by itself, which is a defect or an error of the spool.
+    async fn ended(&mut self) -> Result<(), spool::Error> {
+        match self.tasks.join_next_with_id().await {
+            None => std::future::pending().await,
+            Some(Ok((id, outcome))) => {
+                self.broken.extend(self.running.remove(&id).map(|(destination, _)| destination));
+                outcome
+            }
+            Some(Err(error)) => {
+                let destination = self.running.remove(&error.id()).map(|(destination, _)| destination);
+                let name = destination.as_ref().map(|it| it.name.as_str()).unwrap_or_default();
+                tracing::error!(destination = name, "a defect ended the task of this destination; it starts again");
+                self.broken.extend(destination);
+                Ok(())
+            }
+        }
+    }
+
+    fn start_ended(&mut self, spool: &Spool, stop: &CancellationToken) {
+        for destination in std::mem::take(&mut self.broken) {
+            self.start(Worker::new(spool.clone(), destination), stop);
+        }
+    }
+
+    async fn finish(mut self) -> Result<(), spool::Error> {
+        let mut outcome = Ok(());
+        while let Some(ended) = self.tasks.join_next().await {
+            if let Ok(Err(error)) = ended {
+                outcome = Err(error);
+            }
+        }
+        outcome
+    }
+}
+
+/// What waits for destinations that are not configured any more is left to a person: no repetition changes that.
+async fn give_up_orphans(spool: &Spool, known: &[String]) -> Result<(), spool::Error> {
+    for delivery in spool.deliveries_to_others(known, ORPHANS)? {
+        let error = format!(
+            "there is no [[destination]] of this name in the configuration any more: add it again and `preread queue \
+             retry {study}`, or end the study with `preread queue drop {study}`",
+            study = delivery.study
+        );
+        tracing::warn!(
+            study = delivery.study,
+            destination = delivery.destination,
+            "report not delivered: the destination is not configured any more"
+        );
+        let failure = Failure { error, comment: None, next_at: None, is_refusal: true, may_be_there: delivery.begun };
+        spool.delivery_failed(&delivery, failure).await?;
+    }
     Ok(())
-}
-
-/// The same document as an SOP class that more archives take: the text report is Basic Text SR everywhere, and a
-/// measurement report has no coordinates in the patient, so that it is the same as Comprehensive SR.
-fn in_another_class(kind: ObjectKind) -> Option<ObjectKind> {
-    match kind {
-        ObjectKind::EnhancedTextSr => Some(ObjectKind::TextSr),
-        ObjectKind::MeasurementsSr => Some(ObjectKind::ComprehensiveMeasurementsSr),
-        _ => None,
-    }
-}
-
-/// Refused: SOP Class not supported (PS3.7 C.5.6).
-const SOP_CLASS_NOT_SUPPORTED: u16 = 0x0122;
-
-/// A destination takes no instances of a document's class: it gets it in another one, or a person reads what to do.
-async fn not_taken(spool: &Spool, delivery: &Delivery, said: String) -> Result<(), spool::Error> {
-    let name = delivery.kind.as_str();
-    if let Some(other) = in_another_class(delivery.kind) {
-        let why = format!("{said}; it gets {} instead", other.as_str());
-        if spool.deliver_instead(delivery, other, why, clock::now()).await? {
-            tracing::info!(
-                study = delivery.study,
-                destination = delivery.destination,
-                object = name,
-                instead = other.as_str(),
-                "an SOP class is not taken; the report goes as another one"
-            );
-            return Ok(());
-        }
-    }
-    let advice = format!(
-        "{said}; allow that SOP class there, or take \"{name}\" out of `objects` of [[destination]] \"{}\"",
-        delivery.destination
-    );
-    failed(spool, delivery, advice, Retry::Refused).await
-}
-
-async fn settle(spool: &Spool, delivery: &Delivery, outcome: Outcome) -> Result<(), spool::Error> {
-    let retry = match outcome.status {
-        StoreStatus::Success => {
-            tracing::info!(study = delivery.study, destination = delivery.destination, "report delivered");
-            return spool.delivered(delivery, clock::now()).await;
-        }
-        StoreStatus::Warning(code) => {
-            tracing::warn!(
-                study = delivery.study,
-                destination = delivery.destination,
-                status = format!("{code:#06x}"),
-                "report delivered, with a warning"
-            );
-            return spool.delivered(delivery, clock::now()).await;
-        }
-        StoreStatus::NotAccepted { .. } | StoreStatus::Failure { code: SOP_CLASS_NOT_SUPPORTED, .. } => {
-            return not_taken(spool, delivery, outcome.status.to_string()).await;
-        }
-        StoreStatus::Failure { code, .. } if code & 0xff00 == 0xa700 => Retry::Away,
-        StoreStatus::Unanswered(_) | StoreStatus::NotSent(_) => Retry::Away,
-        StoreStatus::Failure { .. } | StoreStatus::Unreadable(_) => Retry::Refused,
-    };
-    failed(spool, delivery, outcome.status.to_string(), retry).await
-}
-
-enum Retry {
-    /// The destination may be back later: for ever, ever more slowly.
-    Away,
-    /// It answered, and did not want it: a few times.
-    Refused,
-}
-
-async fn failed(spool: &Spool, delivery: &Delivery, error: String, retry: Retry) -> Result<(), spool::Error> {
-    let doublings = u32::try_from(delivery.attempts.clamp(0, 16)).unwrap_or(16);
-    let wait = FIRST_WAIT.saturating_mul(2_u32.saturating_pow(doublings)).min(MOST_WAIT);
-    // Spread, so that what failed together does not come back together; the delivery's number is as good as chance.
-    let spread = wait.mul_f64(1.0 + f64::from(u8::try_from(delivery.id.rem_euclid(32)).unwrap_or(0)) / 128.0);
-    let given_up = matches!(retry, Retry::Refused) && delivery.attempts + 1 >= REFUSALS;
-    let next_at =
-        (!given_up).then(|| clock::now().saturating_add(i64::try_from(spread.as_millis()).unwrap_or(i64::MAX)));
-    tracing::warn!(
-        study = delivery.study,
-        destination = delivery.destination,
-        attempts = delivery.attempts + 1,
-        given_up,
-        error,
-        "report not delivered"
-    );
-    spool.delivery_failed(delivery, error, next_at).await
 }

@@ -328,6 +328,6 @@ fn document_kind(kind: ObjectKind) -> Option<report::Kind> {
         ObjectKind::Heatmap => report::Kind::HeatMap,
         ObjectKind::KeyObjects => report::Kind::KeyObjects,
         ObjectKind::PresentationState => report::Kind::Presentation,
-        ObjectKind::HeatmapPng | ObjectKind::ReportJson => return None,
+        ObjectKind::RejectionNote | ObjectKind::HeatmapPng | ObjectKind::ReportJson => return None,
     })
 }

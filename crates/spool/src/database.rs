@@ -112,9 +112,15 @@ CREATE TABLE delivery (
     next_at      INTEGER NOT NULL,
     last_error   TEXT,
     delivered_at INTEGER,
+    -- attempts that ended with a refusal that a repetition is unlikely to change
+    refusals     INTEGER NOT NULL DEFAULT 0,
+    -- whether it was being sent and the answer is not known: then the destination may have it
+    begun        INTEGER NOT NULL DEFAULT 0,
+    -- what the destination said of it, in its own words
+    comment      TEXT,
     UNIQUE (object_id, destination)
 );
-CREATE INDEX delivery_by_due ON delivery (state, next_at);
+CREATE INDEX delivery_by_destination ON delivery (state, destination, next_at);
 ";
 
 /// From version 2 to 3. SQLite cannot take a constraint away, so that `instance` is made anew, and with it what refers to it.
@@ -168,6 +174,11 @@ INSERT INTO conflict SELECT id, instance_id, series_instance_uid, sop_class_uid,
 DROP TABLE old_conflict;
 CREATE INDEX conflict_by_instance ON conflict (instance_id);
 CREATE INDEX conflict_by_decision ON conflict (decision);
+ALTER TABLE delivery ADD COLUMN refusals INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE delivery ADD COLUMN begun INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE delivery ADD COLUMN comment TEXT;
+DROP INDEX delivery_by_due;
+CREATE INDEX delivery_by_destination ON delivery (state, destination, next_at);
 ";
 
 /// The most writes in one transaction: bounds how long the first of them waits.

@@ -12,10 +12,7 @@ use rusqlite::{
 };
 use serde::Serialize;
 
-use crate::{
-    Error, Spool, StudyId, StudyState,
-    study::{delivery_state, state_of},
-};
+use crate::{Error, Spool, StudyId, StudyState, delivery::standing, study::state_of};
 
 /// The number of a quarantined instance.
 pub type ConflictId = i64;
@@ -286,5 +283,5 @@ pub(crate) fn end_of_dropped(connection: &Connection, study: StudyId) -> Result<
         [study],
         |row| row.get(0),
     )?;
-    if sent { delivery_state(connection, study) } else { Ok(StudyState::Skipped) }
+    if sent { Ok(standing(connection, study)?.0) } else { Ok(StudyState::Skipped) }
 }

@@ -2,16 +2,17 @@
 
 mod state;
 
-use std::{path::PathBuf, sync::Arc};
+use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::{
     Claim, Error, Spool, StudyId, StudyState, Timestamp,
+    delivery::{settle_deliveries, supersede},
     files::{Files, Home},
-    study::{delivery_state, leave_reading},
+    study::leave_reading,
 };
-pub(crate) use state::DeliveryState;
+pub use state::DeliveryState;
 
 /// What a file of a report is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,6 +35,8 @@ pub enum ObjectKind {
     KeyObjects,
     /// A Grayscale Softcopy Presentation State.
     PresentationState,
+    /// A Key Object Selection that calls objects of ours back.
+    RejectionNote,
     /// The attention over the image, as a PNG; kept here, not sent.
     HeatmapPng,
     /// The whole report as JSON; kept here, not sent.
@@ -41,7 +44,7 @@ pub enum ObjectKind {
 }
 
 impl ObjectKind {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::TextSr,
         Self::EnhancedTextSr,
         Self::MeasurementsSr,
@@ -51,12 +54,13 @@ impl ObjectKind {
         Self::Heatmap,
         Self::KeyObjects,
         Self::PresentationState,
+        Self::RejectionNote,
         Self::HeatmapPng,
         Self::ReportJson,
     ];
 
     /// The kind of a name in the database; an error for one of a later version.
-    fn named(name: &str, column: usize) -> rusqlite::Result<Self> {
+    pub(crate) fn named(name: &str, column: usize) -> rusqlite::Result<Self> {
         let unknown = || {
             let what = format!("an object is a {name:?}, which this version does not know");
             rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, what.into())
@@ -76,6 +80,7 @@ impl ObjectKind {
             Self::Heatmap => "heatmap",
             Self::KeyObjects => "key-objects",
             Self::PresentationState => "presentation-state",
+            Self::RejectionNote => "rejection-note",
             Self::HeatmapPng => "heatmap-png",
             Self::ReportJson => "report-json",
         }
@@ -176,25 +181,6 @@ pub struct Predecessor {
     pub patient: Option<String>,
 }
 
-/// An object that is due at a destination.
-#[derive(Debug, Clone)]
-pub struct Delivery {
-    /// The delivery's number.
-    pub id: i64,
-    /// The study it reports on.
-    pub study: StudyId,
-    /// The destination's name.
-    pub destination: String,
-    /// What is delivered.
-    pub kind: ObjectKind,
-    /// The file.
-    pub path: PathBuf,
-    /// Its SOP Instance UID.
-    pub sop_instance_uid: String,
-    /// Attempts made before.
-    pub attempts: i64,
-}
-
 impl Spool {
     /// What a new report of this study would follow.
     pub fn lineage(&self, study: StudyId) -> Result<Lineage, Error> {
@@ -274,6 +260,7 @@ impl Spool {
                     params![claim.study, version, inputs_digest, now, report.patient],
                     |row| row.get(0),
                 )?;
+                supersede(connection, claim.study, version)?;
                 report.insert(connection, id, now)?;
                 settle_deliveries(connection, claim.study)?;
                 Ok(true)
@@ -294,118 +281,4 @@ impl Spool {
             })
             .await
     }
-
-    /// The deliveries that are due, the longest waiting first; `limit` bounds the answer.
-    pub fn due_deliveries(&self, now: Timestamp, limit: usize) -> Result<Vec<Delivery>, Error> {
-        self.database.read(|connection| {
-            connection
-                .prepare_cached(
-                    "SELECT delivery.id, study_id, destination, path, sop_instance_uid, attempts, kind
-                     FROM delivery JOIN object ON object.id = object_id JOIN report ON report.id = report_id
-                     WHERE delivery.state = ?3 AND next_at <= ?1 ORDER BY next_at, delivery.id LIMIT ?2",
-                )?
-                .query_map(params![now, i64::try_from(limit).unwrap_or(i64::MAX), DeliveryState::Pending], |row| {
-                    Ok(Delivery {
-                        id: row.get(0)?,
-                        study: row.get(1)?,
-                        destination: row.get(2)?,
-                        path: self.absolute(&row.get::<_, String>(3)?),
-                        sop_instance_uid: row.get(4)?,
-                        attempts: row.get(5)?,
-                        kind: ObjectKind::named(&row.get::<_, String>(6)?, 6)?,
-                    })
-                })?
-                .collect()
-        })
-    }
-
-    /// A destination has the object.
-    pub async fn delivered(&self, delivery: &Delivery, now: Timestamp) -> Result<(), Error> {
-        let (id, study) = (delivery.id, delivery.study);
-        self.database
-            .step(move |connection| {
-                connection.execute(
-                    "UPDATE delivery SET state = ?3, delivered_at = ?2, last_error = NULL,
-                     attempts = attempts + 1 WHERE id = ?1 AND state = ?4",
-                    params![id, now, DeliveryState::Delivered, DeliveryState::Pending],
-                )?;
-                settle_deliveries(connection, study)
-            })
-            .await
-    }
-
-    /// A destination does not take the object as what it is: it gets the same report's `kind` instead. False, and nothing
-    /// done, when the report has none.
-    pub async fn deliver_instead(
-        &self,
-        delivery: &Delivery,
-        kind: ObjectKind,
-        why: String,
-        now: Timestamp,
-    ) -> Result<bool, Error> {
-        let (id, study, destination) = (delivery.id, delivery.study, delivery.destination.clone());
-        self.database
-            .step(move |connection| {
-                let other: Option<i64> = connection
-                    .query_row(
-                        "SELECT other.id FROM delivery JOIN object ON object.id = object_id
-                         JOIN object AS other ON other.report_id = object.report_id
-                         WHERE delivery.id = ?1 AND delivery.state = ?3 AND other.kind = ?2",
-                        params![id, kind.as_str(), DeliveryState::Pending],
-                        |row| row.get(0),
-                    )
-                    .optional()?;
-                let Some(other) = other else { return Ok(false) };
-                connection.execute(
-                    "UPDATE delivery SET state = ?3, attempts = attempts + 1, last_error = ?2 WHERE id = ?1",
-                    params![id, why, DeliveryState::Replaced],
-                )?;
-                connection.execute(
-                    "INSERT OR IGNORE INTO delivery (object_id, destination, state, next_at)
-                     VALUES (?1, ?2, ?4, ?3)",
-                    params![other, destination, now, DeliveryState::Pending],
-                )?;
-                settle_deliveries(connection, study)?;
-                Ok(true)
-            })
-            .await
-    }
-
-    /// A delivery failed: it is tried again at `next_at`, or, with none, given up and its study held for a person.
-    pub async fn delivery_failed(
-        &self,
-        delivery: &Delivery,
-        error: String,
-        next_at: Option<Timestamp>,
-    ) -> Result<(), Error> {
-        let (id, study) = (delivery.id, delivery.study);
-        self.database
-            .step(move |connection| {
-                let state = if next_at.is_some() { DeliveryState::Pending } else { DeliveryState::Failed };
-                connection.execute(
-                    "UPDATE delivery SET state = ?2, attempts = attempts + 1, last_error = ?3,
-                     next_at = coalesce(?4, next_at) WHERE id = ?1 AND state = ?5",
-                    params![id, state, error, next_at, DeliveryState::Pending],
-                )?;
-                connection.execute(
-                    "UPDATE study SET reason = ?2 WHERE id = ?1 AND state = 'written'",
-                    params![study, error],
-                )?;
-                settle_deliveries(connection, study)
-            })
-            .await
-    }
-}
-
-/// Moves a written study on when none of its deliveries is pending. A study that is being received again stays so.
-fn settle_deliveries(connection: &Connection, study: StudyId) -> Result<(), Error> {
-    let state = delivery_state(connection, study)?;
-    if state != StudyState::Written {
-        connection.execute(
-            "UPDATE study SET state = ?2, reason = CASE ?2 WHEN 'delivered' THEN NULL ELSE reason END
-             WHERE id = ?1 AND state = 'written'",
-            params![study, state.as_str()],
-        )?;
-    }
-    Ok(())
 }

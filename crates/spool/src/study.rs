@@ -10,7 +10,10 @@ use std::{
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::{
-    ConflictView, Error, InstanceView, Spool, Timestamp, attempt, decision::end_of_dropped, outbox::DeliveryState,
+    ConflictView, Error, InstanceView, Spool, Timestamp, attempt,
+    decision::end_of_dropped,
+    delivery::{AT_ONCE, failed_deliveries, standing},
+    outbox::DeliveryState,
 };
 
 /// A study's number in this spool.
@@ -204,16 +207,15 @@ impl Spool {
             .await
     }
 
-    /// When there is next something to do: a study that settles or may be read ahead, a delivery that is due; nothing
-    /// when there is nothing to wait for.
+    /// When there is next something to do: a study that settles or may be read ahead; nothing when there is nothing to wait
+    /// for.
     pub fn next_due(&self, now: Timestamp) -> Result<Option<Timestamp>, Error> {
         self.database.read(|connection| {
             let sql = format!(
                 "SELECT min(at) FROM (SELECT min(due_at) AS at FROM study WHERE state = 'received'
-                 UNION ALL SELECT min({READ_AHEAD_AT}) FROM study WHERE state = 'received' AND {READ_AHEAD_AT} > ?1
-                 UNION ALL SELECT min(next_at) FROM delivery WHERE state = ?2)"
+                 UNION ALL SELECT min({READ_AHEAD_AT}) FROM study WHERE state = 'received' AND {READ_AHEAD_AT} > ?1)"
             );
-            connection.prepare_cached(&sql)?.query_row(params![now, DeliveryState::Pending], |row| row.get(0))
+            connection.prepare_cached(&sql)?.query_row([now], |row| row.get(0))
         })
     }
 
@@ -312,8 +314,8 @@ impl Spool {
         let claim = claim.clone();
         self.database
             .step(move |connection| {
-                let state = delivery_state(connection, claim.study)?;
-                leave_reading(connection, &claim, state, None, None)
+                let (state, reason) = standing(connection, claim.study)?;
+                leave_reading(connection, &claim, state, reason.as_deref(), None)
             })
             .await
     }
@@ -325,14 +327,12 @@ impl Spool {
     }
 
     /// Reads a held, skipped or finished study again, or tries a failed delivery again at once.
-    pub async fn retry(&self, study: StudyId, now: Timestamp) -> Result<StudyState, Error> {
+    pub async fn retry(&self, study: StudyId) -> Result<StudyState, Error> {
         self.database
             .step(move |connection| {
                 let state = state_of(connection, study)?;
                 let next = match state {
-                    StudyState::Held if deliveries(connection, study, DeliveryState::Failed)? > 0 => {
-                        StudyState::Written
-                    }
+                    StudyState::Held if failed_deliveries(connection, study)? > 0 => StudyState::Written,
                     StudyState::Held | StudyState::Skipped => StudyState::Settled,
                     // A person ended what came after its report; without this, it would be ended for ever.
                     StudyState::Delivered if is_stopped(connection, study)? => StudyState::Settled,
@@ -347,11 +347,12 @@ impl Spool {
                 };
                 connection.execute(
                     &format!(
-                        "UPDATE delivery SET state = ?3, next_at = ?2, attempts = 0 WHERE state IN {} AND object_id IN
+                        "UPDATE delivery SET state = ?3, next_at = ?2, attempts = 0, refusals = 0
+                         WHERE state IN {} AND object_id IN
                          (SELECT object.id FROM object JOIN report ON report.id = report_id WHERE study_id = ?1)",
                         DeliveryState::open_in_sql()
                     ),
-                    params![study, now, DeliveryState::Pending],
+                    params![study, AT_ONCE, DeliveryState::Pending],
                 )?;
                 connection.execute(
                     "UPDATE study SET state = ?2, reason = NULL, stopped = 0, deaths = 0 WHERE id = ?1",
@@ -448,26 +449,6 @@ pub(crate) fn leave_reading(
         params![claim.study, claim.generation, state.as_str(), reason, rule],
     )?;
     Ok(changed == 1)
-}
-
-/// Where a study with a report stands, by its deliveries.
-pub(crate) fn delivery_state(connection: &Connection, study: StudyId) -> Result<StudyState, Error> {
-    let pending = deliveries(connection, study, DeliveryState::Pending)?;
-    Ok(match (pending, deliveries(connection, study, DeliveryState::Failed)?) {
-        (0, 0) => StudyState::Delivered,
-        (0, _) => StudyState::Held,
-        _ => StudyState::Written,
-    })
-}
-
-/// How many deliveries of a study are in a state.
-fn deliveries(connection: &Connection, study: StudyId, state: DeliveryState) -> Result<i64, Error> {
-    Ok(connection.query_row(
-        "SELECT count(*) FROM delivery JOIN object ON object.id = object_id JOIN report ON report.id = report_id
-         WHERE study_id = ?1 AND delivery.state = ?2",
-        params![study, state],
-        |row| row.get(0),
-    )?)
 }
 
 fn is_stopped(connection: &Connection, study: StudyId) -> rusqlite::Result<bool> {

@@ -7,7 +7,8 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::{
-    Decision, Error, Spool, StudyId, Timestamp, disk::Stream, hex, outbox::DeliveryState, study::state_column,
+    Decision, DeliveryState, DeliveryView, Error, Spool, StudyId, Timestamp, WaitingView, disk::Stream, hex,
+    study::state_column,
 };
 
 /// A study in a list.
@@ -36,6 +37,9 @@ pub struct StudyView {
     /// When retention removed its instances, in milliseconds since 1970 UTC.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub removed_at: Option<Timestamp>,
+    /// Destinations that do not have its report yet.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub waiting: Vec<WaitingView>,
 }
 
 /// An instance of a study.
@@ -115,11 +119,14 @@ pub struct ObjectView {
     pub path: PathBuf,
     /// Destinations that have it.
     pub delivered_to: Vec<String>,
-    /// Destinations that do not have it yet, with the last error.
+    /// Destinations that are to get it and do not have it, with the last error.
     pub pending: Vec<(String, Option<String>)>,
     /// Destinations that do not take it and got another object instead, with the reason.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub replaced: Vec<(String, Option<String>)>,
+    /// What became of it at each destination.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub deliveries: Vec<DeliveryView>,
 }
 
 /// A study with all it holds.
@@ -150,10 +157,15 @@ impl Spool {
     /// Every study, the newest first.
     pub fn studies(&self) -> Result<Vec<StudyView>, Error> {
         self.database.read(|connection| {
-            connection
+            let mut studies = connection
                 .prepare(&format!("{STUDY} ORDER BY received_at DESC, id DESC"))?
                 .query_map([], study_view)?
-                .collect()
+                .collect::<rusqlite::Result<Vec<_>>>()?;
+            let waiting = self.waiting(connection)?;
+            for study in &mut studies {
+                study.waiting = of_study(&waiting, study.id);
+            }
+            Ok(studies)
         })
     }
 
@@ -175,7 +187,7 @@ impl Spool {
                 instances: self.instances_of(connection, id)?,
                 quarantined: self.conflicts_of(connection, id)?,
                 reports: self.objects_of(connection, id)?,
-                study: StudyView { instances: None, ..study },
+                study: StudyView { instances: None, waiting: of_study(&self.waiting(connection)?, id), ..study },
             })
         })?;
         for instance in &mut detail.instances {
@@ -248,38 +260,54 @@ impl Spool {
     }
 
     fn objects_of(&self, connection: &Connection, study: StudyId) -> rusqlite::Result<Vec<ObjectView>> {
-        let mut deliveries = connection
-            .prepare("SELECT destination, state, last_error FROM delivery WHERE object_id = ?1 ORDER BY destination")?;
+        let mut deliveries = connection.prepare(
+            "SELECT destination, state, attempts, last_error, comment, next_at, delivered_at FROM delivery
+             WHERE object_id = ?1 ORDER BY destination",
+        )?;
         connection
             .prepare(
                 "SELECT object.id, sop_instance_uid, sop_class_uid, kind, version, path FROM object
                  JOIN report ON report.id = report_id WHERE study_id = ?1 ORDER BY version, object.id",
             )?
             .query_map([study], |row| {
-                let (mut delivered_to, mut pending, mut replaced) = (Vec::new(), Vec::new(), Vec::new());
-                let mut rows = deliveries.query(params![row.get::<_, i64>(0)?])?;
-                while let Some(delivery) = rows.next()? {
-                    match delivery.get(1)? {
-                        DeliveryState::Delivered => delivered_to.push(delivery.get(0)?),
-                        DeliveryState::Replaced => replaced.push((delivery.get(0)?, delivery.get(2)?)),
-                        DeliveryState::Pending | DeliveryState::Failed => {
-                            pending.push((delivery.get(0)?, delivery.get(2)?));
-                        }
-                    }
-                }
+                let deliveries = deliveries
+                    .query_map(params![row.get::<_, i64>(0)?], delivery_view)?
+                    .collect::<rusqlite::Result<Vec<_>>>()?;
+                let why = |it: &DeliveryView| (it.destination.clone(), it.last_error.clone());
+                let is = |state: DeliveryState| deliveries.iter().filter(move |it| it.state == state);
                 Ok(ObjectView {
                     sop_instance_uid: row.get(1)?,
                     sop_class_uid: row.get(2)?,
                     kind: row.get(3)?,
                     version: row.get(4)?,
                     path: self.absolute(&row.get::<_, String>(5)?),
-                    delivered_to,
-                    pending,
-                    replaced,
+                    delivered_to: is(DeliveryState::Delivered).map(|it| it.destination.clone()).collect(),
+                    pending: deliveries.iter().filter(|it| it.state.is_open()).map(why).collect(),
+                    replaced: is(DeliveryState::Replaced).map(why).collect(),
+                    deliveries,
                 })
             })?
             .collect()
     }
+}
+
+fn of_study(waiting: &[(StudyId, WaitingView)], study: StudyId) -> Vec<WaitingView> {
+    // They are sorted by study.
+    let from = waiting.partition_point(|(id, _)| *id < study);
+    waiting[from..].iter().take_while(|(id, _)| *id == study).map(|(_, view)| view.clone()).collect()
+}
+
+fn delivery_view(row: &Row<'_>) -> rusqlite::Result<DeliveryView> {
+    let state = row.get(1)?;
+    Ok(DeliveryView {
+        destination: row.get(0)?,
+        attempts: row.get(2)?,
+        last_error: row.get(3)?,
+        comment: row.get(4)?,
+        next_try_at: if state == DeliveryState::Pending { row.get(5)? } else { None },
+        delivered_at: row.get(6)?,
+        state,
+    })
 }
 
 fn study_view(row: &Row<'_>) -> rusqlite::Result<StudyView> {
@@ -294,5 +322,6 @@ fn study_view(row: &Row<'_>) -> rusqlite::Result<StudyView> {
         instances: row.get(7)?,
         conflicts: row.get(8)?,
         removed_at: row.get(9)?,
+        waiting: Vec::new(),
     })
 }

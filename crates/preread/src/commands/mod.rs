@@ -2,6 +2,7 @@
 
 pub(crate) mod calibrate;
 pub(crate) mod config;
+mod deliveries;
 pub(crate) mod doctor;
 pub(crate) mod model;
 pub(crate) mod network;

@@ -23,7 +23,12 @@ pub(crate) fn send(arguments: &Send) -> Result<ExitCode> {
     let outcomes = runtime()?.block_on(dimse::store(&destination, &files))?;
     let mut all_stored = true;
     for outcome in outcomes {
-        let line = format!("{}: {}", outcome.path.display(), outcome.status);
+        // Who sends by hand may read what the destination says of it in its own words.
+        let said = match &outcome.status {
+            StoreStatus::Failure { comment: Some(comment), .. } => format!("; it says: {}", comment.expose()),
+            _ => String::new(),
+        };
+        let line = format!("{}: {}{said}", outcome.path.display(), outcome.status);
         if matches!(outcome.status, StoreStatus::Success | StoreStatus::Warning(_)) {
             println!("{line}");
         } else {

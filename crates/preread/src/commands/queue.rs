@@ -3,10 +3,8 @@ use std::process::ExitCode;
 use anyhow::Result;
 use spool::{CommitmentView, Spool, StudyDetail, StudyView};
 
-use crate::{
-    cli::{Queue, QueueCommand},
-    clock,
-};
+use super::deliveries;
+use crate::cli::{Queue, QueueCommand};
 
 /// Looks at the spool beside a running daemon, and steers it.
 pub(crate) fn run(arguments: &Queue) -> Result<ExitCode> {
@@ -21,7 +19,7 @@ pub(crate) fn run(arguments: &Queue) -> Result<ExitCode> {
         QueueCommand::Commitments { json: false } => commitments(&spool.open_commitments()?),
         QueueCommand::Retry { id } => {
             let study = spool.study(id)?.study.id;
-            let state = block_on(spool.retry(study, clock::now()))?;
+            let state = block_on(spool.retry(study))?;
             println!("study {study} is {state} again");
         }
         QueueCommand::Hold { id } => {
@@ -46,13 +44,14 @@ fn list(studies: &[StudyView]) {
     println!("{:>6}  {:<10} {:>9}  {:<24} study, reason", "id", "state", "instances", "rule");
     for study in studies {
         println!(
-            "{:>6}  {:<10} {:>9}  {:<24} {}{}{}",
+            "{:>6}  {:<10} {:>9}  {:<24} {}{}{}{}",
             study.id,
             study.state,
             study.instances.unwrap_or(0),
             study.rule.as_deref().unwrap_or("-"),
             study.study_instance_uid,
             study.reason.as_ref().map(|reason| format!("  {reason}")).unwrap_or_default(),
+            deliveries::waiting(study),
             if study.conflicts > 0 { format!("  {} quarantined", study.conflicts) } else { String::new() }
         );
     }
@@ -91,14 +90,6 @@ fn show(detail: &StudyDetail) {
     }
     for object in &detail.reports {
         println!("  report version {} {} {}", object.version, object.kind, object.path.display());
-        for destination in &object.delivered_to {
-            println!("    delivered to {destination}");
-        }
-        for (destination, why) in &object.replaced {
-            println!("    not taken by {destination}{}", why.as_ref().map(|it| format!(": {it}")).unwrap_or_default());
-        }
-        for (destination, error) in &object.pending {
-            println!("    not yet at {destination}{}", error.as_ref().map(|it| format!(": {it}")).unwrap_or_default());
-        }
+        deliveries::show(object);
     }
 }

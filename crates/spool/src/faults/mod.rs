@@ -181,8 +181,8 @@ async fn a_day(spool: &Spool, removal: bool) -> Promises {
     promises.kept.extend(an_association(spool, 3, &evening, 200).await);
     let _ = spool.settle(200 + QUIET).await;
     promises.report = a_report(spool).await.unwrap_or(false);
-    for delivery in spool.due_deliveries(400, 8).unwrap_or_default() {
-        let _ = spool.delivered(&delivery, 400).await;
+    for delivery in spool.due_deliveries("pacs", 400, 8).unwrap_or_default() {
+        let _ = spool.delivered(&delivery, None, 400).await;
     }
     if removal {
         let retention = Retention { delivered: Some(Duration::from_secs(1)), ..Retention::default() };

@@ -4,10 +4,12 @@ use rusqlite::{
     ToSql,
     types::{FromSql, FromSqlError, FromSqlResult, ToSqlOutput, ValueRef},
 };
+use serde::Serialize;
 
 /// Where an object stands on its way to one destination.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum DeliveryState {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeliveryState {
     /// To be sent, or sent again.
     Pending,
     /// The destination has it.
@@ -16,18 +18,21 @@ pub(crate) enum DeliveryState {
     Replaced,
     /// Given up, or stopped by a person: only a person sends it again.
     Failed,
+    /// A newer version of the report was written before this one was sent.
+    Superseded,
 }
 
 impl DeliveryState {
-    const ALL: [Self; 4] = [Self::Pending, Self::Delivered, Self::Replaced, Self::Failed];
+    const ALL: [Self; 5] = [Self::Pending, Self::Delivered, Self::Replaced, Self::Failed, Self::Superseded];
 
     /// Its name in the database.
-    pub(crate) fn as_str(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "pending",
             Self::Delivered => "delivered",
             Self::Replaced => "replaced",
             Self::Failed => "failed",
+            Self::Superseded => "superseded",
         }
     }
 
@@ -35,7 +40,7 @@ impl DeliveryState {
     pub(crate) fn is_open(self) -> bool {
         match self {
             Self::Pending | Self::Failed => true,
-            Self::Delivered | Self::Replaced => false,
+            Self::Delivered | Self::Replaced | Self::Superseded => false,
         }
     }
 
@@ -73,6 +78,7 @@ mod tests {
         for state in DeliveryState::ALL {
             let read: DeliveryState = connection.query_row("SELECT ?1", [state], |row| row.get(0)).unwrap();
             assert_eq!(read, state);
+            assert_eq!(serde_json::to_value(state).unwrap(), state.as_str());
         }
         assert!(connection.query_row("SELECT 'sideways'", [], |row| row.get::<_, DeliveryState>(0)).is_err());
         assert_eq!(DeliveryState::open_in_sql(), "('pending', 'failed')");

@@ -49,7 +49,7 @@ async fn live(spool: &Spool, life: Life, number: usize, now: i64) {
     match life {
         Life::Retried => {
             let id = spool.study("1.2.3").unwrap().study.id;
-            spool.retry(id, now).await.unwrap();
+            spool.retry(id).await.unwrap();
         }
         Life::Another => {
             store(spool, None, &data_set("1.2.3", &format!("1.2.3.9.{number}"), "A", ""), now).await.unwrap();

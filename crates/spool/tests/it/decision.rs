@@ -24,8 +24,8 @@ fn differs() -> Compared {
 async fn report(spool: &Spool, claimed: &Claim, version: i64, uid: &str, patient: &str) {
     let made = text_sr(spool, uid).await.filed_under(patient.to_owned());
     assert!(spool.written(claimed, version, uid.to_owned(), "rule".to_owned(), made, 0).await.unwrap());
-    for delivery in spool.due_deliveries(i64::MAX, 9).unwrap() {
-        spool.delivered(&delivery, 0).await.unwrap();
+    for delivery in spool.due_deliveries("pacs", i64::MAX, 9).unwrap() {
+        spool.delivered(&delivery, None, 0).await.unwrap();
     }
 }
 
@@ -170,7 +170,7 @@ async fn what_destinations_have_is_neither_dropped_nor_held() {
     assert_eq!(state(&spool, "1.2.3"), "delivered");
     keep(&spool, &[("1.2.3", "1.2.3.3", "third")], 0).await;
     assert_eq!(state(&spool, "1.2.3"), "delivered");
-    assert_eq!(spool.retry(claimed.study, 0).await.unwrap(), StudyState::Settled);
+    assert_eq!(spool.retry(claimed.study).await.unwrap(), StudyState::Settled);
 }
 
 #[tokio::test]

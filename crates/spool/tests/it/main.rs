@@ -3,6 +3,7 @@
 mod attempt;
 mod commitment;
 mod decision;
+mod deliveries;
 mod migration;
 mod retention;
 
@@ -170,13 +171,13 @@ async fn a_report_is_delivered_once_and_our_own_object_coming_back_starts_nothin
     spool.written(&claimed, 1, "a".into(), "chest".into(), text_sr(&spool, "1.2.9").await, QUIET).await.unwrap();
     assert_eq!(state(&spool, "1.2.3"), "written");
 
-    let due = spool.due_deliveries(QUIET, 8).unwrap();
-    spool.delivery_failed(&due[0], "pacs is away".to_owned(), Some(QUIET + 500)).await.unwrap();
-    assert!(spool.due_deliveries(QUIET, 8).unwrap().is_empty(), "it waits for its next attempt");
-    assert_eq!(spool.study("1.2.3").unwrap().study.reason.as_deref(), Some("pacs is away"));
-    let due = spool.due_deliveries(QUIET + 500, 8).unwrap();
+    let due = spool.due_deliveries("pacs", QUIET, 8).unwrap();
+    spool.delivery_failed(&due[0], deliveries::failure("away", Some(QUIET + 500))).await.unwrap();
+    assert!(spool.due_deliveries("pacs", QUIET, 8).unwrap().is_empty(), "it waits for its next attempt");
+    assert_eq!(spool.study("1.2.3").unwrap().study.reason.as_deref(), Some("pacs: away"));
+    let due = spool.due_deliveries("pacs", QUIET + 500, 8).unwrap();
     assert_eq!(due[0].attempts, 1);
-    spool.delivered(&due[0], QUIET + 500).await.unwrap();
+    spool.delivered(&due[0], None, QUIET + 500).await.unwrap();
     assert_eq!(state(&spool, "1.2.3"), "delivered");
 
     store(&spool, None, &data_set("1.2.3", "1.2.9", dataset::MANUFACTURER, ""), 9 * QUIET).await.unwrap();
@@ -249,16 +250,19 @@ async fn a_destination_that_does_not_take_an_object_gets_another_of_the_same_rep
     let made = spool.prepare(files.to_vec(), 0).await.unwrap();
     spool.written(&claimed, 1, "a".into(), "r".into(), made, 0).await.unwrap();
 
-    let due = spool.due_deliveries(0, 8).unwrap();
+    let due = spool.due_deliveries("pacs", 0, 8).unwrap();
     assert_eq!((due.len(), due[0].kind), (1, ObjectKind::MeasurementsSr));
     let none = spool.deliver_instead(&due[0], ObjectKind::Pdf, "refused".to_owned(), 1).await.unwrap();
-    assert!(!none && spool.due_deliveries(1, 8).unwrap()[0].id == due[0].id, "there is no PDF: nothing changes");
+    assert!(
+        !none && spool.due_deliveries("pacs", 1, 8).unwrap()[0].id == due[0].id,
+        "there is no PDF: nothing changes"
+    );
     let other = ObjectKind::ComprehensiveMeasurementsSr;
     assert!(spool.deliver_instead(&due[0], other, "refused".to_owned(), 1).await.unwrap());
-    let due = spool.due_deliveries(1, 8).unwrap();
+    let due = spool.due_deliveries("pacs", 1, 8).unwrap();
     assert_eq!((due.len(), due[0].kind, due[0].sop_instance_uid.as_str()), (1, other, "1.2"));
     assert_eq!(state(&spool, "1.2.3"), "written");
-    spool.delivered(&due[0], 2).await.unwrap();
+    spool.delivered(&due[0], None, 2).await.unwrap();
     assert_eq!(state(&spool, "1.2.3"), "delivered");
     let reports = spool.study("1.2.3").unwrap().reports;
     assert_eq!(reports[0].replaced, [("pacs".to_owned(), Some("refused".to_owned()))]);
@@ -273,13 +277,13 @@ async fn a_delivery_given_up_holds_its_study_until_somebody_retries() {
     spool.settle(QUIET).await.unwrap();
     let claimed = claim(&spool).await;
     spool.written(&claimed, 1, "a".into(), "chest".into(), text_sr(&spool, "1.2.9").await, 0).await.unwrap();
-    let due = spool.due_deliveries(0, 8).unwrap();
-    spool.delivery_failed(&due[0], "refused".to_owned(), None).await.unwrap();
+    let due = spool.due_deliveries("pacs", 0, 8).unwrap();
+    spool.delivery_failed(&due[0], deliveries::failure("refused", None)).await.unwrap();
     assert_eq!(state(&spool, "1.2.3"), "held");
 
     let beside = Spool::open_beside(dir.path()).unwrap();
-    assert_eq!(beside.retry(claimed.study, 5).await.unwrap(), StudyState::Written);
-    assert_eq!(spool.due_deliveries(5, 8).unwrap().len(), 1);
+    assert_eq!(beside.retry(claimed.study).await.unwrap(), StudyState::Written);
+    assert_eq!(spool.due_deliveries("pacs", 5, 8).unwrap().len(), 1);
     assert!(matches!(Spool::open(dir.path(), Options::default(), 0), Err(Error::InUse(_))));
 }
 
@@ -322,7 +326,7 @@ async fn what_a_person_stops_stays_stopped_until_it_is_retried() {
     store(&spool, None, &data_set("1.2.3", "1.2.3.2", "Acme", ""), QUIET).await.unwrap();
     assert_eq!(spool.settle(9 * QUIET).await.unwrap(), 0);
     assert_eq!(state(&spool, "1.2.3"), "held");
-    spool.retry(study, 9 * QUIET).await.unwrap();
+    spool.retry(study).await.unwrap();
     let claimed = claim(&spool).await;
     assert_eq!(claimed.instances.len(), 2);
 
@@ -331,7 +335,7 @@ async fn what_a_person_stops_stays_stopped_until_it_is_retried() {
     let report = text_sr(&spool, "1.2.9").await;
     assert!(!spool.written(&claimed, 1, "a".into(), "rule".into(), report, 0).await.unwrap());
     assert_eq!(state(&spool, "1.2.3"), "skipped");
-    assert!(spool.due_deliveries(99 * QUIET, 8).unwrap().is_empty());
+    assert!(spool.due_deliveries("pacs", 99 * QUIET, 8).unwrap().is_empty());
 }
 
 #[tokio::test]
@@ -378,12 +382,12 @@ async fn retention_removes_nothing_that_is_not_delivered() {
     assert_eq!(removed(QUIET).await, 0, "reading");
     spool.written(&claimed, 1, "a".into(), "chest".into(), text_sr(&spool, "1.2.9").await, QUIET).await.unwrap();
     assert_eq!(removed(QUIET).await, 0, "written");
-    let due = spool.due_deliveries(QUIET, 8).unwrap();
-    spool.delivery_failed(&due[0], "refused".to_owned(), None).await.unwrap();
+    let due = spool.due_deliveries("pacs", QUIET, 8).unwrap();
+    spool.delivery_failed(&due[0], deliveries::failure("refused", None)).await.unwrap();
     assert_eq!(state(&spool, "1.2.3"), "held");
     assert_eq!(removed(9 * QUIET).await, 0, "held, and not delivered");
-    spool.retry(claimed.study, 9 * QUIET).await.unwrap();
-    spool.delivered(&spool.due_deliveries(9 * QUIET, 8).unwrap()[0], 10 * QUIET).await.unwrap();
+    spool.retry(claimed.study).await.unwrap();
+    spool.delivered(&spool.due_deliveries("pacs", 9 * QUIET, 8).unwrap()[0], None, 10 * QUIET).await.unwrap();
     let too_early = Retention { delivered: Some(Duration::from_millis(100)), ..Retention::default() };
     assert_eq!(spool.retain(&too_early, 10 * QUIET + 99).await.unwrap().files, 0, "it counts from the delivery");
     assert_eq!(removed(10 * QUIET).await, 1);

@@ -1,6 +1,6 @@
 //! Retention frees every study that has nothing left to deliver, whatever way its deliveries ended.
 
-use super::*;
+use super::{deliveries::failure, *};
 
 /// A study whose report was written, with one measurement report for one destination and another form of it beside.
 async fn written(spool: &Spool) -> Claim {
@@ -30,11 +30,11 @@ async fn a_study_one_of_whose_objects_was_replaced_is_freed() {
     let dir = tempfile::tempdir().unwrap();
     let (spool, _) = open(dir.path(), 0);
     written(&spool).await;
-    let due = spool.due_deliveries(0, 8).unwrap();
+    let due = spool.due_deliveries("pacs", 0, 8).unwrap();
     let other = ObjectKind::ComprehensiveMeasurementsSr;
     assert!(spool.deliver_instead(&due[0], other, "refused".to_owned(), 1).await.unwrap());
     assert_eq!(removed(&spool).await, 0, "the other form is not delivered yet");
-    spool.delivered(&spool.due_deliveries(1, 8).unwrap()[0], 2).await.unwrap();
+    spool.delivered(&spool.due_deliveries("pacs", 1, 8).unwrap()[0], None, 2).await.unwrap();
     assert_eq!((state(&spool, "1.2.3").as_str(), removed(&spool).await), ("delivered", 1));
 }
 
@@ -44,11 +44,11 @@ async fn a_retry_does_not_send_what_was_replaced() {
     let (spool, _) = open(dir.path(), 0);
     let claimed = written(&spool).await;
     let other = ObjectKind::ComprehensiveMeasurementsSr;
-    let due = spool.due_deliveries(0, 8).unwrap();
+    let due = spool.due_deliveries("pacs", 0, 8).unwrap();
     assert!(spool.deliver_instead(&due[0], other, "refused".to_owned(), 1).await.unwrap());
-    spool.delivery_failed(&spool.due_deliveries(1, 8).unwrap()[0], "full".to_owned(), None).await.unwrap();
-    spool.retry(claimed.study, 5).await.unwrap();
-    let kinds: Vec<ObjectKind> = spool.due_deliveries(5, 8).unwrap().iter().map(|due| due.kind).collect();
+    spool.delivery_failed(&spool.due_deliveries("pacs", 1, 8).unwrap()[0], failure("full", None)).await.unwrap();
+    spool.retry(claimed.study).await.unwrap();
+    let kinds: Vec<ObjectKind> = spool.due_deliveries("pacs", 5, 8).unwrap().iter().map(|due| due.kind).collect();
     assert_eq!(kinds, [other]);
 }
 
@@ -57,7 +57,7 @@ async fn a_study_that_a_person_dropped_after_a_failed_delivery_is_freed() {
     let dir = tempfile::tempdir().unwrap();
     let (spool, _) = open(dir.path(), 0);
     let claimed = written(&spool).await;
-    spool.delivery_failed(&spool.due_deliveries(0, 8).unwrap()[0], "refused".to_owned(), None).await.unwrap();
+    spool.delivery_failed(&spool.due_deliveries("pacs", 0, 8).unwrap()[0], failure("refused", None)).await.unwrap();
     assert_eq!(removed(&spool).await, 0, "held, and not delivered");
     spool.drop_study(claimed.study, "by a person".to_owned()).await.unwrap();
     assert_eq!((state(&spool, "1.2.3").as_str(), removed(&spool).await), ("skipped", 1));

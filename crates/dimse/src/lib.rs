@@ -6,10 +6,11 @@
 //! [`Destination`]. What is received is not looked into here: that a data set is what its command says is the sink's to
 //! find out, because only the sink has it all.
 //!
-//! PDUs are coded by dicom-ul, except the P-DATA-TF: its values are handed on from the receive buffer without a copy,
-//! and written with the data set's last byte marked last and no other (dropping dicom-ul's own writer marks a cut data
-//! set as complete).
+//! PDUs are coded by dicom-ul, with two exceptions. The A-ASSOCIATE ones are read here, because what is not known of them
+//! has to be skipped. The values of a P-DATA-TF are handed on from the receive buffer without a copy, and written with the
+//! data set's last byte marked last and no other (dropping dicom-ul's own writer marks a cut data set as complete).
 
+mod associate;
 mod bounds;
 mod certificate;
 mod client;

@@ -196,11 +196,13 @@ fn agree(
     Ok(Context { abstract_syntax, transfer_syntax })
 }
 
-/// Chooses among the transfer syntaxes of one context: an encapsulated one that heads the list is what the sender has;
-/// behind a native one the list is what the sender can do, and then one that loses nothing comes first, any other
-/// encapsulated one second; of the others, the easiest to read comes first.
+/// Chooses among the transfer syntaxes of one context. Where a native one is offered it is taken: the head of a list does
+/// not say what the sender has, a sender that lists a native one can send it (PS3.5 section 10.1 lets it leave native ones
+/// out where all it has is compressed with loss), and DCMTK and Orthanc choose so too. Without a native one, the first that
+/// loses nothing is taken, and one that may lose something only where nothing else is offered.
 fn choose(proposed: impl Iterator<Item = TransferSyntax>, service: Service) -> Option<TransferSyntax> {
-    const OTHERS: [&str; 4] = [
+    /// The easiest to read first.
+    const NATIVE: [&str; 4] = [
         TransferSyntax::EXPLICIT_VR_LITTLE_ENDIAN,
         TransferSyntax::IMPLICIT_VR_LITTLE_ENDIAN,
         TransferSyntax::DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
@@ -212,16 +214,13 @@ fn choose(proposed: impl Iterator<Item = TransferSyntax>, service: Service) -> O
         // There are no pixels to encapsulate, and little to deflate.
         Service::StorageCommitment => !syntax.encapsulated() && !syntax.deflated(),
     };
-    let rank = |(place, syntax): &(usize, TransferSyntax)| {
-        let native = OTHERS.iter().position(|uid| *uid == syntax.uid());
-        match native {
-            Some(position) => 3 + position,
-            None if *place == 0 => 0,
-            None if is_lossless(syntax) => 1,
-            None => 2,
-        }
+    let rank = |syntax: &TransferSyntax| match NATIVE.iter().position(|uid| *uid == syntax.uid()) {
+        Some(position) => position,
+        None if is_lossless(syntax) => NATIVE.len(),
+        None => NATIVE.len() + 1,
     };
-    proposed.filter(can_be_taken).enumerate().min_by_key(rank).map(|(_, syntax)| syntax)
+    // Of several of one rank the sender's first.
+    proposed.filter(can_be_taken).min_by_key(rank)
 }
 
 /// Whether data sets in it hold a reference in place of the pixels, or none at all: JPIP (PS3.5 A.6) and real-time video
@@ -425,7 +424,7 @@ mod tests {
         ];
         assert_eq!(reasons, expected);
         assert_eq!(contexts.keys().copied().collect::<Vec<_>>(), [1, 3, 11, 255]);
-        assert_eq!(contexts[&3].transfer_syntax.uid(), "1.2.840.10008.1.2.4.90");
+        assert_eq!(contexts[&3].transfer_syntax.uid(), "1.2.840.10008.1.2");
     }
 
     #[test]
@@ -436,7 +435,7 @@ mod tests {
     }
 
     #[test]
-    fn of_several_transfer_syntaxes_the_senders_own_compression_is_chosen_first() {
+    fn of_several_transfer_syntaxes_a_native_one_is_taken_and_a_lossy_one_last() {
         let check = |proposed: &[&str], chosen: Option<&str>| {
             let whole = |suffix: &str| format!("1.2.840.10008.1.2{suffix}");
             let proposed: Vec<String> = proposed.iter().map(|suffix| whole(suffix)).collect();
@@ -446,24 +445,37 @@ mod tests {
             assert_eq!(found, chosen.map(whole), "{proposed:?}");
         };
         let (implicit, explicit, big_endian, deflated) = ("", ".1", ".2", ".1.99");
-        let (baseline, lossless, j2k_lossless, h264) = (".4.50", ".4.70", ".4.90", ".4.102");
+        let (baseline, extended, lossless, sv1) = (".4.50", ".4.51", ".4.57", ".4.70");
+        let (jls, near, j2k_lossless, j2k, rle, h264) = (".4.80", ".4.81", ".4.90", ".4.91", ".5", ".4.102");
         check(&[implicit, explicit], Some(explicit));
         check(&[implicit, explicit, deflated, big_endian], Some(explicit));
         check(&[big_endian, implicit], Some(implicit));
         check(&[big_endian, deflated], Some(deflated));
         check(&[big_endian], Some(big_endian));
         check(&[deflated], Some(deflated));
-        // What the sender has heads its list, whatever it costs in pixels: they are gone already.
-        check(&[baseline, lossless, explicit], Some(baseline));
-        check(&[h264, explicit], Some(h264));
-        check(&[lossless, explicit, implicit], Some(lossless));
-        // A list of what the sender can do.
-        check(&[implicit, explicit, baseline], Some(baseline));
-        check(&[implicit, baseline, j2k_lossless], Some(j2k_lossless));
+        // What DCMTK's storescu +C proposes in one context with -xs, -xy, -xx, -xr, -xv, -xw, -xt, -xu and -xd.
+        for first in [sv1, baseline, extended, rle, j2k_lossless, j2k, jls, near, deflated] {
+            check(&[first, explicit, big_endian, implicit], Some(explicit));
+            check(&[first, implicit], Some(implicit));
+        }
+        // What the sender can do, native first (Horos, DicomObjects), and in its midst.
+        check(&[explicit, implicit, baseline], Some(explicit));
+        check(&[implicit, baseline, j2k], Some(implicit));
+        check(&[j2k_lossless, explicit, j2k], Some(explicit));
+        check(&[h264, big_endian], Some(big_endian));
+        // Nothing native: the sender's order among those that lose nothing, whatever stands before them.
+        check(&[sv1, j2k_lossless], Some(sv1));
+        check(&[j2k_lossless, rle, lossless], Some(j2k_lossless));
+        check(&[baseline, j2k, jls, lossless], Some(jls));
+        check(&[j2k, j2k_lossless], Some(j2k_lossless));
+        // Nothing but lossy ones: what the sender has heads its list.
+        check(&[extended, baseline], Some(extended));
+        check(&[h264], Some(h264));
         // What does not bring its pixels.
         check(&[".4.94"], None);
         check(&[".4.95", ".4.204", ".4.205", ".7.1"], None);
         check(&[".4.94", explicit], Some(explicit));
+        check(&[".4.94", j2k], Some(j2k));
     }
 
     #[test]

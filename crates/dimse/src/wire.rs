@@ -13,7 +13,7 @@ use tokio::{
 };
 use tokio_rustls::TlsStream;
 
-use crate::{command::CommandSet, tls};
+use crate::{associate, command::CommandSet, tls};
 
 /// The PDU's type, a reserved byte, its length.
 const PDU_HEADER: usize = 6;
@@ -222,12 +222,16 @@ impl Wire {
         if kind == kind::A_ABORT {
             return Err(self.aborted(body));
         }
-        let pdu = &self.buffer[body.start - PDU_HEADER..body.end];
-        // The length is checked already; dicom-ul wants a limit of its own sort.
-        match read_pdu(pdu, dicom_ul::pdu::MAXIMUM_PDU_SIZE, false) {
-            Ok(Some(pdu)) => Ok(pdu),
-            _ => Err(WireError::Protocol("an A-ASSOCIATE PDU is malformed")),
-        }
+        let pdu = match kind {
+            kind::A_ASSOCIATE_RQ => associate::request(&self.buffer[body]),
+            kind::A_ASSOCIATE_AC => associate::acceptance(&self.buffer[body]),
+            _ => {
+                let pdu = &self.buffer[body.start - PDU_HEADER..body.end];
+                // The length is checked already; dicom-ul wants a limit of its own sort.
+                read_pdu(pdu, dicom_ul::pdu::MAXIMUM_PDU_SIZE, false).ok().flatten()
+            }
+        };
+        pdu.ok_or(WireError::Protocol("an A-ASSOCIATE PDU is malformed"))
     }
 
     /// What comes next over the established association. Does not lose bytes when cancelled.

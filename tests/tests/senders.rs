@@ -54,6 +54,20 @@ fn dcmtk_and_pynetdicom_store_and_are_kept_byte_for_byte() -> Result<()> {
     Ok(())
 }
 
+/// With +C storescu proposes a compressed transfer syntax and the native ones in one context; what it has is native.
+#[test]
+fn storescu_that_combines_transfer_syntaxes_sends_a_native_image() -> Result<()> {
+    let daemon = keeper()?;
+    let port = daemon.port().to_string();
+    let file = samples::all()?[0].file.to_string_lossy().into_owned();
+    for preferred in ["-xs", "-xy", "-xx", "-xr", "-xv", "-xw", "-xt", "-xu", "-xd", "-xb"] {
+        let arguments = ["+C", preferred, "-aec", AE_TITLE, "127.0.0.1", &port, &file];
+        let (success, said) = peers::dcmtk("storescu", &arguments)?;
+        assert!(success, "{preferred}: {said}");
+    }
+    Ok(())
+}
+
 /// A file of the test set, as its row in `index.tsv` describes it.
 struct Row {
     name: String,

@@ -10,6 +10,7 @@ mod corpus;
 mod hostile;
 mod provider;
 mod slow;
+mod strange_items;
 mod support;
 mod tls;
 mod user;

@@ -54,6 +54,27 @@ pub fn model() -> PathBuf {
     root().join("models/phantom-cxr")
 }
 
+/// A copy of the embedded model in `folder` that was made for images of any kind, and for what `manifest` says in lines of
+/// `model.toml`.
+///
+/// # Errors
+/// When it cannot be copied.
+pub fn model_made_for(folder: &Path, manifest: &str) -> Result<PathBuf> {
+    let copy = folder.join("model");
+    fs::create_dir_all(&copy)?;
+    for entry in fs::read_dir(model())?.collect::<std::io::Result<Vec<_>>>()? {
+        if entry.file_type()?.is_file() {
+            fs::copy(entry.path(), copy.join(entry.file_name()))?;
+        }
+    }
+    let text = fs::read_to_string(model().join("model.toml"))?;
+    let states =
+        |line: &&str| ["modality", "body_part", "view"].iter().all(|key| !line.starts_with(&format!("{key} =")));
+    let kept: Vec<&str> = text.lines().filter(states).collect();
+    fs::write(copy.join("model.toml"), format!("{manifest}\n{}\n", kept.join("\n")))?;
+    Ok(copy)
+}
+
 /// A configuration as it is shipped, with the model where it is in a checkout and not where a package would put it.
 pub fn with_model_of_checkout(configuration: &str) -> String {
     configuration.replace("/usr/share/preread/models/phantom-cxr", &model().to_string_lossy())

@@ -15,6 +15,7 @@ mod ohif;
 mod orthanc;
 mod outbound;
 mod readers;
+mod scope;
 mod secrets;
 mod senders;
 mod shape;

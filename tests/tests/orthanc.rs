@@ -24,7 +24,10 @@ fn every_radiograph_that_orthanc_routes_comes_back_as_one_report() -> Result<()>
     let mut files = place::dicom_files(&shared.join("dicom/cr"))?;
     files.extend(place::dicom_files(&shared.join("dicom/cxr_hannover"))?);
     let ready = Orthanc::prepare()?;
-    let mut daemon = Daemon::start(&Setup::to(ORTHANC, &ready.address()))?;
+    // Some are knees, and some do not say.
+    let folder = tempfile::tempdir()?;
+    let model = place::model_made_for(folder.path(), "")?;
+    let mut daemon = Daemon::start(&Setup { model, ..Setup::to(ORTHANC, &ready.address()) })?;
     let orthanc = ready.route_to(daemon.port())?;
 
     // All of them are tried, so that one that fails does not hide the next.

@@ -100,6 +100,9 @@ pub struct Scan {
     pub bytes: u64,
     /// Whether there is pixel data of any kind (native, float, double).
     pub has_pixel_data: bool,
+    /// Where the first pixel data starts (bytes into the inflated data set), and how many elements and items come before
+    /// it.
+    pub pixel_data_at: Option<(u64, u64)>,
     /// What of it only the walk understands: dicom-object 0.10 would take other bytes for tags and lengths, spend
     /// seconds and gigabytes, or answer with other elements. Such a data set can be kept and sent on, not parsed.
     pub irregular: Option<&'static str>,

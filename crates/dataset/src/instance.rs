@@ -20,7 +20,7 @@ pub struct Instance {
     pub header: Header,
     /// The file meta information it came with.
     pub meta: Meta,
-    object: DefaultDicomObject,
+    pub(crate) object: DefaultDicomObject,
 }
 
 impl Instance {
@@ -84,9 +84,9 @@ impl Header {
 const USUAL_META_BYTES: usize = 2 << 10;
 
 /// Leaves room for private information (0002,0102).
-const LONGEST_META_BYTES: usize = 64 << 10;
+pub(crate) const LONGEST_META_BYTES: usize = 64 << 10;
 
-fn head(file: &mut (impl Read + Seek), bytes: usize) -> std::io::Result<Vec<u8>> {
+pub(crate) fn head(file: &mut (impl Read + Seek), bytes: usize) -> std::io::Result<Vec<u8>> {
     file.rewind()?;
     let mut head = Vec::with_capacity(USUAL_META_BYTES);
     file.take(bytes as u64).read_to_end(&mut head)?;
@@ -101,7 +101,7 @@ fn gated(bytes: &[u8], limits: &Limits) -> Result<(Meta, Header, usize), Error> 
     Ok((meta, Header::from_scan(scan, syntax), data_set_at))
 }
 
-fn bounded(bytes: u64, limits: &Limits) -> Result<(), Error> {
+pub(crate) fn bounded(bytes: u64, limits: &Limits) -> Result<(), Error> {
     if bytes > limits.instance_bytes { Err(Error::TooLarge { bytes, limit: limits.instance_bytes }) } else { Ok(()) }
 }
 

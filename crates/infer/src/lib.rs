@@ -78,7 +78,7 @@ pub use graph::{Dimension, GraphInfo, TensorInfo};
 pub use image::{Image, MAX_PIXELS};
 pub use layout::{Layout, Role};
 pub use manifest::{
-    AttentionManifest, AttentionSource, ImagesManifest, Manifest, OutputForm, OutputManifest, SchemaSource,
+    Ages, AttentionManifest, AttentionSource, ImagesManifest, Manifest, OutputForm, OutputManifest, SchemaSource,
     ThresholdsManifest,
 };
 pub use memory::available_memory;

@@ -5,6 +5,11 @@ use std::{collections::BTreeMap, fs, path::Path};
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use serde_json::{Map, Value};
 
+mod ages;
+
+pub use ages::Ages;
+use ages::sexes;
+
 use crate::{
     bundle::read_json,
     constraint::Grammar,
@@ -31,6 +36,11 @@ pub struct Manifest {
     pub body_part: Vec<String>,
     /// View positions (0018,5101) it was made for.
     pub view: Vec<String>,
+    /// Ages of patients that it was made for.
+    pub age: Option<Ages>,
+    /// Patient's Sex (0010,0040) that it was made for: `F`, `M`, `O`.
+    #[serde(deserialize_with = "sexes")]
+    pub sex: Vec<String>,
     /// Prompt used when a request brings none.
     pub prompt: Option<String>,
     /// Prompts that a request may ask for by name.

@@ -69,4 +69,4 @@ pub use spacing::{PixelSpacing, SpacingSource, Trust, UltrasoundRegion, ultrasou
 pub use study::{FRAMES_OF_PERCENTILES, MOST_FRAMES, MOST_PIXELS, Open, ShownFrame, StackSummary, Unread};
 pub use turn::Turn;
 pub use values::StackValues;
-pub use views::{StandsBy, Upright, View, upright};
+pub use views::{StandsBy, Upright, View, upright, view_of_code};

@@ -22,6 +22,12 @@ pub struct View {
     pub breast: bool,
 }
 
+/// The view that a code of View Code Sequence means, in SNOMED CT or SRT (PS3.16 CID 4010 and 4014); nothing for another
+/// code.
+pub fn view_of_code(code: &str) -> Option<&'static str> {
+    VIEWS.iter().find(|(_, codes)| codes.contains(&code)).map(|(name, _)| *name)
+}
+
 impl View {
     /// The view of an image, from its header and, when it is there, the whole instance: codes are in sequences.
     pub fn of(header: &Header, instance: Option<&Instance>) -> Self {
@@ -31,10 +37,7 @@ impl View {
             Some((text(item, tags::CODE_VALUE), modified.is_some_and(|items| !items.is_empty())))
         });
         let (code, modified) = coded.unwrap_or_default();
-        let by_code = code.and_then(|code| {
-            let known = VIEWS.iter().find(|(_, codes)| codes.contains(&code.as_str()));
-            known.map(|(name, _)| (*name).to_owned())
-        });
+        let by_code = code.and_then(|code| view_of_code(&code)).map(str::to_owned);
         let anatomy = instance.and_then(|instance| functional_group(instance, 0, tags::FRAME_ANATOMY_SEQUENCE));
         let laterality = anatomy
             .and_then(|item| text(item, tags::FRAME_LATERALITY))
@@ -62,27 +65,64 @@ impl View {
     }
 }
 
-/// Views by their codes in SNOMED CT and SRT (PS3.16 CID 4010 and 4014), named as the defined terms of View Position.
-const VIEWS: [(&str, [&str; 2]); 19] = [
-    ("AP", ["399348003", "R-10206"]),
-    ("PA", ["272479007", "R-40888"]),
-    ("LL", ["399173006", "R-10236"]),
-    ("RL", ["399198007", "R-10232"]),
-    ("LATERAL", ["399067008", "R-102CD"]),
-    ("FRONTAL", ["399033003", "R-10202"]),
-    ("LAO", ["399135007", "R-10220"]),
-    ("RAO", ["399356000", "R-40985"]),
-    ("LPO", ["399006002", "R-10212"]),
-    ("RPO", ["399038007", "R-10210"]),
-    ("CC", ["399162004", "R-10242"]),
-    ("FB", ["399196006", "R-10244"]),
-    ("XCCL", ["399192008", "R-1024A"]),
-    ("XCCM", ["399101009", "R-1024B"]),
-    ("MLO", ["399368009", "R-10226"]),
-    ("ML", ["399260004", "R-10224"]),
-    ("LM", ["399352003", "R-10228"]),
-    ("LMO", ["399099002", "R-10230"]),
-    ("SIO", ["399188001", "R-102D0"]),
+/// Views by their codes in SNOMED CT and SRT (PS3.16 CID 4010 and 4014, the older ones too), named as the defined terms of
+/// View Position where there is one.
+const VIEWS: &[(&str, &[&str])] = &[
+    ("AP", &["399348003", "R-10206"]),
+    // The first two are older codes, which images still have.
+    ("PA", &["399148001", "R-10214", "272479007", "R-40888"]),
+    ("LL", &["399173006", "R-10236"]),
+    ("RL", &["399198007", "R-10232"]),
+    ("LATERAL", &["399067008", "R-102CD", "30730003", "G-A145"]),
+    ("FRONTAL", &["399033003", "R-10202"]),
+    ("LAO", &["399135007", "R-10220"]),
+    ("RAO", &["399356000", "R-40985", "R-10218"]),
+    ("LPO", &["399006002", "R-10212"]),
+    ("RPO", &["399038007", "R-10210"]),
+    ("LLO", &["399184004", "R-10238"]),
+    ("RLO", &["399236003", "R-10234"]),
+    ("AXIAL", &["399061009", "R-10241", "399004004", "R-10246", "399132005", "R-10252", "399325008", "R-10254"]),
+    (
+        "OBLIQUE",
+        &[
+            "399182000",
+            "R-102C1",
+            "399160007",
+            "R-10204",
+            "399312000",
+            "R-10208",
+            "399059000",
+            "R-10216",
+            "260427002",
+            "R-40783",
+            "260426006",
+            "R-40782",
+            "399288005",
+            "R-10248",
+            "399225005",
+            "R-10250",
+        ],
+    ),
+    ("TANGENTIAL", &["399110001", "R-102C2"]),
+    ("SUBMENTOVERTICAL", &["399255003", "R-10256"]),
+    ("VERTICOSUBMENTAL", &["399360002", "R-10257"]),
+    ("PLANTODORSAL", &["399071006", "R-102C3"]),
+    ("DORSOPLANTAR", &["399335002", "R-102C4"]),
+    ("PARIETOACANTHIAL", &["399272005", "R-102C5"]),
+    ("ACANTHIOPARIETAL", &["399242004", "R-102C6"]),
+    ("ORBITOPARIETAL", &["399351005", "R-102C7"]),
+    ("PARIETOORBITAL", &["399316002", "R-102C8"]),
+    ("OCCLUSAL", &["260499007", "R-40810"]),
+    ("SPECIMEN", &["119376003", "G-8300"]),
+    ("CC", &["399162004", "R-10242"]),
+    ("FB", &["399196006", "R-10244"]),
+    ("XCCL", &["399192008", "R-1024A"]),
+    ("XCCM", &["399101009", "R-1024B"]),
+    ("MLO", &["399368009", "R-10226"]),
+    ("ML", &["399260004", "R-10224"]),
+    ("LM", &["399352003", "R-10228"]),
+    ("LMO", &["399099002", "R-10230"]),
+    ("SIO", &["399188001", "R-102D0"]),
 ];
 
 /// What says how an image stands.

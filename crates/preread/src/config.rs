@@ -24,7 +24,7 @@ use spool::ObjectKind;
 
 use crate::{clock, route::Rule};
 use rule::RuleSection;
-pub(crate) use rule::{EvidenceSection, Mode, Priority, Settings};
+pub(crate) use rule::{EvidenceSection, Mode, Priority, Settings, Unstated};
 use values::{
     ae_title, bytes, certificates, durability, duration, networks, optional_bytes, optional_duration, optional_uid,
     sop_classes, tls_profile,

@@ -27,16 +27,13 @@ use doubt::{EvidenceJson, SecondView};
 use images::{Attended, ImagesJson, LeftOut, Seen};
 pub(crate) use images::{HeatMap, image_policy};
 
-use crate::{
-    config::ObjectName,
-    models::Models,
-    route::{self, Facts, Rule},
-    trust::Trusts,
-};
+use crate::{config::ObjectName, models::Models, route::Rule, trust::Trusts};
 
 mod objects;
+pub(crate) mod scope;
 
 pub(crate) use objects::Wanted;
+use scope::{Candidate, Chosen, Judge};
 
 /// Everything that reading a study needs, the same for the daemon and for `preread read`.
 pub(crate) struct Pipeline {
@@ -129,6 +126,8 @@ struct Opened<'a> {
     /// The images that could be read, in reading order, each with the instance that it is.
     images: Vec<(Header, &'a StudyInstance)>,
     left_out: Vec<LeftOut>,
+    /// What a reader of the report should know of the images.
+    notes: Vec<String>,
 }
 
 struct Routed<'a> {
@@ -205,28 +204,37 @@ impl Pipeline {
         }
         let mut headers: Vec<Option<_>> = headers.into_iter().map(Some).collect();
         let images = selection.chosen.iter().filter_map(|index| headers[*index].take()).collect();
-        Ok(Opened { study, images, left_out })
+        Ok(Opened { study, images, left_out, notes: Vec::new() })
     }
 
-    /// The rule, and of the images those that it takes.
+    /// The rule, and of the images those that it takes and its model was made for.
     fn route<'a>(&'a self, mut opened: Opened<'a>) -> Result<Routed<'a>, End> {
-        let facts: Vec<Facts> =
-            opened.images.iter().map(|(header, instance)| Facts::of(header, &instance.source)).collect();
-        let chosen = route::choose(&self.rules, &facts).map_err(|error| End::Held {
+        let images = opened.images.iter();
+        let candidates: Vec<Candidate<'_>> =
+            images.map(|(header, instance)| Candidate::new(header, &instance.path, &instance.source)).collect();
+        let judge = Judge { rules: &self.rules, models: &self.models, limits: &self.limits };
+        let chosen = judge.choose(&candidates).map_err(|error| End::Held {
             what: "a rule failed",
             reason: format!("{error:#}"),
             rule: None,
         })?;
-        let Some((rule, taken)) = chosen else {
-            return Err(End::Skipped { reason: format!("no rule takes any of its {} images", facts.len()) });
+        let taken = match chosen {
+            Chosen::Read(taken) => taken,
+            Chosen::Hold(rule, reason) => return Err(held("its images do not say what they show", reason, rule)),
+            Chosen::Skip(reason) => return Err(End::Skipped { reason }),
         };
-        let mut images: Vec<Option<_>> = opened.images.into_iter().map(Some).collect();
-        opened.images = taken.iter().filter_map(|index| images[*index].take()).collect();
-        for (header, _) in images.into_iter().flatten() {
-            let reason = format!("rule \"{}\" does not take it", rule.name);
-            opened.left_out.push(LeftOut { sop_instance_uid: header.sop_instance_uid, reason });
+        let images = std::mem::take(&mut opened.images).into_iter().enumerate();
+        for (index, (header, instance)) in images {
+            match taken.left_out.get(&index) {
+                None => opened.images.push((header, instance)),
+                Some(reason) => {
+                    let reason = reason.clone();
+                    opened.left_out.push(LeftOut { sop_instance_uid: header.sop_instance_uid, reason });
+                }
+            }
         }
-        Ok(Routed { opened, rule })
+        opened.notes = taken.notes;
+        Ok(Routed { opened, rule: taken.rule })
     }
 
     /// The images that the model sees: those that its manifest asks for, of the stacks and views that the study has.
@@ -398,6 +406,7 @@ impl Pipeline {
         let model = answer.timings_ms;
         timings_ms.insert("model", model.preprocess + model.vision + model.prefill + model.decode);
         let attended = seen.attended(&heatmap.draft);
+        input.notes.extend(opened.notes);
         let images = ImagesJson::of(input, seen, &evidence, opened.left_out);
         let notes = report::sr::copy_notes(&first);
         let json = ReadingJson { report, model_text, notes, images, attended, evidence: beside, timings_ms };

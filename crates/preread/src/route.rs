@@ -6,7 +6,7 @@ use anyhow::{Result, anyhow, bail};
 use cel::{Context, Program, Value};
 use dataset::{Header, tags};
 
-use crate::config::{Mode, Priority, Settings};
+use crate::config::{Mode, Priority, Settings, Unstated};
 
 /// A `[[rule]]`, compiled.
 pub(crate) struct Rule {
@@ -99,9 +99,10 @@ impl Rule {
         Self { settings, ..self }
     }
 
-    /// A rule that takes every image, for a model named on the command line.
+    /// A rule that takes every image that its model reads or could read, for a model named on the command line.
     pub(crate) fn everything(model: String) -> Result<Self> {
-        Self::new("command line".to_owned(), "true", model, Vec::new(), Mode::Shadow, Priority::Routine)
+        let rule = Self::new("command line".to_owned(), "true", model, Vec::new(), Mode::Shadow, Priority::Routine)?;
+        Ok(rule.with(Settings { unstated: Unstated::Read, ..Settings::default() }))
     }
 
     /// Whether it takes an image.
@@ -118,53 +119,5 @@ impl Rule {
             Ok(_) => bail!("rule \"{}\": `when` answers something other than true or false", self.name),
             Err(error) => bail!("rule \"{}\": `when` cannot be evaluated: {error}", self.name),
         }
-    }
-}
-
-/// The first rule that takes at least one image, and which of them it takes.
-pub(crate) fn choose<'a>(rules: &'a [Rule], images: &[Facts]) -> Result<Option<(&'a Rule, Vec<usize>)>> {
-    for rule in rules {
-        let mut taken = Vec::new();
-        for (index, facts) in images.iter().enumerate() {
-            if rule.matches(facts)? {
-                taken.push(index);
-            }
-        }
-        if !taken.is_empty() {
-            return Ok(Some((rule, taken)));
-        }
-    }
-    Ok(None)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_first_rule_that_takes_an_image_wins() {
-        let rule = |name: &str, when: &str| {
-            Rule::new(name.to_owned(), when, "m".to_owned(), Vec::new(), Mode::Draft, Priority::Routine).unwrap()
-        };
-        let rules = [
-            rule("chest", r#"modality in ["CR", "DX"] && body_part == "CHEST""#),
-            rule("large", "rows > 1000"),
-            rule("bone", r#"series_description.contains("bone")"#),
-        ];
-        let image = |modality: &str, body_part: &str, rows: i64| {
-            let mut facts = Facts::none();
-            facts.text[0].1 = modality.to_owned();
-            facts.text[1].1 = body_part.to_owned();
-            facts.numbers[0].1 = rows;
-            facts
-        };
-        let check = |images: &[Facts], expected: Option<(&str, &[usize])>| {
-            let chosen = choose(&rules, images).unwrap();
-            assert_eq!(chosen.as_ref().map(|(rule, taken)| (rule.name.as_str(), taken.as_slice())), expected);
-        };
-        check(&[image("CT", "CHEST", 512), image("DX", "CHEST", 512)], Some(("chest", &[1])));
-        check(&[image("CR", "HAND", 2000), image("CR", "HAND", 3000)], Some(("large", &[0, 1])));
-        check(&[image("US", "", 480)], None);
-        check(&[], None);
     }
 }

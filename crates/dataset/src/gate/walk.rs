@@ -196,8 +196,10 @@ impl<'a, R: Source> Walk<'a, R> {
         if self.open.is_empty() {
             // Of elements that come twice the last one counts, here as in the parser.
             self.scan.values.remove(&tag);
-            self.scan.has_pixel_data |=
-                matches!(tag, tags::PIXEL_DATA | tags::FLOAT_PIXEL_DATA | tags::DOUBLE_FLOAT_PIXEL_DATA);
+            if matches!(tag, tags::PIXEL_DATA | tags::FLOAT_PIXEL_DATA | tags::DOUBLE_FLOAT_PIXEL_DATA) {
+                self.scan.has_pixel_data = true;
+                self.scan.pixel_data_at.get_or_insert((at, self.scan.elements - 1));
+            }
         }
         if length == UNDEFINED {
             return self.undefined_length(header);

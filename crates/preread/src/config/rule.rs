@@ -21,6 +21,9 @@ pub(super) struct RuleSection {
     mode: Mode,
     #[serde(default)]
     priority: Priority,
+    /// What becomes of an image that does not state what its model asks for.
+    #[serde(default)]
+    unstated: Unstated,
     /// What severities and kinds of objections do.
     #[serde(default)]
     checks: Policy,
@@ -37,6 +40,19 @@ pub(crate) enum Mode {
     Draft,
     /// It is kept, and nothing is sent.
     Shadow,
+    /// The rule takes nothing.
+    Off,
+}
+
+/// What becomes of an image that does not state what its model's manifest asks for.
+#[derive(Deserialize, Clone, Copy, Default, PartialEq, Eq, Debug)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Unstated {
+    /// It is read, with a note.
+    Read,
+    /// Its study waits for a person, unless there are images that do.
+    #[default]
+    Hold,
 }
 
 /// Which study is read first.
@@ -71,6 +87,7 @@ pub(crate) struct Settings {
     pub(crate) checks: Policy,
     pub(crate) evidence: EvidenceSection,
     pub(crate) second_model: Option<String>,
+    pub(crate) unstated: Unstated,
 }
 
 impl RuleSection {
@@ -101,7 +118,12 @@ impl RuleSection {
                  in all, as in [4, 4]"
             );
         }
-        let settings = Settings { checks: self.checks, evidence: self.evidence, second_model: self.second_model };
+        let settings = Settings {
+            checks: self.checks,
+            evidence: self.evidence,
+            second_model: self.second_model,
+            unstated: self.unstated,
+        };
         let rule = Rule::new(self.name, &self.when, self.model, self.destinations, self.mode, self.priority)?;
         Ok(rule.with(settings))
     }

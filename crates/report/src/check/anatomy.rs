@@ -2,7 +2,7 @@
 
 use super::{Case, Found};
 use crate::{
-    draft::Side,
+    draft::{Presence, Side},
     lexicon,
     structure::{SectionKind, Sentence, Statement, Status},
     vocabulary::{Regions, Sex, Site},
@@ -35,9 +35,18 @@ pub(super) fn side_of_study(case: &Case<'_>) -> Vec<Found> {
 
 /// A model of the chest that was given a limb: nothing it says is of the picture.
 pub(super) fn not_in_view(case: &Case<'_>) -> Vec<Found> {
+    out_of_view(case, |presence| presence != Presence::Absent)
+}
+
+/// The same of what it denies, which leads nobody to treat what is not there.
+pub(super) fn denied_not_in_view(case: &Case<'_>) -> Vec<Found> {
+    out_of_view(case, |presence| presence == Presence::Absent)
+}
+
+fn out_of_view(case: &Case<'_>, wanted: impl Fn(Presence) -> bool) -> Vec<Found> {
     let Some(shown) = shown_regions(case) else { return Vec::new() };
     statements(case)
-        .filter(|(_, _, it)| !is_in_view(it, shown))
+        .filter(|(_, _, it)| wanted(it.presence) && !is_in_view(it, shown))
         .map(|(number, _, it)| {
             let place = it.sites.first().map_or(it.concept.name(), |site| site.id());
             let parts: Vec<&str> = case.study.body_parts.iter().map(String::as_str).collect();
@@ -98,7 +107,7 @@ pub(super) fn age(case: &Case<'_>) -> Vec<Found> {
         age < f64::from(from) || age >= f64::from(to.saturating_add(1))
     };
     statements(case)
-        .filter(|(_, _, it)| it.presence == crate::draft::Presence::Present && out_of(it))
+        .filter(|(_, _, it)| it.presence == Presence::Present && out_of(it))
         .map(|(number, _, it)| Found::at(number, format!("{} at {age:.0} years", it.concept.name())))
         .collect()
 }

@@ -77,8 +77,10 @@ pub enum Kind {
     LeftMiddleLobe,
     /// A finding that has a side, without one.
     SideMissing,
-    /// A part of the body that the images do not show.
+    /// A finding in a part of the body that the images do not show.
     NotInView,
+    /// Nothing found in a part of the body that the images do not show.
+    DeniedNotInView,
     /// What another modality or view would show.
     Modality,
     /// What the patient's sex does not have.
@@ -151,6 +153,7 @@ const SEVERITIES: &[(Kind, Severity)] = {
         (Kind::Loop, Critical),
         (Kind::SideConflict, Critical),
         (Kind::ImpressionConflict, Critical),
+        (Kind::NotInView, Critical),
         (Kind::Sex, Critical),
         (Kind::OtherPatient, Critical),
         (Kind::Instruction, Critical),
@@ -170,7 +173,7 @@ const SEVERITIES: &[(Kind, Severity)] = {
         (Kind::ImpressionUnsupported, Major),
         (Kind::ImpressionMissing, Minor),
         (Kind::Repetition, Minor),
-        (Kind::NotInView, Minor),
+        (Kind::DeniedNotInView, Minor),
         (Kind::LeftMiddleLobe, Minor),
         (Kind::SideMissing, Minor),
         (Kind::Unrecognised, Minor),
@@ -265,6 +268,7 @@ const RULES: &[(Kind, Rule)] = &[
     (Kind::ImpressionMissing, agreement::impression_missing),
     (Kind::Repetition, form::repetition),
     (Kind::NotInView, anatomy::not_in_view),
+    (Kind::DeniedNotInView, anatomy::denied_not_in_view),
     (Kind::LeftMiddleLobe, anatomy::left_middle_lobe),
     (Kind::SideMissing, recognised::side_missing),
     (Kind::Unrecognised, recognised::unrecognised),

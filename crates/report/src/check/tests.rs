@@ -76,6 +76,8 @@ fn what_was_recognised_must_not_contradict_itself() {
     let limb = StudyFacts { side: Some(Side::Right), body_parts: ["HAND".to_owned()].into(), ..StudyFacts::default() };
     let none = StudyFacts::default();
     with("Left pneumothorax.", &limb, &["not-in-view"]);
+    with("Possible left pneumothorax.", &limb, &["not-in-view"]);
+    with("No pneumothorax.", &limb, &["denied-not-in-view"]);
     with("No abnormality.", &limb, &[]);
     with("", &none, &["empty"]);
     with("Left pneumothorax.", &none, &[]);

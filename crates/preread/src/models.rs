@@ -151,6 +151,14 @@ impl Models {
         self
     }
 
+    /// Has the models read any image.
+    #[cfg(test)]
+    pub(crate) fn made_for_anything(mut self) -> Self {
+        let manifests = self.entries.values_mut().map(|entry| &mut entry.bundle.manifest);
+        manifests.for_each(|it| (it.modality, it.body_part, it.view) = Default::default());
+        self
+    }
+
     /// What is known of a model without loading it.
     pub(crate) fn bundle(&self, name: &str) -> Option<&Bundle> {
         self.entries.get(name).map(|entry| &entry.bundle)

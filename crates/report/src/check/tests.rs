@@ -234,7 +234,7 @@ fn the_policy_is_done() {
     // Written and read it is the same.
     let written = serde_json::to_string(&severe).unwrap();
     assert_eq!(serde_json::from_str::<Policy>(&written).unwrap(), severe);
-    assert_eq!(Kind::all().count(), 33);
+    assert_eq!(Kind::all().count(), 34);
 }
 
 #[test]

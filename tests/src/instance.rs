@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use anyhow::{Context, Result, ensure};
-use dicom_core::{DataElement, PrimitiveValue, VR};
+use dicom_core::{DataElement, PrimitiveValue, Tag, VR};
 use dicom_dictionary_std::{tags, uids};
 use dicom_object::{FileMetaTableBuilder, InMemDicomObject, OpenFileOptions};
 
@@ -108,6 +108,26 @@ impl Instance {
         text(&mut object, tags::SERIES_INSTANCE_UID, VR::UI, series);
         text(&mut object, tags::SOP_INSTANCE_UID, VR::UI, instance);
         encode(object, &self.transfer_syntax_uid)
+    }
+
+    /// The same with other values of some text attributes, among them perhaps its UIDs.
+    ///
+    /// # Errors
+    /// As [`Self::reissued`].
+    pub fn with(&self, values: &[(Tag, VR, &str)]) -> Result<Self> {
+        let mut object = dicom_object::from_reader(self.to_part10()?.as_slice())?.into_inner();
+        for (tag, vr, value) in values {
+            text(&mut object, *tag, *vr, value);
+        }
+        encode(object, &self.transfer_syntax_uid)
+    }
+
+    /// The same in another transfer syntax, of native pixels as well.
+    ///
+    /// # Errors
+    /// As [`Self::reissued`].
+    pub fn encoded(&self, transfer_syntax: &str) -> Result<Self> {
+        encode(dicom_object::from_reader(self.to_part10()?.as_slice())?.into_inner(), transfer_syntax)
     }
 
     /// The instance as a Part 10 file.
@@ -275,7 +295,7 @@ impl Study {
     }
 }
 
-fn text(object: &mut InMemDicomObject, tag: dicom_core::Tag, vr: VR, value: &str) {
+fn text(object: &mut InMemDicomObject, tag: Tag, vr: VR, value: &str) {
     object.put(DataElement::new(tag, vr, PrimitiveValue::from(value)));
 }
 

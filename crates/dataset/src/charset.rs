@@ -96,6 +96,18 @@ impl CharacterSet {
         self.decode_iso_2022(initial, bytes)
     }
 
+    /// Decodes a value, or says that it cannot be: a byte has no meaning in the set that is declared, the set is not known,
+    /// or none is declared and the value is not ASCII. Nothing is guessed.
+    pub fn decode_exactly(&self, bytes: &[u8]) -> Option<String> {
+        let text = self.decode(bytes);
+        if bytes.is_ascii() && !bytes.contains(&0x1b) {
+            return Some(text);
+        }
+        let initial = self.terms.first().map_or("", String::as_str);
+        let guessed = self.terms.len() < 2 && matches!(initial, "" | "ISO_IR 6");
+        (self.is_known() && !guessed && !text.contains(['\u{fffd}', '\u{1b}'])).then_some(text)
+    }
+
     /// The initial set holds until an escape sequence designates another, and again after each delimiter (PS3.5 6.1.2.5.3).
     fn decode_iso_2022(&self, initial: &str, bytes: &[u8]) -> String {
         let mut text = String::new();
@@ -246,6 +258,24 @@ fn decode_bytes(encoding: &'static Encoding, bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_cannot_be_decoded_is_said_and_not_guessed() {
+        let check = |declared: &str, bytes: &[u8], expected: Option<&str>| {
+            let decoded = CharacterSet::declared(declared.as_bytes()).decode_exactly(bytes);
+            assert_eq!(decoded.as_deref(), expected, "{declared} {bytes:?}");
+        };
+        check("", b"Adams^John", Some("Adams^John"));
+        check("nonsense", b"Adams^John", Some("Adams^John"));
+        check("ISO_IR 100", b"Buc^J\xe9r\xf4me", Some("Buc^Jérôme"));
+        check("ISO_IR 192", "Wang^XiaoDong=王^小东".as_bytes(), Some("Wang^XiaoDong=王^小东"));
+        check("\\ISO 2022 IR 87", b"Y=\x1b$B;3ED\x1b(B", Some("Y=山田"));
+        check("", b"Buc^J\xe9r\xf4me", None);
+        check("ISO_IR 6", b"Buc^J\xe9r\xf4me", None);
+        check("ISO_IR 999", b"Buc^J\xe9r\xf4me", None);
+        check("ISO_IR 192", b"Buc^J\xe9r\xf4me", None);
+        check("\\ISO 2022 IR 87", b"Y=\x1b$Z;3ED\x1b(B", None);
+    }
 
     /// The examples of PS3.5 annexes H, I, J and K.
     #[test]

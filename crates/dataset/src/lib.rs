@@ -16,6 +16,7 @@ mod limits;
 mod parse;
 pub mod part10;
 mod phi;
+mod same;
 mod source;
 mod transfer_syntax;
 mod uid;
@@ -29,6 +30,7 @@ pub use header::Header;
 pub use instance::Instance;
 pub use limits::Limits;
 pub use phi::Phi;
+pub use same::{differing, keyword};
 pub use transfer_syntax::TransferSyntax;
 pub use uid::{Uid, UidError};
 

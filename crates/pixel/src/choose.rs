@@ -63,6 +63,14 @@ pub enum Reason {
     TransferSyntax,
 }
 
+impl Reason {
+    /// Whether there is nothing to look at: a document, a plan, a presentation state, a segmentation, our own object. A
+    /// study of nothing else has nobody to wait for, and a report that does not speak of it has left nothing out.
+    pub fn is_no_image(self) -> bool {
+        matches!(self, Self::OurOwn | Self::PresentationState | Self::NoPixelData | Self::NotAPicture)
+    }
+}
+
 /// Chooses the instances that a model should read. The order of `headers` makes no difference but to the indices.
 pub fn choose(headers: &[&Header]) -> Selection {
     let mut order: Vec<usize> = (0..headers.len()).collect();

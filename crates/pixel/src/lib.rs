@@ -38,6 +38,7 @@ mod policy;
 mod render;
 mod resample;
 mod rle;
+mod same;
 mod series;
 mod sheet;
 mod spacing;
@@ -61,6 +62,7 @@ pub use policy::{
     WindowsAs, reading_order,
 };
 pub use render::{RenderOptions, Rendered, Source, picture, png, render, rgb_png};
+pub use same::same_pixels;
 pub use series::{
     Apart, Frame, Gap, Kind, Order, Plane, SliceSpacing, Stack, StackFrame, frames_of, header_suffices, stacks,
 };

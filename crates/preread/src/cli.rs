@@ -235,6 +235,20 @@ pub(crate) enum QueueCommand {
         /// Its number, or its Study Instance UID.
         id: String,
     },
+    /// Say which images count, where a study is held because they came twice or are of several patients.
+    ///
+    /// Without an option, what came last counts: the study is read again, and its report replaces the one before. An image
+    /// whose UID another study has is read for this one.
+    Accept {
+        /// Its number, or its Study Instance UID.
+        id: String,
+        /// What came first counts, and what came later is left out.
+        #[arg(long, conflicts_with = "group")]
+        older: bool,
+        /// The images of this patient count, by the number that `queue show` gives; those of the others are left out.
+        #[arg(long, value_name = "N")]
+        group: Option<usize>,
+    },
     /// Stop a study until somebody retries it.
     Hold {
         /// Its number, or its Study Instance UID.

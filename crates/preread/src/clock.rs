@@ -24,6 +24,12 @@ pub(crate) fn time_of_day(at: spool::Timestamp) -> String {
     then.strftime(form).to_string()
 }
 
+/// A moment in words, to the minute, in UTC.
+pub(crate) fn in_words(at: spool::Timestamp) -> String {
+    let at = jiff::Timestamp::from_millisecond(at).unwrap_or_default();
+    at.strftime("%Y-%m-%d %H:%M UTC").to_string()
+}
+
 /// The local date and time of a moment, which is what DICOM's DA and TM mean (PS3.5 6.2).
 pub(crate) fn content_time(at: spool::Timestamp) -> ContentTime {
     let local = jiff::Timestamp::from_millisecond(at).map(|at| at.to_zoned(TimeZone::system()));

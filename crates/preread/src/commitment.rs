@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::Context;
+use dataset::Limits;
 use dimse::{
     CommitmentRequest, CommitmentResult, Destination, FailureReason, InstanceReference, Refusal, ReportError, Reporter,
     SopClassPattern, Tls, is_storage_class, report_commitment,
@@ -19,7 +20,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{clock, config::Config};
+use crate::{clock, config::Config, pipeline::compare};
 
 /// Results on their way at a time.
 const AT_ONCE: usize = 32;
@@ -238,6 +239,8 @@ impl Commitments {
 
     /// Why an instance cannot be committed, if it cannot.
     async fn failure(&self, class: &str, instance: &str) -> Result<Option<FailureReason>, spool::Error> {
+        // The same instance in two encodings is one, which may not be known yet.
+        compare::those_under(&self.spool, instance, &Limits::default()).await?;
         Ok(match self.spool.verify_instance(class, instance).await {
             // Which of the two versions the peer means, nobody can say, and it is to keep its own.
             Ok(Verification::Intact) if self.spool.is_in_conflict(instance)? => Some(FailureReason::ProcessingFailure),

@@ -20,12 +20,17 @@ use report::{
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+pub(crate) mod compare;
 mod doubt;
+mod identity;
 mod images;
+mod whose;
 
 use doubt::{EvidenceJson, SecondView};
+pub(crate) use identity::{Acceptance, Identity};
 use images::{Attended, ImagesJson, LeftOut, Seen};
 pub(crate) use images::{HeatMap, image_policy};
+pub(crate) use whose::{Decisions, Group, groups_of};
 
 use crate::{config::ObjectName, models::Models, route::Rule, trust::Trusts};
 
@@ -62,6 +67,8 @@ pub(crate) struct Study {
     pub(crate) reported_inputs: Option<String>,
     /// The newest documents of each kind that there are of it, which new ones replace.
     pub(crate) predecessors: Vec<(report::Kind, EvidenceItem)>,
+    /// What else came under its UIDs, and what a person decided of it.
+    pub(crate) decisions: Decisions,
     /// When reading began.
     pub(crate) content_time: ContentTime,
 }
@@ -87,6 +94,16 @@ pub(crate) enum End {
     Stopped,
 }
 
+impl End {
+    /// The same, said by a rule that would have read the study.
+    fn of(self, by: &Rule) -> Self {
+        match self {
+            Self::Held { what, reason, .. } => held(what, reason, by),
+            other => other,
+        }
+    }
+}
+
 fn held(what: &'static str, reason: String, rule: &Rule) -> End {
     End::Held { what, reason, rule: Some(rule.name.clone()) }
 }
@@ -95,6 +112,8 @@ fn held(what: &'static str, reason: String, rule: &Rule) -> End {
 pub(crate) struct Reading<'a> {
     pub(crate) rule: &'a Rule,
     pub(crate) inputs_digest: String,
+    /// Whom it is filed under.
+    pub(crate) patient: Identity,
     pub(crate) text_sr: Document,
     /// The other objects that are wanted, and that the draft has something for.
     pub(crate) objects: Vec<(ObjectName, Document)>,
@@ -128,6 +147,8 @@ struct Opened<'a> {
     left_out: Vec<LeftOut>,
     /// What a reader of the report should know of the images.
     notes: Vec<String>,
+    /// What a person must decide first, if there is a rule for it.
+    doubt: Option<End>,
 }
 
 struct Routed<'a> {
@@ -192,19 +213,8 @@ impl Pipeline {
                 }
             }
         }
-        let selection = pixel::choose(&headers.iter().map(|(header, _)| header).collect::<Vec<_>>());
-        let left_out = |(index, reason): &(usize, pixel::Reason)| LeftOut {
-            sop_instance_uid: headers[*index].0.sop_instance_uid.clone(),
-            reason: reason.to_string(),
-        };
-        let left_out: Vec<LeftOut> = selection.skipped.iter().map(left_out).collect();
-        if selection.chosen.is_empty() {
-            let reason = format!("no image to read: {}", count_reasons(&left_out));
-            return Err(End::Held { what: "no image to read", reason, rule: None });
-        }
-        let mut headers: Vec<Option<_>> = headers.into_iter().map(Some).collect();
-        let images = selection.chosen.iter().filter_map(|index| headers[*index].take()).collect();
-        Ok(Opened { study, images, left_out, notes: Vec::new() })
+        let whose::Sorted { images, left_out, notes, doubt } = whose::sort(headers, &study.decisions)?;
+        Ok(Opened { study, images, left_out, notes, doubt })
     }
 
     /// The rule, and of the images those that it takes and its model was made for.
@@ -220,20 +230,26 @@ impl Pipeline {
         })?;
         let taken = match chosen {
             Chosen::Read(taken) => taken,
-            Chosen::Hold(rule, reason) => return Err(held("its images do not say what they show", reason, rule)),
+            Chosen::Hold(rule, reason) => {
+                let doubt = opened.doubt.take().map(|doubt| doubt.of(rule));
+                return Err(doubt.unwrap_or_else(|| held("its images do not say what they show", reason, rule)));
+            }
             Chosen::Skip(reason) => return Err(End::Skipped { reason }),
         };
+        if let Some(doubt) = opened.doubt.take() {
+            return Err(doubt.of(taken.rule));
+        }
         let images = std::mem::take(&mut opened.images).into_iter().enumerate();
         for (index, (header, instance)) in images {
             match taken.left_out.get(&index) {
                 None => opened.images.push((header, instance)),
                 Some(reason) => {
                     let reason = reason.clone();
-                    opened.left_out.push(LeftOut { sop_instance_uid: header.sop_instance_uid, reason });
+                    opened.left_out.push(LeftOut::image(header.sop_instance_uid, reason, instance.digest.clone()));
                 }
             }
         }
-        opened.notes = taken.notes;
+        opened.notes.extend(taken.notes);
         Ok(Routed { opened, rule: taken.rule })
     }
 
@@ -246,8 +262,9 @@ impl Pipeline {
         let images = std::mem::take(&mut routed.opened.images);
         let headers: Vec<&Header> = images.iter().map(|(header, _)| header).collect();
         let settings = self.trusts.get(rule).settings_digest;
+        let before = routed.opened.left_out.clone();
         let inputs_digest =
-            |read: &BTreeSet<usize>| inputs_digest(read.iter().map(|it| &images[*it]), digest, rule, settings.as_ref());
+            |read: &BTreeSet<usize>| inputs_digest(&images, read, &before, digest, rule, settings.as_ref());
         let reported = |digest: &String| routed.opened.study.reported_inputs.as_ref() == Some(digest);
 
         let until = Instant::now() + self.deadline;
@@ -280,9 +297,9 @@ impl Pipeline {
         if reported(&inputs_digest) {
             return Err(End::Unchanged);
         }
-        let left_out = input.unread.iter().map(|(image, why)| LeftOut {
-            sop_instance_uid: images[*image].0.sop_instance_uid.clone(),
-            reason: why.to_string(),
+        let left_out = input.unread.iter().map(|(image, why)| {
+            let (header, instance) = &images[*image];
+            LeftOut::image(header.sop_instance_uid.clone(), why.to_string(), instance.digest.clone())
         });
         routed.opened.left_out.extend(left_out);
         let of_read = images.iter().enumerate().filter(|(image, _)| input.read.contains(image));
@@ -372,12 +389,17 @@ impl Pipeline {
         let not_written = |error: report::Error| held("the report cannot be written", error.to_string(), rule);
 
         let provenance = self.provenance(rule, opened.study, &answer);
+        let patient = Identity::of(&first.header);
+        let may_name = |(_, document): &&(report::Kind, EvidenceItem)| {
+            opened.study.decisions.may_name(&document.sop_instance_uid, &patient)
+        };
         let source = Source {
             representative: &first,
             evidence: evidence.clone(),
-            predecessors: opened.study.predecessors.clone(),
+            predecessors: opened.study.predecessors.iter().filter(may_name).cloned().collect(),
         };
-        let completion = completion(opened.left_out.len(), input.frames_not_shown, &partial);
+        let images_left_out = opened.left_out.iter().filter(|it| it.is_image).count();
+        let completion = completion(images_left_out, input.frames_not_shown, &partial);
         let options = report::sr::Options { completion: completion.clone(), ..Default::default() };
         let text_sr = report::sr::text_report(&draft, &source, &provenance, &options).map_err(not_written)?;
         let seen = Seen::of(&input, &answer.placements);
@@ -410,7 +432,7 @@ impl Pipeline {
         let images = ImagesJson::of(input, seen, &evidence, opened.left_out);
         let notes = report::sr::copy_notes(&first);
         let json = ReadingJson { report, model_text, notes, images, attended, evidence: beside, timings_ms };
-        Ok(Reading { rule, inputs_digest, text_sr, objects, heatmap, json, text })
+        Ok(Reading { rule, inputs_digest, patient, text_sr, objects, heatmap, json, text })
     }
 
     /// How the text was made and held against what, in words.
@@ -462,15 +484,22 @@ fn output(manifest: &infer::OutputManifest) -> infer::Output {
 }
 
 /// What a report depends on besides our own code: the same digest, the same report. The order of the instances makes no
-/// difference.
-fn inputs_digest<'a>(
-    read: impl Iterator<Item = &'a (Header, &'a StudyInstance)>,
+/// difference. Those that were not read count too, because the report says that it is not of the whole study.
+fn inputs_digest(
+    images: &[(Header, &StudyInstance)],
+    read: &BTreeSet<usize>,
+    left_out: &[LeftOut],
     model_digest: &str,
     rule: &Rule,
     settings_digest: Option<&String>,
 ) -> String {
-    let mut inputs: Vec<[&str; 2]> =
-        read.map(|(header, instance)| [header.sop_instance_uid.as_str(), &instance.digest]).collect();
+    let of_rule = images.iter().enumerate().map(|(index, (header, instance))| {
+        let what = if read.contains(&index) { "read" } else { "not shown" };
+        [header.sop_instance_uid.as_str(), instance.digest.as_str(), what]
+    });
+    let others = left_out.iter().filter(|it| it.is_image);
+    let others = others.map(|it| [it.sop_instance_uid.as_str(), it.digest.as_str(), it.reason.as_str()]);
+    let mut inputs: Vec<[&str; 3]> = of_rule.chain(others).collect();
     inputs.sort_unstable();
     let set = settings_digest.map(String::as_str);
     let parts: Vec<&str> = inputs.as_flattened().iter().copied().chain([model_digest, &rule.name]).chain(set).collect();

@@ -19,7 +19,7 @@ use tracing::Instrument;
 use crate::{
     clock,
     config::{Config, Mode, ObjectName},
-    pipeline::{End, HeatMap, Pipeline, Reading, ReadingJson, Study, StudyInstance},
+    pipeline::{Decisions, End, HeatMap, Pipeline, Reading, ReadingJson, Study, StudyInstance, compare},
 };
 
 /// How long at the most until the spool is looked at again, for what another process changed (`preread queue retry`).
@@ -105,6 +105,8 @@ impl Reader {
 
     async fn step(&mut self, stop: &CancellationToken) -> Result<()> {
         self.spool.settle(clock::now()).await?;
+        // After settling, which gives what came last its rows, and before a study of theirs is claimed.
+        while compare::new_ones(&self.spool, &self.pipeline.limits).await? > 0 && !stop.is_cancelled() {}
         if let Some(claim) = self.spool.claim().await? {
             let span = tracing::info_span!("study", study = claim.study);
             if claim.deaths > 0 {
@@ -204,18 +206,18 @@ impl Reader {
         let read = tokio::task::spawn_blocking(move || {
             let reading = pipeline.read(&study)?;
             let files = files(&reading, &sends);
-            let Reading { rule, inputs_digest, json, heatmap, .. } = reading;
-            Ok((rule.name.clone(), inputs_digest, files, json, heatmap))
+            let Reading { rule, inputs_digest, patient, json, heatmap, .. } = reading;
+            Ok((rule.name.clone(), inputs_digest, patient.to_string(), files, json, heatmap))
         });
         let read = read.await.unwrap_or_else(|_| {
             let reason = "a defect in preread stopped the reading; the log has its place".to_owned();
             Err(End::Held { what: "a defect stopped the reading", reason, rule: None })
         });
-        let (rule, inputs_digest, files, json, heatmap) = match read {
+        let (rule, inputs_digest, patient, files, json, heatmap) = match read {
             Ok(read) => read,
             Err(end) => return Ok(Err(end)),
         };
-        let report = self.spool.prepare(files, clock::now()).await?;
+        let report = self.spool.prepare(files, clock::now()).await?.filed_under(patient);
         Ok(Ok(Kept { version, inputs_digest, rule, report, json, heatmap }))
     }
 
@@ -275,6 +277,7 @@ fn is_full_disk(error: &anyhow::Error) -> bool {
 
 fn study(spool: &Spool, claim: &Claim) -> Result<Study> {
     let lineage = spool.lineage(claim.study)?;
+    let decisions = Decisions::of(claim, &lineage);
     let mut predecessors = Vec::new();
     for it in lineage.predecessors {
         let Some(kind) = document_kind(it.kind) else { continue };
@@ -296,6 +299,7 @@ fn study(spool: &Spool, claim: &Claim) -> Result<Study> {
         version: u32::try_from(lineage.next_version)?,
         reported_inputs: lineage.inputs_digest,
         predecessors,
+        decisions,
         content_time: clock::content_time(clock::now()),
     })
 }

@@ -1,5 +1,6 @@
 //! What each command does. Results go to standard output, everything else to standard error.
 
+mod accept;
 pub(crate) mod calibrate;
 pub(crate) mod config;
 mod deliveries;

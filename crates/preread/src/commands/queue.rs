@@ -14,7 +14,11 @@ pub(crate) fn run(arguments: &Queue) -> Result<ExitCode> {
         QueueCommand::Ls { json: true } => super::print_json(&spool.studies()?)?,
         QueueCommand::Ls { json: false } => list(&spool.studies()?),
         QueueCommand::Show { id, json: true } => super::print_json(&spool.study(id)?)?,
-        QueueCommand::Show { id, json: false } => show(&spool.study(id)?),
+        QueueCommand::Show { id, json: false } => {
+            let detail = spool.study(id)?;
+            show(&detail);
+            super::accept::show_groups(&detail.instances);
+        }
         QueueCommand::Commitments { json: true } => super::print_json(&spool.open_commitments()?)?,
         QueueCommand::Commitments { json: false } => commitments(&spool.open_commitments()?),
         QueueCommand::Retry { id } => {
@@ -22,6 +26,7 @@ pub(crate) fn run(arguments: &Queue) -> Result<ExitCode> {
             let state = block_on(spool.retry(study))?;
             println!("study {study} is {state} again");
         }
+        QueueCommand::Accept { id, older, group } => super::accept::run(&spool, id, *older, *group)?,
         QueueCommand::Hold { id } => {
             let study = spool.study(id)?.study.id;
             block_on(spool.hold(study, "stopped by a person with `preread queue hold`".to_owned()))?;
@@ -30,13 +35,14 @@ pub(crate) fn run(arguments: &Queue) -> Result<ExitCode> {
         QueueCommand::Drop { id } => {
             let study = spool.study(id)?.study.id;
             block_on(spool.drop_study(study, "ended by a person with `preread queue drop`".to_owned()))?;
-            println!("study {study} is skipped; its instances stay");
+            let state = spool.study(id)?.study.state;
+            println!("study {study} is {state}; its instances stay");
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn block_on<T>(work: impl Future<Output = Result<T, spool::Error>>) -> Result<T> {
+pub(super) fn block_on<T>(work: impl Future<Output = Result<T, spool::Error>>) -> Result<T> {
     Ok(tokio::runtime::Builder::new_current_thread().build()?.block_on(work)?)
 }
 
@@ -83,10 +89,22 @@ fn show(detail: &StudyDetail) {
         println!("  reason {reason}");
     }
     for instance in &detail.instances {
-        println!("  instance {} {}", instance.sop_instance_uid, instance.path.display());
+        let decision = instance.decision.map(|it| format!("  of a UID that another study has: {}", it.as_str()));
+        println!(
+            "  instance {} {}{}",
+            instance.sop_instance_uid,
+            instance.path.display(),
+            decision.unwrap_or_default()
+        );
     }
     for conflict in &detail.quarantined {
-        println!("  quarantined {} {}", conflict.sop_instance_uid, conflict.path.display());
+        println!(
+            "  quarantined {} {}  {}{}",
+            conflict.sop_instance_uid,
+            conflict.path.display(),
+            conflict.decision.map_or("not compared yet", |it| it.as_str()),
+            conflict.differs.as_ref().map(|names| format!(", differs in {names}")).unwrap_or_default()
+        );
     }
     for object in &detail.reports {
         println!("  report version {} {} {}", object.version, object.kind, object.path.display());

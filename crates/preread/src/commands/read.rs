@@ -16,7 +16,7 @@ use crate::{
     clock,
     config::{ModelSection, Runtime as RuntimeSection, Study as StudySection},
     models::Models,
-    pipeline::{DeviceIdentity, End, Pipeline, Reading, Study, StudyInstance, Wanted},
+    pipeline::{Decisions, DeviceIdentity, End, Pipeline, Reading, Study, StudyInstance, Wanted},
     route::Rule,
     trust::Trusts,
 };
@@ -158,6 +158,7 @@ fn study(files: &[PathBuf]) -> Result<Study> {
         version: 1,
         reported_inputs: None,
         predecessors: Vec::new(),
+        decisions: Decisions::default(),
         content_time: clock::content_time(clock::now()),
     })
 }

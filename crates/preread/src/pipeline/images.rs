@@ -132,6 +132,24 @@ pub(super) struct ImagesJson {
 pub(super) struct LeftOut {
     pub(super) sop_instance_uid: Uid,
     pub(super) reason: String,
+    /// The digest of its data set, where a report depends on its having been left out.
+    #[serde(skip)]
+    pub(super) digest: String,
+    /// Whether it is an image, so that a report that does not speak of it is not the whole one.
+    #[serde(skip)]
+    pub(super) is_image: bool,
+}
+
+impl LeftOut {
+    /// An image that is not read.
+    pub(super) fn image(sop_instance_uid: Uid, reason: String, digest: String) -> Self {
+        Self { sop_instance_uid, reason, digest, is_image: true }
+    }
+
+    /// What there is nothing to look at in.
+    pub(super) fn document(sop_instance_uid: Uid, reason: String) -> Self {
+        Self { sop_instance_uid, reason, digest: String::new(), is_image: false }
+    }
 }
 
 #[derive(Serialize)]

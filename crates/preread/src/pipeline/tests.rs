@@ -19,12 +19,33 @@ fn sample(name: &str) -> StudyInstance {
     StudyInstance { path, source: "test".to_owned(), digest: "00".to_owned() }
 }
 
+/// So many images of one patient in series of their own: the same one under other UIDs.
+fn images_of_one_patient(count: u8, folder: &Path) -> Vec<StudyInstance> {
+    let original = sample("01-normal.dcm");
+    let header = Header::open(&original.path, &Limits::default()).unwrap();
+    let image = |number: u8| {
+        let mut file = std::fs::read(&original.path).unwrap();
+        for uid in [&header.sop_instance_uid, &header.series_instance_uid] {
+            let uid = uid.as_str().as_bytes();
+            while let Some(at) = file.windows(uid.len()).position(|window| window == uid) {
+                // Their last digits are fives and sixes.
+                file[at + uid.len() - 1] = b'0' + number;
+            }
+        }
+        let path = folder.join(format!("{number}.dcm"));
+        std::fs::write(&path, file).unwrap();
+        StudyInstance { path, digest: number.to_string(), ..sample("01-normal.dcm") }
+    };
+    (0..count).map(image).collect()
+}
+
 fn study(instances: Vec<StudyInstance>) -> Study {
     Study {
         instances,
         version: 1,
         reported_inputs: None,
         predecessors: Vec::new(),
+        decisions: Decisions::default(),
         content_time: "20260102030405".parse().unwrap(),
     }
 }
@@ -188,13 +209,41 @@ fn a_measurement_report_is_ready_in_the_class_that_more_archives_take() {
 #[test]
 fn one_image_is_read_and_the_report_says_that_there_were_others() {
     let pipeline = pipeline("true", says("No abnormality."));
-    let study = study(vec![sample("01-normal.dcm"), sample("02-nodule-small.dcm")]);
+    let folder = tempfile::tempdir().unwrap();
+    let study = study(images_of_one_patient(2, folder.path()));
     let reading = written(&pipeline, &study);
     assert_eq!(reading.json.images.read.len(), 1);
     assert_eq!(reading.json.images.left_out.len(), 1);
     let sr = Instance::from_bytes(&reading.text_sr.file, &Limits::default()).unwrap();
     assert_eq!(sr.header.text(dataset::tags::COMPLETION_FLAG).as_deref(), Some("PARTIAL"));
     assert!(sr.header.is_our_own());
+}
+
+#[test]
+fn images_of_two_patients_are_held_if_a_rule_takes_any() {
+    let study = || study(vec![sample("01-normal.dcm"), sample("02-nodule-small.dcm")]);
+    let check = |when: &str, expected: &str| {
+        let end = pipeline(when, says("No abnormality.")).read(&study()).err();
+        assert!(format!("{end:?}").contains(expected), "{when}: {end:?}");
+    };
+    check("true", "group 2: 1 image from test");
+    check("modality == 'CT'", "no rule takes any of its 2 images");
+}
+
+#[test]
+fn a_late_image_that_is_not_read_makes_another_report() {
+    let pipeline = pipeline("true", says("No abnormality."));
+    let folder = tempfile::tempdir().unwrap();
+    let images = || images_of_one_patient(2, folder.path());
+    let first = written(&pipeline, &study(images().into_iter().take(1).collect())).inputs_digest;
+    let both = Study { reported_inputs: Some(first.clone()), ..study(images()) };
+    let later = written(&pipeline, &both);
+    assert_ne!(later.inputs_digest, first);
+    let again = Study { reported_inputs: Some(later.inputs_digest.clone()), ..study(images()) };
+    assert_eq!(pipeline.read(&again).err(), Some(End::Unchanged));
+    let reversed =
+        Study { reported_inputs: again.reported_inputs.clone(), ..study(images().into_iter().rev().collect()) };
+    assert_eq!(pipeline.read(&reversed).err(), Some(End::Unchanged), "whichever came first");
 }
 
 #[test]
@@ -209,9 +258,8 @@ fn a_model_gets_as_many_images_as_its_manifest_asks_for() {
         });
         let mut pipeline = pipeline("true", backend);
         pipeline.models = pipeline.models.with_policy(&policy);
-        let names = ["01-normal.dcm", "02-nodule-small.dcm", "03-nodule-large.dcm"];
-        let present = names.iter().filter(|name| models_folder().join("samples").join(name).is_file());
-        let study = study(present.map(|name| sample(name)).collect());
+        let folder = tempfile::tempdir().unwrap();
+        let study = study(images_of_one_patient(3, folder.path()));
         let reading = written(&pipeline, &study);
         let images = serde_json::to_value(&reading.json).unwrap()["images"].take();
         assert_eq!(*counts.lock().unwrap(), [read]);

@@ -1,0 +1,83 @@
+//! `preread queue accept`: a person says which images of a study count.
+
+use anyhow::{Result, bail};
+use dataset::{Header, Limits, tags};
+use spool::{InstanceView, Keep, Spool};
+
+use super::queue::block_on;
+use crate::{
+    clock,
+    pipeline::{Acceptance, Group, groups_of},
+};
+
+pub(super) fn run(spool: &Spool, id: &str, older: bool, group: Option<usize>) -> Result<()> {
+    let detail = spool.study(id)?;
+    let study = detail.study.id;
+    if let Some(number) = group {
+        let (groups, identities) = groups_of(&detail.instances, &Limits::default())?;
+        let Some(chosen) = number.checked_sub(1).filter(|index| *index < groups.len()) else {
+            bail!("study {study} has {}; `preread queue show {study}` lists them", patients(groups.len()));
+        };
+        if groups.len() == 1 {
+            bail!("study {study} has the images of one patient: there is nothing to choose");
+        }
+        block_on(spool.accept_group(study, Acceptance::of(&identities, chosen).to_string()))?;
+        let images = groups[chosen].members.len();
+        println!("study {study} is read again: the {images} of group {number} count, the others are left out");
+        return Ok(());
+    }
+    let decided = match block_on(spool.accept(study, if older { Keep::Older } else { Keep::Newer })) {
+        Ok(decided) => decided,
+        Err(error) => {
+            let groups = groups_of(&detail.instances, &Limits::default()).map_or(0, |(groups, _)| groups.len());
+            if groups > 1 {
+                bail!("{error:#}; it has {}: `preread queue accept {study} --group N`", patients(groups));
+            }
+            return Err(error);
+        }
+    };
+    let which = if older { "what came first counts" } else { "what came last counts" };
+    println!("study {study} is read again: {which}, for {decided} of its instances");
+    Ok(())
+}
+
+fn patients(count: usize) -> String {
+    if count == 1 { "images of one patient".to_owned() } else { format!("images of {count} patients") }
+}
+
+/// Says whose images a study has, where they are of several patients. Read from the files, for the person who asks.
+pub(super) fn show_groups(instances: &[InstanceView]) {
+    let Ok((groups, _)) = groups_of(instances, &Limits::default()) else { return };
+    if groups.len() < 2 {
+        return;
+    }
+    for (number, Group { members, first }) in (1..).zip(&groups) {
+        println!("  group {number}: {} images; {}", members.len(), whose(first));
+        for &index in members {
+            let instance = &instances[index];
+            println!(
+                "    instance {} from {}, {}",
+                instance.sop_instance_uid,
+                instance.source,
+                clock::in_words(instance.received_at)
+            );
+        }
+    }
+}
+
+/// What an image states of its patient, without characters that a terminal would obey.
+fn whose(header: &Header) -> String {
+    let stated = |name: &str, tag| {
+        let text = header.text(tag).unwrap_or_default();
+        let text: String = text.chars().filter(|it| !it.is_control()).collect();
+        format!("{name} {}", if text.is_empty() { "not stated" } else { &text })
+    };
+    [
+        stated("patient", tags::PATIENT_NAME),
+        stated("id", tags::PATIENT_ID),
+        stated("issuer", tags::ISSUER_OF_PATIENT_ID),
+        stated("born", tags::PATIENT_BIRTH_DATE),
+        stated("sex", tags::PATIENT_SEX),
+    ]
+    .join(", ")
+}

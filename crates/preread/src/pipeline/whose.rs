@@ -1,0 +1,294 @@
+//! Which instances of a study are to be read: images, of one patient, each of which is what its UID means. What is not
+//! sure, a person decides; what is left out is named, so that a report does not say that it has seen everything.
+
+use std::collections::BTreeMap;
+
+use dataset::{Header, Limits, Uid};
+use spool::{Claim, Decision, InstanceView, Lineage, Timestamp};
+
+use super::{
+    End, StudyInstance, count_reasons,
+    identity::{self, Acceptance, Choice, Identity},
+    images::LeftOut,
+};
+
+/// What is known of a study besides its instances: what else came under their UIDs, and what a person decided.
+#[derive(Default)]
+pub(crate) struct Decisions {
+    /// In which attributes the data sets differ that wait for a decision; one entry for each.
+    open: Vec<String>,
+    /// What was left out before: quarantined, and decided of.
+    quarantined: Vec<LeftOut>,
+    /// Instances whose SOP Instance UID another study had before.
+    of_two_studies: BTreeMap<Uid, Decision>,
+    accepted: Option<Acceptance>,
+    /// Whom earlier reports were filed under, by the UIDs of their documents.
+    filed_under: BTreeMap<String, Option<Identity>>,
+    /// When instances came; nothing for files that came from nowhere.
+    received_at: BTreeMap<Uid, Timestamp>,
+}
+
+impl Decisions {
+    /// What the spool says of a study that is to be read.
+    pub(crate) fn of(claim: &Claim, lineage: &Lineage) -> Self {
+        let mut decisions =
+            Self { accepted: claim.accepted.as_deref().and_then(|word| word.parse().ok()), ..Self::default() };
+        for it in &claim.quarantined {
+            let reason = match it.decision {
+                // It came after the study had settled; where it differs, the study is looked at again.
+                None => continue,
+                Some(Decision::Open) => {
+                    decisions.open.push(it.differs.clone().unwrap_or_default());
+                    continue;
+                }
+                Some(Decision::Aside) => "it came later under the SOP Instance UID of another one, which a person kept",
+                // A correction takes the place of what it corrects; another image does not.
+                Some(Decision::Superseded) if it.of_another_series => {
+                    "its SOP Instance UID is that of another one, which a person made count"
+                }
+                Some(_) => continue,
+            };
+            let Ok(sop_instance_uid) = it.sop_instance_uid.parse() else { continue };
+            decisions.quarantined.push(LeftOut::image(sop_instance_uid, reason.to_owned(), it.digest.clone()));
+        }
+        for instance in &claim.instances {
+            let Ok(uid) = instance.sop_instance_uid.parse::<Uid>() else { continue };
+            decisions.received_at.insert(uid.clone(), instance.received_at);
+            if let Some(decision) = instance.decision {
+                decisions.of_two_studies.insert(uid, decision);
+            }
+        }
+        for it in &lineage.predecessors {
+            let patient = it.patient.as_deref().and_then(|word| word.parse().ok());
+            decisions.filed_under.insert(it.sop_instance_uid.clone(), patient);
+        }
+        decisions
+    }
+
+    /// Whether a report on this patient may name an earlier document as what it replaces: it may not where that was filed
+    /// under another patient, or nobody knows under whom.
+    pub(super) fn may_name(&self, document: &Uid, patient: &Identity) -> bool {
+        let Some(filed_under) = self.filed_under.get(document.as_str()) else { return true };
+        filed_under.is_some_and(|of_document| of_document.is_filed_with(patient))
+    }
+
+    fn are_of_a_spool(&self) -> bool {
+        !self.received_at.is_empty()
+    }
+}
+
+/// What a study's instances are to its reading.
+pub(super) struct Sorted<'a> {
+    /// The images, in reading order.
+    pub(super) images: Vec<(Header, &'a StudyInstance)>,
+    pub(super) left_out: Vec<LeftOut>,
+    pub(super) notes: Vec<String>,
+    /// What a person must decide before anything is read, if a rule takes any of the images at all.
+    pub(super) doubt: Option<End>,
+}
+
+/// Sorts the instances of a study. Errors with the end of a study that has no image to read.
+pub(super) fn sort<'a>(instances: Vec<(Header, &'a StudyInstance)>, decisions: &Decisions) -> Result<Sorted<'a>, End> {
+    let mut left_out = decisions.quarantined.clone();
+    let (images, documents) = without_documents(instances);
+    if images.is_empty() && !documents.is_empty() {
+        return Err(End::Skipped { reason: format!("it holds no image: {}", count_reasons(&documents)) });
+    }
+    left_out.extend(documents);
+    let is_aside =
+        |(header, _): &(Header, _)| decisions.of_two_studies.get(&header.sop_instance_uid) == Some(&Decision::Aside);
+    let (aside, images): (Vec<_>, Vec<_>) = images.into_iter().partition(is_aside);
+    let reason = "its SOP Instance UID is that of an image of another study, which a person kept";
+    left_out.extend(aside.iter().map(|(header, instance)| left(header, instance, reason)));
+
+    let identities: Vec<Identity> = images.iter().map(|(header, _)| Identity::of(header)).collect();
+    let mut doubt = conflict(&images, decisions).or_else(|| undecodable(&images));
+    let mut images = images;
+    let mut of_patient = identities.clone();
+    match identity::choose(&identities, decisions.accepted.as_ref()) {
+        Choice::Open(groups) => doubt = doubt.or_else(|| Some(several_patients(&images, &groups, decisions))),
+        Choice::These(chosen) => {
+            let mut is_chosen = chosen.iter();
+            let (kept, others): (Vec<_>, Vec<_>) =
+                images.into_iter().partition(|_| is_chosen.next().copied().unwrap_or(false));
+            left_out.extend(others.iter().map(|(header, instance)| {
+                left(header, instance, "another patient's, by what a person decided of the study")
+            }));
+            of_patient = identities.into_iter().zip(chosen).filter(|(_, chosen)| *chosen).map(|(it, _)| it).collect();
+            images = kept;
+        }
+    }
+    let (images, not_read) = to_read(images);
+    left_out.extend(not_read);
+    if images.is_empty() {
+        let reason = format!("no image to read: {}", count_reasons(&left_out));
+        return Err(doubt.unwrap_or(End::Held { what: "no image to read", reason, rule: None }));
+    }
+    let names = identity::names(&of_patient);
+    let notes = if names > 1 {
+        vec![format!("the patient's name is written in {names} ways; the report has the one of the first image")]
+    } else {
+        Vec::new()
+    };
+    Ok(Sorted { images, left_out, notes, doubt })
+}
+
+fn left(header: &Header, instance: &StudyInstance, reason: &str) -> LeftOut {
+    LeftOut::image(header.sop_instance_uid.clone(), reason.to_owned(), instance.digest.clone())
+}
+
+type Instances<'a> = Vec<(Header, &'a StudyInstance)>;
+
+/// Takes out what is no image.
+fn without_documents(instances: Instances<'_>) -> (Instances<'_>, Vec<LeftOut>) {
+    let headers: Vec<&Header> = instances.iter().map(|(header, _)| header).collect();
+    let mut reasons: BTreeMap<usize, pixel::Reason> =
+        pixel::choose(&headers).skipped.into_iter().filter(|(_, reason)| reason.is_no_image()).collect();
+    let (mut images, mut documents) = (Vec::new(), Vec::new());
+    for (index, (header, instance)) in instances.into_iter().enumerate() {
+        match reasons.remove(&index) {
+            Some(reason) => documents.push(LeftOut::document(header.sop_instance_uid, reason.to_string())),
+            None => images.push((header, instance)),
+        }
+    }
+    (images, documents)
+}
+
+/// The images that can be read, in reading order, and the others.
+fn to_read(images: Instances<'_>) -> (Instances<'_>, Vec<LeftOut>) {
+    let selection = pixel::choose(&images.iter().map(|(header, _)| header).collect::<Vec<_>>());
+    let not_read = |(index, reason): &(usize, pixel::Reason)| {
+        let (header, instance) = &images[*index];
+        let left_out = left(header, instance, &reason.to_string());
+        let is_it = |(other, (of_other, found)): &(usize, &(Header, &StudyInstance))| {
+            other != index && of_other.sop_instance_uid == header.sop_instance_uid && found.digest == instance.digest
+        };
+        // The same file twice is one image.
+        let is_copy = *reason == pixel::Reason::Duplicate && images.iter().enumerate().any(|it| is_it(&it));
+        if is_copy { LeftOut::document(left_out.sop_instance_uid, left_out.reason) } else { left_out }
+    };
+    let not_read: Vec<LeftOut> = selection.skipped.iter().map(not_read).collect();
+    let mut images: Vec<Option<_>> = images.into_iter().map(Some).collect();
+    (selection.chosen.iter().filter_map(|index| images[*index].take()).collect(), not_read)
+}
+
+fn held(what: &'static str, reason: String) -> End {
+    End::Held { what, reason, rule: None }
+}
+
+fn images_in_words(count: usize) -> String {
+    if count == 1 { "1 image".to_owned() } else { format!("{count} images") }
+}
+
+/// What came twice under one UID and waits for a decision.
+fn conflict(images: &[(Header, &StudyInstance)], decisions: &Decisions) -> Option<End> {
+    const WHAT: &str = "images came again under their UIDs with other values";
+    let is_open =
+        |(header, _): &&(Header, _)| decisions.of_two_studies.get(&header.sop_instance_uid) == Some(&Decision::Open);
+    let of_two_studies = images.iter().filter(is_open).count();
+    let mut reasons = Vec::new();
+    if !decisions.open.is_empty() {
+        let mut differing: Vec<&str> = decisions.open.iter().map(String::as_str).filter(|it| !it.is_empty()).collect();
+        differing.sort_unstable();
+        differing.dedup();
+        reasons.push(format!(
+            "{} came again under the same SOP Instance UID with other values ({}): `preread queue accept ID` makes what \
+             came last count, `preread queue accept ID --older` keeps what came first",
+            images_in_words(decisions.open.len()),
+            differing.join("; ")
+        ));
+    }
+    if of_two_studies > 0 {
+        reasons.push(format!(
+            "{} under a SOP Instance UID that an image of another study has: `preread queue accept ID` reads what came \
+             for this study, `preread queue accept ID --older` leaves it out",
+            images_in_words(of_two_studies)
+        ));
+    }
+    (!reasons.is_empty()).then(|| held(WHAT, reasons.join("; ")))
+}
+
+fn undecodable(images: &[(Header, &StudyInstance)]) -> Option<End> {
+    let mut counts = BTreeMap::new();
+    for tag in images.iter().flat_map(|(header, _)| identity::undecodable(header)) {
+        *counts.entry(dataset::keyword(tag)).or_insert(0) += 1;
+    }
+    let list: Vec<String> =
+        counts.into_iter().map(|(name, count)| format!("{name} of {}", images_in_words(count))).collect();
+    (!list.is_empty()).then(|| {
+        let list = list.join(", ");
+        held(
+            "the patient's identity cannot be decoded",
+            format!(
+                "{list} cannot be decoded by Specific Character Set (0008,0005), and is not guessed: mend it at the \
+                 source and send the study again"
+            ),
+        )
+    })
+}
+
+fn several_patients(images: &[(Header, &StudyInstance)], groups: &[usize], decisions: &Decisions) -> End {
+    let count = groups.iter().max().map_or(0, |last| last + 1);
+    let group = |number: usize| {
+        let of_group = || images.iter().zip(groups).filter(|(_, group)| **group == number).map(|(image, _)| image);
+        let mut sources: Vec<&str> = of_group().map(|(_, instance)| instance.source.as_str()).collect();
+        sources.sort_unstable();
+        sources.dedup();
+        let first = of_group().filter_map(|(header, _)| decisions.received_at.get(&header.sop_instance_uid)).min();
+        let since = first.map(|at| format!(" since {}", crate::clock::in_words(*at))).unwrap_or_default();
+        format!("group {}: {} from {}{since}", number + 1, images_in_words(of_group().count()), sources.join(", "))
+    };
+    // More would hide what is to be done about it.
+    let mut listed: Vec<String> = (0..count.min(8)).map(group).collect();
+    if count > listed.len() {
+        listed.push(format!("{} more", count - listed.len()));
+    }
+    let what_to_do = if decisions.are_of_a_spool() {
+        "`preread queue show ID` says whose they are, `preread queue accept ID --group N` which count"
+    } else {
+        "read the files of each patient by themselves"
+    };
+    let listed = listed.join("; ");
+    held(
+        "images of several patients under one Study Instance UID",
+        format!("its images are of {count} different patients by what they state: {listed}; {what_to_do}"),
+    )
+}
+
+/// Instances of a study that are of one patient by what they state.
+pub(crate) struct Group {
+    /// Those of it, as indices of what was asked about.
+    pub(crate) members: Vec<usize>,
+    /// The header of the first.
+    pub(crate) first: Header,
+}
+
+/// The patients of a study in the spool, and what each instance states of its own; `Err` says which file cannot be read.
+pub(crate) fn groups_of(
+    instances: &[InstanceView],
+    limits: &Limits,
+) -> Result<(Vec<Group>, Vec<Identity>), dataset::Error> {
+    let mut headers = Vec::new();
+    for (index, instance) in instances.iter().enumerate() {
+        if !instance.own && instance.decision != Some(Decision::Aside) {
+            headers.push((index, Header::open(&instance.path, limits)?));
+        }
+    }
+    let all: Vec<&Header> = headers.iter().map(|(_, header)| header).collect();
+    let documents: Vec<usize> = pixel::choose(&all)
+        .skipped
+        .into_iter()
+        .filter(|(_, reason)| reason.is_no_image())
+        .map(|(index, _)| headers[index].0)
+        .collect();
+    headers.retain(|(index, _)| !documents.contains(index));
+    let identities: Vec<Identity> = headers.iter().map(|(_, header)| Identity::of(header)).collect();
+    let mut found: Vec<Group> = Vec::new();
+    for ((index, header), number) in headers.into_iter().zip(identity::groups(&identities)) {
+        match found.get_mut(number) {
+            Some(group) => group.members.push(index),
+            None => found.push(Group { members: vec![index], first: header }),
+        }
+    }
+    Ok((found, identities))
+}

@@ -141,7 +141,8 @@ fn other_readers_find_every_finding_number_and_region() -> Result<()> {
     let sample = samples::all()?.into_iter().find(|it| it.name.starts_with("10-")).context("no sample")?;
     read_to_sr(&sample.file, dir.path())?;
     let names = ["measurements-sr", "ai-results-sr", "pdf"];
-    let files: Vec<PathBuf> = names.iter().map(|name| dir.path().join(name).with_extension("dcm")).collect();
+    let folder = dir.path().join(&sample.instance.study_instance_uid);
+    let files: Vec<PathBuf> = names.iter().map(|name| folder.join(name).with_extension("dcm")).collect();
     let files: Vec<String> = files.iter().map(|file| file.to_string_lossy().into_owned()).collect();
     let read = peers::python("report_objects.py", &files.iter().map(String::as_str).collect::<Vec<_>>())?;
     let regions = read[0]["regions"].as_array().context("no regions")?;

@@ -14,6 +14,7 @@ mod models;
 mod ohif;
 mod orthanc;
 mod outbound;
+mod read;
 mod readers;
 mod scope;
 mod secrets;

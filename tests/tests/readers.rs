@@ -27,7 +27,7 @@ fn dcmtk_and_pixelmed_show_every_word_of_a_report() -> Result<()> {
         read(&sample.file, dir.path()).with_context(|| sample.name.clone())?;
         let mut seen = 0;
         for name in ["text-sr", "measurements-sr", "ai-results-sr", "key-objects"] {
-            let file = dir.path().join(format!("{name}.dcm"));
+            let file = dir.path().join(&sample.instance.study_instance_uid).join(format!("{name}.dcm"));
             if !file.is_file() {
                 continue;
             }

@@ -16,7 +16,7 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run the daemon: receive studies, read them, send the reports.
     Serve(ConfigArgument),
-    /// Read files or folders without a network; writes report.json, the SR and a heat map.
+    /// Read files or folders without a network; writes a folder for each study, with report.json, the SR and a heat map.
     Read(Read),
     /// Run a model alone, or look at one.
     #[command(subcommand)]
@@ -60,12 +60,38 @@ pub(crate) struct Read {
     /// The configuration whose rules and models to use.
     #[arg(long, value_name = "FILE", conflicts_with = "model")]
     pub(crate) config: Option<PathBuf>,
-    /// Where to write; a folder for each study when there are several.
+    /// The prompt, in place of model.toml's; for a zero-shot model, the sentence that labels go into, with {}.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) prompt: Option<String>,
+    /// Labels that a zero-shot model scores images against, with commas between them; given several times, each time one
+    /// label, which may have commas in it.
+    #[arg(long, value_name = "A,B")]
+    pub(crate) labels: Vec<String>,
+    /// Generation options by their Hugging Face names, such as {"max_new_tokens": 256}.
+    #[arg(long = "gen", value_name = "JSON", value_parser = json)]
+    pub(crate) generation: Option<serde_json::Value>,
+    /// Where to write: a folder for each study, named by its Study Instance UID, with report.json whatever became of the
+    /// study. It is refused when it holds anything, unless --resume or --replace says what to do with that.
     #[arg(long, value_name = "DIR", default_value = "preread-out")]
     pub(crate) out: PathBuf,
-    /// Print one JSON document on standard output.
+    /// Go on with what an earlier run of the same version, model and settings left in --out.
     #[arg(long)]
+    pub(crate) resume: bool,
+    /// Remove what an earlier run wrote into --out, and begin again.
+    #[arg(long, conflicts_with = "resume")]
+    pub(crate) replace: bool,
+    /// Studies that are opened and rendered side by side; a model reads one at a time.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) jobs: u16,
+    /// Write a table too: a row for each finding, and one for a study without.
+    #[arg(long, value_name = "F.csv")]
+    pub(crate) table: Option<PathBuf>,
+    /// Print one JSON document on standard output, at the end.
+    #[arg(long, conflicts_with = "jsonl")]
     pub(crate) json: bool,
+    /// Print one line of JSON on standard output for each study, as it ends.
+    #[arg(long)]
+    pub(crate) jsonl: bool,
 }
 
 #[derive(Subcommand)]

@@ -1,6 +1,11 @@
 //! Logs: human on a terminal, journald under systemd, JSON elsewhere.
 
-use std::io::{IsTerminal, stderr};
+mod journal;
+
+use std::{
+    io::{IsTerminal, stderr},
+    path::Path,
+};
 
 use anyhow::{Context, Result};
 use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
@@ -22,7 +27,9 @@ pub(crate) fn start(log: &Log) -> Result<()> {
         named => named,
     };
     let layer = match format {
-        LogFormat::Journald => tracing_journald::layer().context("journald cannot be reached")?.boxed(),
+        LogFormat::Journald => {
+            journal::Journal::connect(Path::new(journal::SOCKET)).context("journald cannot be reached")?.boxed()
+        }
         LogFormat::Json => tracing_subscriber::fmt::layer().json().with_writer(stderr).boxed(),
         LogFormat::Human | LogFormat::Auto => {
             tracing_subscriber::fmt::layer().with_writer(stderr).with_ansi(stderr().is_terminal()).boxed()

@@ -1,5 +1,9 @@
 //! `preread`: the daemon and the command line.
 
+// First, for its macros.
+#[macro_use]
+mod output;
+
 mod admin;
 mod cli;
 mod clock;
@@ -31,19 +35,32 @@ fn main() -> ExitCode {
     // Usage errors end here, with clap's own message and exit code 2.
     match run(Cli::parse().command) {
         Ok(code) => code,
+        // Whoever read standard output has seen enough.
+        Err(error) if error.is::<output::Closed>() => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("preread: {error:#}");
-            if error.is::<UsageError>() { ExitCode::from(2) } else { ExitCode::FAILURE }
+            failure(&error)
         }
     }
+}
+
+fn failure(error: &anyhow::Error) -> ExitCode {
+    if error.is::<UsageError>() { ExitCode::from(2) } else { ExitCode::FAILURE }
 }
 
 fn run(command: Command) -> Result<ExitCode> {
     if let Command::Serve(arguments) = command {
         let config = commands::load_config(&arguments.config)?;
         logs::start(&config.log)?;
-        // What stops the daemon must stand in its log too, where the operator looks.
-        return serve::run(config).map(|()| ExitCode::SUCCESS).inspect_err(|error| tracing::error!("{error:#}"));
+        // What stops the daemon stands in its log, where the operator looks, and there alone: under systemd standard error
+        // is the journal too.
+        return Ok(match serve::run(config) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                tracing::error!("{error:#}");
+                failure(&error)
+            }
+        });
     }
     logs::start_for_command();
     match command {

@@ -20,12 +20,14 @@ use report::{
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+mod asked;
 pub(crate) mod compare;
 mod doubt;
 mod identity;
 mod images;
 mod whose;
 
+pub(crate) use asked::{Asked, Made};
 use doubt::{EvidenceJson, SecondView};
 pub(crate) use identity::{Acceptance, Identity};
 use images::{Attended, ImagesJson, LeftOut, Seen};
@@ -49,6 +51,7 @@ pub(crate) struct Pipeline {
     pub(crate) deadline: Duration,
     pub(crate) device: DeviceIdentity,
     pub(crate) wanted: Wanted,
+    pub(crate) asked: Asked,
 }
 
 /// Who says it: the same in every report of an installation.
@@ -187,6 +190,11 @@ struct Checked<'a> {
 impl Pipeline {
     /// Reads a settled study.
     pub(crate) fn read<'a>(&'a self, study: &'a Study) -> Result<Reading<'a>, End> {
+        self.read_and_show(study, &mut Made::default())
+    }
+
+    /// The same, with what was made on the way, whatever comes of it.
+    pub(crate) fn read_and_show<'a>(&'a self, study: &'a Study, made: &mut Made) -> Result<Reading<'a>, End> {
         let mut clock = Clock::start();
         let opened = self.open(study)?;
         clock.lap("open");
@@ -194,9 +202,10 @@ impl Pipeline {
         clock.lap("route");
         let rendered = self.render(routed)?;
         clock.lap("render");
-        let inferred = self.infer(rendered)?;
+        let inferred = self.infer(rendered, made)?;
+        made.model_text = Some(inferred.text.clone());
         clock.lap("infer");
-        let checked = self.check(inferred)?;
+        let checked = self.check(inferred, made)?;
         clock.lap("check");
         self.write(checked, clock)
     }
@@ -261,7 +270,7 @@ impl Pipeline {
         let policy = self.models.policy(&rule.model).cloned().unwrap_or_default();
         let images = std::mem::take(&mut routed.opened.images);
         let headers: Vec<&Header> = images.iter().map(|(header, _)| header).collect();
-        let settings = self.trusts.get(rule).settings_digest;
+        let settings = self.asked.settings_digest(self.trusts.get(rule).settings_digest);
         let before = routed.opened.left_out.clone();
         let inputs_digest =
             |read: &BTreeSet<usize>| inputs_digest(&images, read, &before, digest, rule, settings.as_ref());
@@ -308,7 +317,7 @@ impl Pipeline {
     }
 
     /// The model's answer.
-    fn infer<'a>(&self, mut rendered: Pictured<'a>) -> Result<Inferred<'a>, End> {
+    fn infer<'a>(&self, mut rendered: Pictured<'a>, made: &mut Made) -> Result<Inferred<'a>, End> {
         let rule = rendered.routed.rule;
         let failed = |reason: String| held("the model failed", format!("model \"{}\": {reason}", rule.model), rule);
         let dispatcher = self.models.dispatcher(&rule.model).map_err(|error| failed(format!("{error:#}")))?;
@@ -319,10 +328,11 @@ impl Pipeline {
             images,
             output: manifest.map(output).unwrap_or_default(),
             evidence: doubt::wanted(rule),
-            ..Default::default()
+            ..self.asked.request()
         };
         let answer = dispatcher
             .submit(request, Some(Instant::now() + self.deadline))
+            .inspect(|ticket| made.running.iter_mut().for_each(|running| running(ticket.cancel_handle())))
             .and_then(infer::Ticket::wait)
             .map_err(|error| match error {
                 infer::Error::Cancelled => End::Stopped,
@@ -333,7 +343,7 @@ impl Pipeline {
     }
 
     /// The draft that the text amounts to, and what speaks against it.
-    fn check<'a>(&self, mut inferred: Inferred<'a>) -> Result<Checked<'a>, End> {
+    fn check<'a>(&self, mut inferred: Inferred<'a>, made: &mut Made) -> Result<Checked<'a>, End> {
         let rule = inferred.rendered.routed.rule;
         let mut draft = self.parse(&inferred);
         let second = self.second_view(rule, &draft, std::mem::take(&mut inferred.images))?;
@@ -342,6 +352,8 @@ impl Pipeline {
         // No earlier study is given to a model, and nothing is measured: claims of either are objected to.
         let facts = StudyFacts { reading, ..StudyFacts::of(inferred.rendered.read.iter().map(|(header, _)| header)) };
         let objections = report::check(&draft, &facts);
+        made.draft = Some(draft.clone());
+        made.objections.clone_from(&objections);
         let Verdict { draft, held: against, partial } = report::enforce(draft, &objections, &rule.settings.checks);
         if !against.is_empty() {
             let reason = format!("the draft is not sent: {}", against.join("; "));
@@ -438,7 +450,7 @@ impl Pipeline {
     /// How the text was made and held against what, in words.
     fn settings(&self, rule: &Rule) -> String {
         let settings = &rule.settings;
-        let mut words = vec!["greedy".to_owned()];
+        let mut words = vec![self.asked.decoding()];
         if self.trusts.get(rule).calibration.is_some() {
             words.push("probabilities calibrated".to_owned());
         }
@@ -462,7 +474,7 @@ impl Pipeline {
                 Some(prompt) => format!("sha256:{}", &hex(Sha256::digest(prompt))[..16]),
             },
             settings: self.settings(rule),
-            settings_digest: self.trusts.get(rule).settings_digest,
+            settings_digest: self.asked.settings_digest(self.trusts.get(rule).settings_digest),
             rule: rule.name.clone(),
             version: study.version,
             device_uid: self.device.uid.clone(),

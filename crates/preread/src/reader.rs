@@ -235,7 +235,7 @@ impl Reader {
                 true
             }
             Err(End::Held { what, reason, rule }) => {
-                tracing::warn!(reason = what, "study held; `preread queue show` says why");
+                tracing::warn!(reason = what, "study held");
                 self.spool.end(claim, StudyState::Held, reason, rule).await?
             }
             Err(End::Skipped { reason }) => {

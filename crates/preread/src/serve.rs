@@ -15,7 +15,7 @@ use crate::{
     config::{Config, DestinationSection, TlsSection},
     deliver,
     models::Models,
-    pipeline::{DeviceIdentity, Pipeline, Wanted},
+    pipeline::{Asked, DeviceIdentity, Pipeline, Wanted},
     reader::Reader,
     receive::Receiver,
     reload::Reload,
@@ -138,6 +138,7 @@ fn pipeline(config: &mut Config, spool: &Spool) -> Result<Pipeline> {
             udi: config.device.udi.clone(),
         },
         wanted: Wanted::by(&config.destinations),
+        asked: Asked::default(),
     })
 }
 

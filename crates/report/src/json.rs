@@ -114,6 +114,36 @@ pub struct DocumentEntry {
     pub series_instance_uid: Uid,
 }
 
+/// What a draft says, of which no report was made.
+#[derive(Debug, Clone, Serialize)]
+pub struct Drafted {
+    /// What was recognised.
+    pub findings: Vec<FindingEntry>,
+    /// The statement that the study is normal.
+    pub normal: Option<&'static str>,
+    /// The derived impression.
+    pub impression: Vec<String>,
+    /// What was not recognised, cleaned.
+    pub unrecognised: Vec<String>,
+    /// Sentences beyond the limit.
+    pub omitted: usize,
+    /// What the checks took out, and why.
+    pub struck: Vec<String>,
+}
+
+impl From<&Draft> for Drafted {
+    fn from(draft: &Draft) -> Self {
+        Self {
+            findings: draft.findings.iter().map(FindingEntry::from).collect(),
+            normal: draft.normal.as_ref().map(|normal| normal.statement.text()),
+            impression: draft.impression.clone(),
+            unrecognised: draft.unrecognised.iter().map(|sentence| sentence.text.clone()).collect(),
+            omitted: draft.omitted,
+            struck: draft.struck.clone(),
+        }
+    }
+}
+
 impl Report {
     /// Puts together what is known about one reading.
     pub fn new(

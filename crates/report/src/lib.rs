@@ -49,7 +49,7 @@ pub use draft::{
 };
 pub use error::Error;
 pub use header::require_readable;
-pub use json::Report;
+pub use json::{Drafted, Report};
 pub use lexicon::Language;
 pub use localized::{CodedFindings, LocalizedFinding, Place2D, Region, Shape, StudyFinding, Trust};
 pub use structure::{

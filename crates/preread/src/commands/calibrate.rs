@@ -4,19 +4,22 @@ use anyhow::{Context, Result, bail};
 use report::{Calibration, Labelled, Reliability};
 use serde_json::json;
 
-use crate::cli::{Calibrate, Method};
+use crate::{
+    cli::{Calibrate, Method},
+    output::shown,
+};
 
 /// Fits a calibration to labelled sentences and writes it.
 pub(crate) fn run(arguments: &Calibrate) -> Result<ExitCode> {
     let path = &arguments.labelled;
-    let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    let text = fs::read_to_string(path).with_context(|| shown(path))?;
     let mut labelled: Vec<Labelled> = Vec::new();
     for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let read: Labelled = serde_json::from_str(line).with_context(|| {
-            format!("{}, line {}: wanted is {{\"score\": 0.93, \"correct\": true}}", path.display(), number + 1)
+            format!("{}, line {}: wanted is {{\"score\": 0.93, \"correct\": true}}", shown(path), number + 1)
         })?;
         if !(0.0..=1.0).contains(&read.score) {
-            bail!("{}, line {}: a score is a number from 0 to 1", path.display(), number + 1);
+            bail!("{}, line {}: a score is a number from 0 to 1", shown(path), number + 1);
         }
         labelled.push(read);
     }
@@ -25,14 +28,14 @@ pub(crate) fn run(arguments: &Calibrate) -> Result<ExitCode> {
         Method::Isotonic => Calibration::fit_isotonic(&labelled),
     };
     let Some(calibration) = fitted else {
-        bail!("{}: a calibration needs sentences that are correct and sentences that are not", path.display());
+        bail!("{}: a calibration needs sentences that are correct and sentences that are not", shown(path));
     };
     let before = Reliability::of(&labelled, None);
     let after = Reliability::of(&labelled, Some(&calibration));
     let written = serde_json::to_vec_pretty(&calibration)?;
-    fs::write(&arguments.out, written).with_context(|| arguments.out.display().to_string())?;
+    fs::write(&arguments.out, written).with_context(|| shown(&arguments.out))?;
     if let Some(diagram) = &arguments.diagram {
-        fs::write(diagram, Reliability::diagram(&before, &after)).with_context(|| diagram.display().to_string())?;
+        fs::write(diagram, Reliability::diagram(&before, &after)).with_context(|| shown(diagram))?;
     }
     if arguments.json {
         super::print_json(&json!({ "calibration": calibration, "before": before, "after": after }))?;
@@ -40,7 +43,7 @@ pub(crate) fn run(arguments: &Calibrate) -> Result<ExitCode> {
         println!("{} sentences", before.count);
         println!("expected calibration error before: {:.4}", before.expected_error);
         println!("expected calibration error after:  {:.4} (on the same sentences)", after.expected_error);
-        println!("written to {}", arguments.out.display());
+        println!("written to {}", shown(&arguments.out));
     }
     Ok(ExitCode::SUCCESS)
 }

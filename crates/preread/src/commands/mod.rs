@@ -22,7 +22,7 @@ use std::{
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-use crate::config::Config;
+use crate::{config::Config, output};
 
 /// A mistake in the arguments or the configuration: exit code 2.
 #[derive(Debug, thiserror::Error)]
@@ -39,13 +39,24 @@ pub(crate) fn load_config(path: &Path) -> Result<Config> {
 
 /// One JSON document on standard output.
 pub(crate) fn print_json(value: &impl Serialize) -> Result<()> {
-    println!("{}", serde_json::to_string_pretty(value)?);
-    Ok(())
+    output::document(&(output::json(&serde_json::to_string_pretty(value)?) + "\n"))
 }
 
 /// The files named, and every file below the folders named, in order of their paths.
 pub(crate) fn files_of(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
+    let (files, passed_over) = files_and_links(paths)?;
+    for (path, why) in &passed_over {
+        eprintln!("{}: {why}", output::shown(path));
+    }
+    Ok(files)
+}
+
+/// Paths, each with what is to be said of it.
+pub(crate) type Remarks = Vec<(PathBuf, String)>;
+
+/// The same, and the links to folders that were passed over.
+pub(crate) fn files_and_links(paths: &[PathBuf]) -> Result<(Vec<PathBuf>, Remarks)> {
+    let (mut files, mut passed_over) = (Vec::new(), Vec::new());
     for path in paths {
         let mut folders = Vec::new();
         if path.is_dir() {
@@ -55,10 +66,13 @@ pub(crate) fn files_of(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
         }
         let mut found = Vec::new();
         while let Some(folder) = folders.pop() {
-            for entry in fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
+            for entry in fs::read_dir(&folder).with_context(|| output::shown(&folder))? {
                 let path = entry?.path();
-                // A link may lead round in a circle.
-                if path.is_dir() && !path.is_symlink() {
+                if path.is_dir() && path.is_symlink() {
+                    // It may lead round in a circle.
+                    let why = "a link to a folder is not followed: name the folder itself".to_owned();
+                    passed_over.push((path, why));
+                } else if path.is_dir() {
                     folders.push(path);
                 } else if path.is_file() {
                     found.push(path);
@@ -68,5 +82,8 @@ pub(crate) fn files_of(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
         found.sort();
         files.extend(found);
     }
-    Ok(files)
+    passed_over.sort();
+    let mut seen = std::collections::HashSet::new();
+    files.retain(|path| seen.insert(path.clone()));
+    Ok((files, passed_over))
 }

@@ -6,7 +6,7 @@ use infer::{Bundle, Cancel, EvidenceOptions, Grammar, Image, Model, Output, Requ
 use report::Calibration;
 use serde_json::{Value, json};
 
-use crate::{cli::ModelRun, models, pipeline::image_policy};
+use crate::{cli::ModelRun, models, output::shown, pipeline::image_policy};
 
 /// Runs a model on images, without anything of DICOM but the pixels.
 pub(crate) fn run(arguments: &ModelRun) -> Result<ExitCode> {
@@ -39,7 +39,7 @@ pub(crate) fn run(arguments: &ModelRun) -> Result<ExitCode> {
         Some(scores) => {
             for (image, probabilities) in arguments.images.iter().zip(&scores.probs) {
                 for (label, probability) in scores.labels.iter().zip(probabilities) {
-                    println!("{probability:.4}  {label}  ({})", image.display());
+                    println!("{probability:.4}  {label}  ({})", shown(image));
                 }
             }
         }
@@ -57,7 +57,7 @@ pub(crate) fn run(arguments: &ModelRun) -> Result<ExitCode> {
 }
 
 /// The labels of one flag, with commas between them; or of several flags, as they are.
-fn labels(given: &[String]) -> Vec<String> {
+pub(super) fn labels(given: &[String]) -> Vec<String> {
     match given {
         [together] => together.split(',').map(str::to_owned).collect(),
         each => each.to_vec(),
@@ -75,7 +75,7 @@ fn output(arguments: &ModelRun) -> Result<Output> {
 }
 
 fn json_file(path: &Path) -> Result<Value> {
-    let context = || path.display().to_string();
+    let context = || shown(path);
     serde_json::from_slice(&fs::read(path).with_context(context)?).with_context(context)
 }
 
@@ -85,7 +85,7 @@ fn messages(path: &Path) -> Result<Value> {
     if messages.is_array() {
         return Ok(messages);
     }
-    bail!("{}: a JSON list of objects with `role` and `content` is wanted", path.display());
+    bail!("{}: a JSON list of objects with `role` and `content` is wanted", shown(path));
 }
 
 /// A model that was loaded and has answered once.
@@ -165,7 +165,7 @@ fn load(bundle: &Bundle) -> Result<Model> {
 
 /// A PNG, a JPEG, or the first frame of a DICOM file as it is displayed.
 fn image(path: &Path) -> Result<Image> {
-    let context = || path.display().to_string();
+    let context = || shown(path);
     let bytes = fs::read(path).with_context(context)?;
     if bytes.starts_with(b"\x89PNG") || bytes.starts_with(b"\xff\xd8") {
         return Image::decode(&bytes).with_context(context);

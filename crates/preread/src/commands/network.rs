@@ -6,6 +6,7 @@ use dimse::{Destination, DestinationTls, StoreStatus};
 use crate::{
     cli::{Echo, How, Send},
     config::TlsSection,
+    output::shown,
 };
 
 /// C-ECHO.
@@ -28,7 +29,7 @@ pub(crate) fn send(arguments: &Send) -> Result<ExitCode> {
             StoreStatus::Failure { comment: Some(comment), .. } => format!("; it says: {}", comment.expose()),
             _ => String::new(),
         };
-        let line = format!("{}: {}{said}", outcome.path.display(), outcome.status);
+        let line = format!("{}: {}{said}", shown(&outcome.path), outcome.status);
         if matches!(outcome.status, StoreStatus::Success | StoreStatus::Warning(_)) {
             println!("{line}");
         } else {

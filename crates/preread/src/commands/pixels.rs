@@ -5,21 +5,21 @@ use dataset::{Header, Instance, Limits, Uid};
 use pixel::{ContactSheet, Kind, StackSummary, Thumbnail};
 use serde::Serialize;
 
-use crate::cli::Pixels;
+use crate::{cli::Pixels, output::shown};
 
 /// What `pixel` makes of a file: numbers to compare, or the picture. Of a folder: what is chosen, and a contact sheet.
 pub(crate) fn run(arguments: &Pixels) -> Result<ExitCode> {
     if arguments.path.is_dir() {
         return folder(arguments);
     }
-    let context = || arguments.path.display().to_string();
+    let context = || shown(&arguments.path);
     let instance = Instance::open(&arguments.path, &Limits::default()).with_context(context)?;
     let limits = pixel::Limits::default();
     let frame = arguments.frame.unwrap_or(1) - 1;
     if let Some(out) = &arguments.out {
         let picture =
             pixel::render(&instance, frame, &pixel::RenderOptions::default(), &limits).with_context(context)?;
-        super::private::write(out, pixel::png(&picture)).with_context(|| out.display().to_string())?;
+        super::private::write(out, pixel::png(&picture)).with_context(|| shown(out))?;
     }
     if arguments.json || arguments.out.is_none() {
         let description = pixel::describe(&instance, frame, &limits).with_context(context)?;
@@ -71,7 +71,7 @@ fn folder(arguments: &Pixels) -> Result<ExitCode> {
     }
     let (studies, unreadable) = super::read::by_study(&super::files_of(std::slice::from_ref(&arguments.path))?);
     if studies.is_empty() {
-        bail!("{}: no DICOM instance among the {} files in it", arguments.path.display(), unreadable.len());
+        bail!("{}: no DICOM instance among the {} files in it", shown(&arguments.path), unreadable.len());
     }
     let unreadable =
         unreadable.into_iter().map(|(path, error)| Unreadable { path: path.display().to_string(), error }).collect();
@@ -101,7 +101,7 @@ fn folder(arguments: &Pixels) -> Result<ExitCode> {
 
 fn study(uid: Uid, files: &[std::path::PathBuf], most: usize) -> Result<(StudyChoice, Vec<Thumbnail>)> {
     let limits = Limits::default();
-    let open = |path: &std::path::PathBuf| Header::open(path, &limits).with_context(|| path.display().to_string());
+    let open = |path: &std::path::PathBuf| Header::open(path, &limits).with_context(|| shown(path));
     let headers = files.iter().map(open).collect::<Result<Vec<Header>>>()?;
     let selection = pixel::choose(&headers.iter().collect::<Vec<_>>());
     let chosen: Vec<&Header> = selection.chosen.iter().map(|index| &headers[*index]).collect();
@@ -213,5 +213,5 @@ fn write_sheet(out: &Path, sheet: Sheet) -> Result<()> {
         }
     }
     let png = pixel::rgb_png(u32::try_from(width)?, u32::try_from(height)?, &rgb);
-    super::private::write(out, png).with_context(|| out.display().to_string())
+    super::private::write(out, png).with_context(|| shown(out))
 }

@@ -1,141 +1,133 @@
+//! Reads files as the daemon reads a study, and writes what it would have sent: a folder for each study.
+
+mod folder;
+mod record;
+mod run;
+mod setup;
+mod table;
+
 use std::{
     collections::BTreeMap,
-    env, fs,
-    io::{IsTerminal, stderr},
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
-use anyhow::{Context, Result, bail};
-use dataset::{Digest, Header, Limits, Uid, part10::Meta};
-use indicatif::{ProgressBar, ProgressStyle};
+use anyhow::{Result, bail};
+use dataset::{Header, Limits, Uid, tags};
 use serde_json::{Value, json};
 
-use crate::{
-    cli::Read,
-    clock,
-    config::{ModelSection, Runtime as RuntimeSection, Study as StudySection},
-    models::Models,
-    pipeline::{Decisions, DeviceIdentity, End, Pipeline, Reading, Study, StudyInstance, Wanted},
-    route::Rule,
-    trust::Trusts,
-};
+use crate::{cli::Read, output::shown};
+use folder::{Existing, Out};
+use record::Files;
 
-/// Reads files as the daemon reads a study, and writes what it would have sent.
+/// How many files that are no instances are named on a terminal.
+const NAMED: usize = 20;
+
+/// Reads what is named, and says for each study how it ended. 3 when a study was held and nothing failed.
 pub(crate) fn run(arguments: &Read) -> Result<ExitCode> {
-    let pipeline = pipeline(arguments)?;
-    let (studies, unreadable) = by_study(&super::files_of(&arguments.paths)?);
-    let (named, found): (Vec<_>, Vec<_>) = unreadable.iter().partition(|(path, _)| arguments.paths.contains(path));
-    for (path, error) in &named {
-        eprintln!("{}: {error}", path.display());
-    }
-    if !found.is_empty() {
-        eprintln!("{} files in the folders are no DICOM instances", found.len());
-    }
+    arguments.table.as_deref().map(table::require_form).transpose()?;
+    let (files, passed_over) = super::files_and_links(&arguments.paths)?;
+    let (studies, unreadable) = studies(&files);
+    say_unreadable(arguments, &unreadable, &passed_over);
     if studies.is_empty() {
         bail!("no DICOM instance among the {} files", unreadable.len());
     }
-    let progress = progress(studies.len() as u64);
-    let several = studies.len() > 1;
-    let (mut results, mut all_read) = (Vec::new(), named.is_empty());
-    for (number, (uid, files)) in (1..).zip(&studies) {
-        progress.set_message(format!("study {number}"));
-        let folder = if several { arguments.out.join(format!("study-{number}")) } else { arguments.out.clone() };
-        let study = study(files)?;
-        match pipeline.read(&study) {
-            Ok(reading) => {
-                let written = write(&folder, &reading)?;
-                if !arguments.json {
-                    progress.suspend(|| println!("{}\nwritten to {}\n", reading.text, folder.display()));
-                }
-                let mut result = serde_json::to_value(&reading.json)?;
-                result["state"] = json!("written");
-                result["rule"] = json!(reading.rule.name);
-                result["files"] = json!(written);
-                results.push(result);
-            }
-            Err(end) => {
-                all_read = false;
-                let (state, reason) = said(&end);
-                progress.suspend(|| eprintln!("study {number}: {state}: {reason}"));
-                results.push(json!({ "study_instance_uid": uid, "state": state, "reason": reason }));
-            }
-        }
-        progress.inc(1);
-    }
-    progress.finish_and_clear();
-    if arguments.json {
-        let unreadable: Vec<Value> =
-            unreadable.iter().map(|(path, error)| json!({ "path": path, "error": error })).collect();
-        super::print_json(&json!({ "studies": results, "unreadable": unreadable }))?;
-    }
-    Ok(if all_read { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-fn said(end: &End) -> (&'static str, String) {
-    match end {
-        End::Held { reason, .. } => ("held", reason.clone()),
-        End::Skipped { reason } => ("skipped", reason.clone()),
-        End::Unchanged => ("unchanged", "its report stands".to_owned()),
-        End::Stopped => ("stopped", "the reading was cancelled".to_owned()),
-    }
-}
-
-fn pipeline(arguments: &Read) -> Result<Pipeline> {
-    let device = |uid, serial_number, udi| DeviceIdentity { uid, serial_number, udi };
-    let command_line = || Uid::derive(&[b"preread device", b"command line"]);
-    if let Some(path) = &arguments.config {
-        let config = super::load_config(path)?;
-        let models = Models::open(&config.models, &config.runtime)?;
-        return Ok(Pipeline {
-            trusts: Trusts::of(&config.rules, &models)?,
-            models,
-            rules: config.rules,
-            limits: Limits::default(),
-            deadline: config.study.deadline,
-            device: device(
-                config.device.uid.unwrap_or_else(command_line),
-                config.device.serial_number,
-                config.device.udi,
-            ),
-            wanted: Wanted::Everything,
-        });
-    }
-    let folder = match &arguments.model {
-        Some(folder) => folder.clone(),
-        None => demonstration_model()?,
+    let pipeline = setup::pipeline(arguments)?;
+    let run = setup::run(&pipeline);
+    let existing = match (arguments.resume, arguments.replace) {
+        (true, _) => Existing::Resume,
+        (_, true) => Existing::Replace,
+        _ => Existing::Refuse,
     };
-    const NAME: &str = "command line";
-    let model = ModelSection { name: NAME.to_owned(), path: folder, preload: false, provider: None };
-    let models = Models::open(&[model], &RuntimeSection::default())?;
-    let rules = vec![Rule::everything(NAME.to_owned())?];
-    Ok(Pipeline {
-        trusts: Trusts::of(&rules, &models)?,
-        models,
-        rules,
-        limits: Limits::default(),
-        deadline: StudySection::default().deadline,
-        device: device(command_line(), "1".to_owned(), None),
-        wanted: Wanted::Everything,
+    let out = Out::open(&arguments.out, existing, &run)?;
+    let ended = run::all(arguments, &pipeline, &run, &out, &studies)?;
+    if arguments.json && !ended.interrupted {
+        let list = |list: &[(PathBuf, String)]| -> Vec<Value> {
+            list.iter().map(|(path, error)| json!({ "path": path, "error": error })).collect()
+        };
+        let (unreadable, passed_over) = (list(&unreadable), list(&passed_over));
+        super::print_json(&json!({ "studies": ended.records, "unreadable": unreadable, "passed_over": passed_over }))?;
+    }
+    let named_unreadable = unreadable.iter().any(|(path, _)| arguments.paths.contains(path));
+    Ok(if ended.interrupted {
+        ExitCode::from(130)
+    } else if named_unreadable || ended.failed > 0 {
+        ExitCode::FAILURE
+    } else if ended.held > 0 {
+        ExitCode::from(3)
+    } else {
+        ExitCode::SUCCESS
     })
 }
 
-/// The model that comes with preread: of the package, or of the checkout that the binary was built in.
-fn demonstration_model() -> Result<PathBuf> {
-    const MODEL: &str = "models/phantom-cxr";
-    let binary = env::current_exe().ok();
-    let checkout = binary.as_deref().and_then(|binary| binary.ancestors().nth(3)).map(|root| root.join(MODEL));
-    let places = [Some(PathBuf::from(MODEL)), checkout, Some(Path::new("/usr/share/preread").join(MODEL))];
-    let found = places.into_iter().flatten().find(|place| place.is_dir());
-    found.context("the demonstration model is not here; name a model folder with --model")
+/// Names what is no instance, and what was not looked into.
+fn say_unreadable(arguments: &Read, unreadable: &[(PathBuf, String)], passed_over: &[(PathBuf, String)]) {
+    let (named, found): (Vec<_>, Vec<_>) = unreadable.iter().partition(|(path, _)| arguments.paths.contains(path));
+    for (path, error) in &named {
+        eprintln!("{}: {error}", shown(path));
+    }
+    if !found.is_empty() {
+        eprintln!("{} files in the folders are no DICOM instances:", found.len());
+        for (path, error) in found.iter().take(NAMED) {
+            eprintln!("  {}: {error}", shown(path));
+        }
+        if found.len() > NAMED {
+            eprintln!("  and {} more; --json lists them all", found.len() - NAMED);
+        }
+    }
+    for (path, why) in passed_over {
+        eprintln!("{}: {why}", shown(path));
+    }
 }
 
-/// The files of each study.
-pub(super) type Studies = BTreeMap<Uid, Vec<PathBuf>>;
+/// The files of each study, in the order of their UIDs, and those that are no instances. A Study Instance UID that is none
+/// makes a study too, in a folder of another name.
+fn studies(files: &[PathBuf]) -> (Vec<Files>, Vec<(PathBuf, String)>) {
+    let (mut studies, mut unreadable) = (BTreeMap::<String, (Option<Uid>, Files)>::new(), Vec::new());
+    for path in files {
+        let header = match Header::open(path, &Limits::default()) {
+            Ok(header) => header,
+            Err(error) => {
+                unreadable.push((path.clone(), why_unreadable(path, &error.to_string())));
+                continue;
+            }
+        };
+        let stated = header.raw(tags::STUDY_INSTANCE_UID).unwrap_or_default();
+        let valid = Uid::from_value(stated).ok();
+        let uid = valid.as_ref().map_or_else(|| record::text(&header, tags::STUDY_INSTANCE_UID), Uid::to_string);
+        match header.require_identity() {
+            // The study is held, with the reason, where everybody looks.
+            Err(_) if valid.is_none() && !uid.is_empty() && header.has_pixel_data() => {}
+            Err(error) => {
+                unreadable.push((path.clone(), error.to_string()));
+                continue;
+            }
+            Ok(()) => {}
+        }
+        let study = || (valid.clone(), Files::of(&header, uid.clone(), uid.clone()));
+        studies.entry(uid.clone()).or_insert_with(study).1.paths.push(path.clone());
+    }
+    let named = |(number, (valid, files)): (usize, (Option<Uid>, Files))| match valid {
+        Some(_) => files,
+        None => Files { name: format!("study-{number}"), ..files },
+    };
+    ((1..).zip(studies.into_values()).map(named).collect(), unreadable)
+}
+
+/// Why a file is no instance; of an archive, what to do.
+fn why_unreadable(path: &Path, error: &str) -> String {
+    let mut start = [0; 4];
+    let read = std::fs::File::open(path).and_then(|mut file| std::io::Read::read_exact(&mut file, &mut start));
+    match (read, &start) {
+        (Ok(()), b"PK\x03\x04") => "a ZIP archive is not looked into: unpack it, and name the folder".to_owned(),
+        (Ok(()), [0x1f, 0x8b, ..]) => "a gzip archive is not looked into: unpack it, and name the folder".to_owned(),
+        _ => error.to_owned(),
+    }
+}
 
 /// The files of each study, and those that are no instances.
-pub(super) fn by_study(files: &[PathBuf]) -> (Studies, Vec<(PathBuf, String)>) {
-    let (mut studies, mut unreadable) = (Studies::new(), Vec::new());
+pub(super) fn by_study(files: &[PathBuf]) -> (BTreeMap<Uid, Vec<PathBuf>>, Vec<(PathBuf, String)>) {
+    let (mut studies, mut unreadable) = (BTreeMap::<Uid, Vec<PathBuf>>::new(), Vec::new());
     for path in files {
         let header = Header::open(path, &Limits::default());
         match header.and_then(|header| header.require_identity().map(|()| header)) {
@@ -144,50 +136,4 @@ pub(super) fn by_study(files: &[PathBuf]) -> (Studies, Vec<(PathBuf, String)>) {
         }
     }
     (studies, unreadable)
-}
-
-fn study(files: &[PathBuf]) -> Result<Study> {
-    let instance = |path: &PathBuf| -> Result<StudyInstance> {
-        let bytes = fs::read(path).with_context(|| path.display().to_string())?;
-        let (_, data_set_at) = Meta::parse(&bytes)?;
-        let digest = Digest::of(&bytes[data_set_at..]).to_string();
-        Ok(StudyInstance { path: path.clone(), source: "command line".to_owned(), digest })
-    };
-    Ok(Study {
-        instances: files.iter().map(instance).collect::<Result<_>>()?,
-        version: 1,
-        reported_inputs: None,
-        predecessors: Vec::new(),
-        decisions: Decisions::default(),
-        content_time: clock::content_time(clock::now()),
-    })
-}
-
-fn write(folder: &Path, reading: &Reading<'_>) -> Result<Vec<PathBuf>> {
-    super::private::create_folder(folder).with_context(|| folder.display().to_string())?;
-    let json = serde_json::to_vec_pretty(&reading.json)?;
-    let heatmap = reading.heatmap.png()?;
-    let mut files = vec![
-        ("report.json".to_owned(), json.as_slice()),
-        ("text-sr.dcm".to_owned(), reading.text_sr.file.as_slice()),
-        ("heatmap.png".to_owned(), heatmap.as_slice()),
-    ];
-    let objects = reading.objects.iter();
-    files.extend(objects.map(|(name, document)| (format!("{}.dcm", name.as_str()), document.file.as_slice())));
-    let mut written = Vec::new();
-    for (name, bytes) in files {
-        let path = folder.join(name);
-        super::private::write(&path, bytes).with_context(|| path.display().to_string())?;
-        written.push(path);
-    }
-    Ok(written)
-}
-
-/// A bar on a terminal, nothing elsewhere.
-fn progress(studies: u64) -> ProgressBar {
-    if !stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} {msg}");
-    ProgressBar::new(studies).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }

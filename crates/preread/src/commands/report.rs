@@ -13,18 +13,20 @@ use report::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::output::shown;
+
 /// Prints what our own check finds, a line each.
 pub(crate) fn validate(files: &[PathBuf]) -> Result<ExitCode> {
     let mut all_good = true;
     for path in files {
-        let file = fs::read(path).with_context(|| path.display().to_string())?;
+        let file = fs::read(path).with_context(|| shown(path))?;
         let violations = report::validate(&file);
         all_good &= !report::must_hold(&violations);
         if violations.is_empty() {
-            println!("{}: valid", path.display());
+            println!("{}: valid", shown(path));
         }
         for violation in violations {
-            println!("{}: {} at {}: {}", path.display(), violation.rule, violation.at, violation.sentence);
+            println!("{}: {} at {}: {}", shown(path), violation.rule, violation.at, violation.sentence);
         }
     }
     Ok(if all_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -37,7 +39,7 @@ pub(crate) fn structure(file: &Path, template: &str, language: &str, json: bool)
         return Err(super::usage(format!("no reports are read in \"{language}\"; there are {}", known.join(", "))));
     };
     let template = named_or_read(template)?;
-    let text = fs::read_to_string(file).with_context(|| file.display().to_string())?;
+    let text = fs::read_to_string(file).with_context(|| shown(file))?;
     let structured = template::structure(&text, &template, language);
     if json {
         super::print_json(&structured)?;
@@ -59,8 +61,8 @@ fn named_or_read(template: &str) -> Result<Template> {
             own.join(", ")
         )));
     }
-    let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
-    Template::read(&text).with_context(|| path.display().to_string())
+    let text = fs::read_to_string(path).with_context(|| shown(path))?;
+    Template::read(&text).with_context(|| shown(path))
 }
 
 /// The schema that a model's structured output is held to.
@@ -115,11 +117,11 @@ struct Checked {
 
 /// Checks drafts; exit code 1 when one of them would be held.
 pub(crate) fn check(file: &Path, json: bool) -> Result<ExitCode> {
-    let text = fs::read_to_string(file).with_context(|| file.display().to_string())?;
+    let text = fs::read_to_string(file).with_context(|| shown(file))?;
     let given: Vec<Given> = if file.extension().is_some_and(|it| it == "jsonl") {
         let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
         let read = |(number, line): (usize, &str)| {
-            serde_json::from_str(line).with_context(|| format!("{}, line {}", file.display(), number + 1))
+            serde_json::from_str(line).with_context(|| format!("{}, line {}", shown(file), number + 1))
         };
         lines.map(read).collect::<Result<_>>()?
     } else {

@@ -6,13 +6,13 @@ use std::{
 use anyhow::Result;
 use dataset::{Header, Limits};
 
-use crate::route::Facts;
+use crate::{output::shown, route::Facts};
 
 /// For each file, whether it is an image to read, and what each rule says of it.
 pub(crate) fn explain(paths: &[PathBuf], config: &Path) -> Result<ExitCode> {
     let config = super::load_config(config)?;
     for path in super::files_of(paths)? {
-        println!("{}", path.display());
+        println!("{}", shown(&path));
         let header = match Header::open(&path, &Limits::default()) {
             Ok(header) => header,
             Err(error) => {

@@ -60,6 +60,7 @@ fn pipeline(when: &str, backend: Scripted) -> Pipeline {
         deadline: Duration::from_secs(60),
         device: DeviceIdentity { uid: "1.2.3".parse().unwrap(), serial_number: "1".to_owned(), udi: None },
         wanted: Wanted::Everything,
+        asked: Asked::default(),
     }
 }
 

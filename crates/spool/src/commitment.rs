@@ -1,12 +1,12 @@
 //! Storage commitment: what peers asked about, and what is still to be reported to them. A request that was taken is
 //! answered in the end, whatever happens in between, or given up in a way that shows.
 
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::Serialize;
 
 use crate::{Error, Spool, Timestamp, decision};
 
-/// The tables of this file.
+/// The tables of this file in version 2 of the database.
 pub(crate) const SCHEMA: &str = "
 CREATE TABLE commitment (
     id              INTEGER PRIMARY KEY,
@@ -36,8 +36,43 @@ CREATE TABLE commitment_item (
 ) WITHOUT ROWID;
 ";
 
-/// Instances that may wait for their results, peer by peer: bounds what a peer that never takes them makes us keep.
-const MOST_WAITING: i64 = 1_000_000;
+/// What version 3 adds, to a new spool too: the numbers of what waits, kept up to date row by row, and the ways to find a request. So a
+/// request costs the same however many wait.
+pub(crate) const FROM_2_TO_3: &str = "
+DROP INDEX commitment_by_peer;
+CREATE INDEX commitment_by_peer_due ON commitment (peer, ae_title, state, next_at);
+CREATE INDEX commitment_by_transaction ON commitment (peer, ae_title, transaction_uid);
+CREATE TABLE commitment_waiting (
+    peer      TEXT PRIMARY KEY,
+    requests  INTEGER NOT NULL,
+    instances INTEGER NOT NULL
+) WITHOUT ROWID;
+INSERT INTO commitment_waiting SELECT peer, count(*), sum(instances) FROM commitment WHERE state = 'waiting' GROUP BY peer;
+CREATE TRIGGER commitment_waits AFTER INSERT ON commitment WHEN NEW.state = 'waiting' BEGIN
+    INSERT INTO commitment_waiting VALUES (NEW.peer, 1, NEW.instances)
+    ON CONFLICT (peer) DO UPDATE SET requests = requests + 1, instances = instances + excluded.instances;
+END;
+CREATE TRIGGER commitment_waits_again AFTER UPDATE OF state ON commitment
+WHEN OLD.state <> 'waiting' AND NEW.state = 'waiting' BEGIN
+    INSERT INTO commitment_waiting VALUES (NEW.peer, 1, NEW.instances)
+    ON CONFLICT (peer) DO UPDATE SET requests = requests + 1, instances = instances + excluded.instances;
+END;
+CREATE TRIGGER commitment_ended AFTER UPDATE OF state ON commitment
+WHEN OLD.state = 'waiting' AND NEW.state <> 'waiting' BEGIN
+    UPDATE commitment_waiting SET requests = requests - 1, instances = instances - OLD.instances WHERE peer = OLD.peer;
+END;
+CREATE TRIGGER commitment_removed AFTER DELETE ON commitment WHEN OLD.state = 'waiting' BEGIN
+    UPDATE commitment_waiting SET requests = requests - 1, instances = instances - OLD.instances WHERE peer = OLD.peer;
+END;
+";
+
+/// Requests, and instances of them, that may wait for their results, peer by peer: bounds what a peer that never takes
+/// them makes us keep.
+const MOST_REQUESTS: i64 = 1000;
+const MOST_INSTANCES: i64 = 1_000_000;
+
+/// Results that are tried at once because their peer shows itself; each that arrives brings as many more.
+const TRIED_TOGETHER: i64 = 8;
 
 /// The number of a request, made by the spool.
 pub type CommitmentId = i64;
@@ -122,7 +157,8 @@ impl Spool {
         })
     }
 
-    /// Takes a request; it survives a power cut when this answers. What waits for the same peer and AE title becomes due.
+    /// Takes a request; it survives a power cut when this answers. Some of what waits for the same peer and AE title becomes
+    /// due, and more with each result that arrives. Costs the same however much waits.
     ///
     /// The same request again is one, and is reported again. Where its Transaction UID is that of another request of this
     /// AE title, nothing is committed: `duplicate` becomes the outcome of every instance. Nothing is taken, and answered,
@@ -135,26 +171,26 @@ impl Spool {
     ) -> Result<Option<CommitmentId>, Error> {
         self.database
             .write(move |connection| {
+                let (requests, waiting) = waiting_of(connection, &order.peer)?;
+                let count = i64::try_from(order.instances.len()).unwrap_or(i64::MAX);
+                let is_too_much = requests >= MOST_REQUESTS || waiting.saturating_add(count) > MOST_INSTANCES;
                 let same_transaction = same_transaction(connection, &order)?;
-                for &id in &same_transaction {
+                for &(id, is_waiting) in &same_transaction {
                     if instances(connection, id)?.0 == order.instances {
+                        if is_too_much && !is_waiting {
+                            return Ok(None);
+                        }
                         ask_again(connection, id, duplicate, now)?;
-                        due_now(connection, &order, now)?;
+                        due_now(connection, &order.peer, &order.ae_title, now)?;
                         return Ok(Some(id));
                     }
                 }
-                let waiting: i64 = connection.query_row(
-                    "SELECT coalesce(sum(instances), 0) FROM commitment WHERE peer = ?1 AND state = 'waiting'",
-                    [&order.peer],
-                    |row| row.get(0),
-                )?;
-                let count = i64::try_from(order.instances.len()).unwrap_or(i64::MAX);
-                if waiting.saturating_add(count) > MOST_WAITING {
+                if is_too_much {
                     return Ok(None);
                 }
                 let outcome = (!same_transaction.is_empty()).then_some(duplicate);
                 let id = insert(connection, &order, outcome, now)?;
-                due_now(connection, &order, now)?;
+                due_now(connection, &order.peer, &order.ae_title, now)?;
                 Ok(Some(id))
             })
             .await
@@ -213,11 +249,15 @@ impl Spool {
     pub async fn commitment_reported(&self, id: CommitmentId, now: Timestamp) -> Result<(), Error> {
         self.database
             .step(move |connection| {
-                connection.execute(
-                    "UPDATE commitment SET state = 'reported', ended_at = ?2, last_error = NULL WHERE id = ?1",
-                    params![id, now],
-                )?;
-                Ok(())
+                let asked: Option<(String, String)> = connection
+                    .query_row(
+                        "UPDATE commitment SET state = 'reported', ended_at = ?2, last_error = NULL WHERE id = ?1
+                         RETURNING peer, ae_title",
+                        params![id, now],
+                        |row| Ok((row.get(0)?, row.get(1)?)),
+                    )
+                    .optional()?;
+                asked.map_or(Ok(()), |(peer, ae_title)| due_now(connection, &peer, &ae_title, now))
             })
             .await
     }
@@ -260,19 +300,23 @@ impl Spool {
     }
 }
 
-/// The requests of this AE title with this Transaction UID.
-fn same_transaction(connection: &Connection, order: &CommitmentOrder) -> Result<Vec<CommitmentId>, Error> {
+/// The first requests of this AE title with this Transaction UID, and whether each waits. One more than these is a
+/// duplicate whatever it names.
+fn same_transaction(connection: &Connection, order: &CommitmentOrder) -> Result<Vec<(CommitmentId, bool)>, Error> {
     let mut same = connection.prepare_cached(
-        "SELECT id FROM commitment WHERE peer = ?1 AND ae_title = ?2 AND transaction_uid = ?3 ORDER BY id",
+        "SELECT id, state = 'waiting' FROM commitment WHERE peer = ?1 AND ae_title = ?2 AND transaction_uid = ?3
+         ORDER BY id LIMIT 8",
     )?;
-    let ids = same.query_map(params![order.peer, order.ae_title, order.transaction_uid], |row| row.get(0))?;
+    let of_order = params![order.peer, order.ae_title, order.transaction_uid];
+    let ids = same.query_map(of_order, |row| Ok((row.get(0)?, row.get(1)?)))?;
     Ok(ids.collect::<rusqlite::Result<_>>()?)
 }
 
 /// Takes a request anew: its instances are looked at again, unless they never were to be.
 fn ask_again(connection: &Connection, id: CommitmentId, duplicate: u16, now: Timestamp) -> Result<(), Error> {
     connection.execute(
-        "UPDATE commitment SET state = 'waiting', attempts = 0, requested_at = ?2, ended_at = NULL WHERE id = ?1",
+        "UPDATE commitment SET state = 'waiting', attempts = 0, requested_at = ?2, next_at = ?2, ended_at = NULL
+         WHERE id = ?1",
         params![id, now],
     )?;
     connection.execute(
@@ -306,12 +350,24 @@ fn insert(
     Ok(id)
 }
 
-/// The peer is there: what waits for it need not wait longer.
-fn due_now(connection: &Connection, order: &CommitmentOrder, now: Timestamp) -> Result<(), Error> {
-    connection.execute(
-        "UPDATE commitment SET next_at = ?3 WHERE peer = ?1 AND ae_title = ?2 AND state = 'waiting'",
-        params![order.peer, order.ae_title, now],
-    )?;
+/// How many requests of a peer wait for their results, and how many instances they name.
+fn waiting_of(connection: &Connection, peer: &str) -> Result<(i64, i64), Error> {
+    let waiting = connection
+        .prepare_cached("SELECT requests, instances FROM commitment_waiting WHERE peer = ?1")?
+        .query_row([peer], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    Ok(waiting.unwrap_or((0, 0)))
+}
+
+/// The peer is there: some of what waits for it need not wait longer.
+fn due_now(connection: &Connection, peer: &str, ae_title: &str, now: Timestamp) -> Result<(), Error> {
+    connection
+        .prepare_cached(
+            "UPDATE commitment SET next_at = ?3 WHERE id IN
+             (SELECT id FROM commitment WHERE peer = ?1 AND ae_title = ?2 AND state = 'waiting' AND next_at > ?3
+              ORDER BY next_at LIMIT ?4)",
+        )?
+        .execute(params![peer, ae_title, now, TRIED_TOGETHER])?;
     Ok(())
 }
 

@@ -1,9 +1,12 @@
 //! SQLite behind one writer thread. What waits while a transaction commits goes into the next one together, so that many
 //! associations share one flush.
 
+mod check;
+mod readers;
+
 use std::{
-    path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
+    path::{Path, PathBuf},
+    sync::{Arc, mpsc},
     time::Duration,
 };
 
@@ -11,6 +14,8 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::{oneshot, watch};
 
 use crate::{Durability, Error, disk};
+pub(crate) use check::Checked;
+use readers::Readers;
 
 /// Version 1 was never released: it kept other digests and had no journal.
 const SCHEMA_VERSION: i64 = 3;
@@ -186,13 +191,22 @@ const BATCH: usize = 256;
 /// The most writes that wait: beyond, senders are slowed by waiting for a place.
 const WAITING: usize = 1024;
 
-/// Does the work; answers whether to keep it, and how to tell the caller.
-type Work = dyn FnOnce(&Connection) -> (bool, Reply) + Send;
+/// Does the work; answers what is to become of it, and how to tell the caller.
+type Work = dyn FnOnce(&Connection) -> (Outcome, Reply) + Send;
 type Reply = Box<dyn FnOnce(Result<(), Error>) + Send>;
 
 struct Write {
     lasting: Lasting,
     run: Box<Work>,
+}
+
+/// What is to become of a write.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Keep,
+    Undo,
+    /// It found that the database does not hold together.
+    Damage,
 }
 
 /// What a write outlives once it is answered.
@@ -210,19 +224,25 @@ pub(crate) type Observer = Box<dyn FnMut(&Connection, bool) -> Result<(), Error>
 #[derive(Clone)]
 pub(crate) struct Database {
     writes: mpsc::SyncSender<Write>,
-    reader: Arc<Mutex<Connection>>,
+    readers: Arc<Readers>,
     failure: watch::Sender<Option<String>>,
 }
 
 impl Database {
-    /// Opens the database, or makes it. Nothing is written before [`Self::start`].
-    pub(crate) fn open(path: &Path, durability: Durability) -> Result<Opened, Error> {
+    /// Opens the database, or makes it, with so many connections to read with. Nothing is written before [`Self::start`].
+    ///
+    /// Errors with [`Error::Damaged`] when it does not hold together, as far as that is found out at once.
+    pub(crate) fn open(path: &Path, durability: Durability, readers: usize) -> Result<Opened, Error> {
+        Self::open_any(path, durability, readers).map_err(|error| check::named(path, error))
+    }
+
+    fn open_any(path: &Path, durability: Durability, readers: usize) -> Result<Opened, Error> {
         // SQLite gives the files that it makes beside the database the database's own mode.
         disk::make_private_file(path).map_err(Error::io(path))?;
         let mut writer = connect(path, durability)?;
         let is_new = migrate(&mut writer)?;
-        let reader = connect(path, durability)?;
-        Ok(Opened { writer, reader, durability, is_new })
+        let readers = (0..readers.max(1)).map(|_| connect(path, durability)).collect::<Result<_, Error>>()?;
+        Ok(Opened { path: path.to_owned(), writer, readers, durability, is_new })
     }
 
     /// Runs `work` in the next transaction and answers when it is on the disk.
@@ -288,9 +308,15 @@ impl Database {
         answered.await.unwrap_or(Err(Error::Stopped))
     }
 
+    /// Runs `work` on a connection of its own. It waits for nobody who reads, so long as not all connections are taken.
     pub(crate) fn read<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, Error> {
-        let reader: MutexGuard<'_, Connection> = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(work(&reader)?)
+        let read = self.readers.with(work).map_err(Error::Database);
+        read.inspect_err(|error| {
+            // What else it says may be as wrong: nothing more is acknowledged on it.
+            if error.is_damage() {
+                self.fail(error);
+            }
+        })
     }
 
     /// Nothing more is acknowledged, because of an error of the disk.
@@ -302,7 +328,7 @@ impl Database {
     /// dropped what it could not write, and a second flush would lie.
     pub(crate) fn watching<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
         result.inspect_err(|error| {
-            if matches!(error, Error::Flush { .. }) {
+            if matches!(error, Error::Flush { .. }) || error.is_damage() {
                 self.fail(error);
             }
         })
@@ -311,6 +337,27 @@ impl Database {
     /// Errors with [`Error::Stopped`] after a failed flush.
     pub(crate) fn require_running(&self) -> Result<(), Error> {
         if self.failure.borrow().is_some() { Err(Error::Stopped) } else { Ok(()) }
+    }
+
+    /// Looks whether the database holds together, on a thread of its own and without a limit: nothing is acknowledged any
+    /// more when it does not.
+    pub(crate) fn check_on(&self, path: &Path) -> Result<(), Error> {
+        let connection = connect(path, Durability::Instance)?;
+        let (path, database) = (path.to_owned(), self.clone());
+        let check = move || match check::quick_check(&connection, &path, None) {
+            Ok(_) => tracing::info!("the state database holds together"),
+            Err(error) => database.fail(&error),
+        };
+        std::thread::Builder::new()
+            .name("spool-check".to_owned())
+            .spawn(check)
+            .map_err(Error::io("the spool's checking thread"))?;
+        Ok(())
+    }
+
+    /// Looks whether the database holds together, for as long as `limit`.
+    pub(crate) fn check_for(&self, path: &Path, limit: Duration) -> Result<(), Error> {
+        self.readers.with(|connection| check::quick_check(connection, path, Some(limit)).map(|_| ()))
     }
 
     pub(crate) async fn failed(&self) -> String {
@@ -324,8 +371,9 @@ impl Database {
 
 /// A database that recovery may still change in peace.
 pub(crate) struct Opened {
+    path: PathBuf,
     pub(crate) writer: Connection,
-    reader: Connection,
+    readers: Vec<Connection>,
     durability: Durability,
     /// Whether there was none before.
     pub(crate) is_new: bool,
@@ -361,7 +409,13 @@ impl Opened {
             .name("spool-writer".to_owned())
             .spawn(move || writer.run(&incoming))
             .map_err(Error::io("the spool's writer thread"))?;
-        Ok(Database { writes, reader: Arc::new(Mutex::new(self.reader)), failure })
+        Ok(Database { writes, readers: Arc::new(Readers::new(self.readers)), failure })
+    }
+
+    /// Looks whether the database holds together, for as long as `limit`. What was not reached by then is looked at by
+    /// [`Database::check_on`].
+    pub(crate) fn check(&self, limit: Duration) -> Result<Checked, Error> {
+        check::quick_check(&self.writer, &self.path, Some(limit))
     }
 }
 
@@ -371,15 +425,19 @@ fn queued<T: Send + 'static>(
     work: impl FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
 ) -> (Write, oneshot::Receiver<Result<T, Error>>) {
     let (answer, answered) = oneshot::channel();
-    let run = Box::new(move |connection: &Connection| -> (bool, Reply) {
+    let run = Box::new(move |connection: &Connection| -> (Outcome, Reply) {
         let result = work(connection);
-        let keep = result.is_ok();
+        let outcome = match &result {
+            Ok(_) => Outcome::Keep,
+            Err(error) if error.is_damage() => Outcome::Damage,
+            Err(_) => Outcome::Undo,
+        };
         let reply: Reply = Box::new(move |committed| {
             // What failed by itself says why, whatever became of the transaction around it. A caller that went
             // away no longer wants the answer; the work is done all the same.
-            let _ = answer.send(if keep { committed.and(result) } else { result });
+            let _ = answer.send(if outcome == Outcome::Keep { committed.and(result) } else { result });
         });
-        (keep, reply)
+        (outcome, reply)
     });
     (Write { lasting, run }, answered)
 }
@@ -394,6 +452,8 @@ fn connect(path: &Path, durability: Durability) -> Result<Connection, Error> {
     };
     connection.pragma_update(None, "synchronous", synchronous)?;
     connection.pragma_update(None, "foreign_keys", "ON")?;
+    // Otherwise what is sorted or undone may stand in a file outside of the spool, and needs a descriptor.
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
     // Pages of the write-ahead log that are copied back at a time: fewer would put that into every hundredth answer.
     connection.pragma_update(None, "wal_autocheckpoint", 4000)?;
     Ok(connection)
@@ -408,12 +468,16 @@ fn migrate(connection: &mut Connection) -> Result<bool, Error> {
             transaction.execute_batch(SCHEMA)?;
             transaction.execute_batch(crate::commitment::SCHEMA)?;
             transaction.execute_batch(crate::attempt::SCHEMA)?;
+            transaction.execute_batch(crate::commitment::FROM_2_TO_3)?;
+            transaction.execute_batch(crate::recover::loss::SCHEMA)?;
             transaction.execute("INSERT INTO installation (id) VALUES (lower(hex(randomblob(16))))", [])?;
             transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
         }
         2 => {
             transaction.execute_batch(FROM_2_TO_3)?;
             transaction.execute_batch(crate::attempt::SCHEMA)?;
+            transaction.execute_batch(crate::commitment::FROM_2_TO_3)?;
+            transaction.execute_batch(crate::recover::loss::SCHEMA)?;
             transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
         }
         SCHEMA_VERSION => {}
@@ -481,18 +545,18 @@ impl Writer {
         for write in batch {
             // A savepoint each, so that one refused write takes nothing of its neighbours with it.
             let savepoint = transaction.savepoint()?;
-            let (keep, reply) = (write.run)(&savepoint);
+            let (outcome, reply) = (write.run)(&savepoint);
             if savepoint.is_autocommit() {
                 // SQLite undoes the whole transaction by itself when the disk is full.
                 replies.push(reply);
                 return Err(Error::DatabaseFull);
             }
-            if keep {
-                savepoint.commit()?;
-            } else {
-                savepoint.finish()?;
-            }
             replies.push(reply);
+            match outcome {
+                Outcome::Keep => savepoint.commit()?,
+                Outcome::Undo => savepoint.finish()?,
+                Outcome::Damage => return Err(check::damaged("a write found it so")),
+            }
         }
         transaction.commit()?;
         match &mut self.observer {

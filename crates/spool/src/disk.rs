@@ -1,6 +1,8 @@
 //! The disk as the spool sees it: few operations, each of which can fail, and a clear line between what is written and
 //! what a power cut would leave.
 
+mod open_files;
+
 use std::{
     fs::{self, OpenOptions},
     io,
@@ -8,6 +10,8 @@ use std::{
     path::{Path, PathBuf},
     sync::{Arc, OnceLock},
 };
+
+pub use open_files::allow_open_files;
 
 /// A disk. There are two: the machine's, and one for tests that fails, cuts the power and forgets.
 pub(crate) trait Disk: Send + Sync {
@@ -25,8 +29,26 @@ pub(crate) trait Disk: Send + Sync {
     fn sync_folder(&self, path: &Path) -> io::Result<()>;
     /// The files of a folder and of the folders below it, as full paths.
     fn files_below(&self, folder: &Path) -> io::Result<Vec<PathBuf>>;
-    /// Bytes free on the file system of a folder.
-    fn free_bytes(&self, folder: &Path) -> io::Result<u64>;
+    /// What is free on the file system of a folder.
+    fn free(&self, folder: &Path) -> io::Result<Free>;
+}
+
+/// What is free on a file system, for who is not its administrator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Free {
+    /// Bytes.
+    pub(crate) bytes: u64,
+    /// Inodes; nothing where the file system does not count them (btrfs, FAT).
+    pub(crate) files: Option<Inodes>,
+}
+
+/// The inodes of a file system: each file takes one, however short it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Inodes {
+    /// Free ones.
+    pub(crate) free: u64,
+    /// All there are.
+    pub(crate) all: u64,
 }
 
 /// An open file. Reads and writes say where, so that several may go on at a time.
@@ -146,9 +168,11 @@ impl Disk for MachineDisk {
         Ok(found)
     }
 
-    fn free_bytes(&self, folder: &Path) -> io::Result<u64> {
+    fn free(&self, folder: &Path) -> io::Result<Free> {
         let stat = rustix::fs::statvfs(folder)?;
-        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+        // A file system that makes inodes as it needs them says that it has none at all.
+        let files = (stat.f_files > 0).then_some(Inodes { free: stat.f_favail, all: stat.f_files });
+        Ok(Free { bytes: stat.f_bavail.saturating_mul(stat.f_frsize), files })
     }
 }
 

@@ -1,4 +1,7 @@
-use std::path::PathBuf;
+use std::{io, path::PathBuf};
+
+use rusqlite::ErrorCode;
+use rustix::io::Errno;
 
 /// Why the spool refused or failed. Each variant is an action that somebody takes.
 #[derive(Debug, thiserror::Error)]
@@ -12,6 +15,36 @@ pub enum Error {
         free: u64,
         /// Bytes that must stay free.
         reserve: u64,
+    },
+    /// The file system is down to its reserve of inodes, each of which is one file: remove files, or lower
+    /// `spool.reserve_files`. Peers are told 0xA700.
+    #[error(
+        "{dir}: {free} files (inodes) free is below the reserve of {reserve}; remove files from this file system, make it \
+         with more inodes, or change spool.reserve_files"
+    )]
+    NoFiles {
+        /// The spool's folder.
+        dir: PathBuf,
+        /// Inodes free.
+        free: u64,
+        /// Inodes that must stay free.
+        reserve: u64,
+    },
+    /// The system found no room for a file, by bytes, inodes or a quota of its own. Make room; peers are told 0xA700.
+    #[error("{path}: {source}; make room on this file system (df, df -i, quota)")]
+    NoRoom {
+        /// What was to be written.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// This process or the system has no file descriptor left. Nothing is wrong with the disk; peers are told 0xA700.
+    #[error("{path}: {source}: raise LimitNOFILE in the unit (ulimit -n), or lower listen.max_associations")]
+    NoDescriptors {
+        /// What was to be opened.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
     },
     /// The received instances take what they may: raise `spool.quota`, or let `[retention]` remove earlier. Peers are told
     /// 0xA700.
@@ -33,7 +66,7 @@ pub enum Error {
         /// Where.
         path: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// A flush to the disk failed. It is not tried again: the daemon stops, and the next start recovers (promise 1).
     #[error("{path} could not be flushed to the disk: {source}")]
@@ -41,11 +74,23 @@ pub enum Error {
         /// What was flushed.
         path: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// The state database refused.
     #[error("spool database: {0}")]
     Database(#[from] rusqlite::Error),
+    /// The state database does not hold together. Nothing is received on it.
+    #[error(
+        "{path} is damaged ({what}): put a backup of it back, or rescue what is in it with `sqlite3 state.sqlite .recover`, \
+         or move the whole folder away, start with an empty one and have the studies sent again; what was received is still \
+         in instances/"
+    )]
+    Damaged {
+        /// The database.
+        path: PathBuf,
+        /// What was found.
+        what: String,
+    },
     /// Another process has the spool open as its daemon.
     #[error("{0}: another preread daemon uses this spool; stop it, or give this one its own spool.dir")]
     InUse(PathBuf),
@@ -99,22 +144,73 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether there was no room, so that a peer should try again later.
+    /// Whether something ran out, the disk's room or file descriptors, so that a peer should try again later.
     pub fn is_full_disk(&self) -> bool {
         match self {
-            Self::Full { .. } | Self::Quota { .. } | Self::DatabaseFull => true,
-            Self::Database(error) => error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull),
+            Self::Full { .. } | Self::NoFiles { .. } | Self::NoRoom { .. } => true,
+            Self::Quota { .. } | Self::DatabaseFull | Self::NoDescriptors { .. } => true,
+            Self::Database(error) => error.sqlite_error_code() == Some(ErrorCode::DiskFull),
             _ => false,
         }
     }
 
-    pub(crate) fn flush(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
-        let path = path.into();
-        move |source| Self::Flush { path, source }
+    /// Whether the state database does not hold together, so that nothing it says may be relied on.
+    pub(crate) fn is_damage(&self) -> bool {
+        match self {
+            Self::Damaged { .. } => true,
+            Self::Database(error) => is_damage(error),
+            _ => false,
+        }
     }
 
-    pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+    /// A flush that failed; but what could not be opened for want of descriptors was not flushed in vain.
+    pub(crate) fn flush(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
-        move |source| Self::Io { path, source }
+        move |source| match source.raw_os_error().map(Errno::from_raw_os_error) {
+            Some(Errno::MFILE | Errno::NFILE) => Self::NoDescriptors { path, source },
+            _ => Self::Flush { path, source },
+        }
+    }
+
+    /// A call that failed: for want of room or of descriptors, or for another reason.
+    pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| match (source.raw_os_error().map(Errno::from_raw_os_error), source.kind()) {
+            (Some(Errno::MFILE | Errno::NFILE), _) => Self::NoDescriptors { path, source },
+            (_, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => Self::NoRoom { path, source },
+            _ => Self::Io { path, source },
+        }
+    }
+}
+
+/// Whether SQLite says that the database does not hold together.
+pub(crate) fn is_damage(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(made: fn(PathBuf, io::Error) -> Error, errno: Errno, out_of_resources: bool, words: &str) {
+        let error = made("/spool/x".into(), errno.into());
+        assert_eq!(error.is_full_disk(), out_of_resources, "{error:?}");
+        assert!(error.to_string().contains(words), "{error}");
+    }
+
+    #[test]
+    fn what_ran_out_is_told_from_what_is_broken() {
+        let io = |path, error| Error::io(path)(error);
+        let flush = |path, error| Error::flush(path)(error);
+        for errno in [Errno::MFILE, Errno::NFILE] {
+            check(io, errno, true, "LimitNOFILE");
+            check(flush, errno, true, "LimitNOFILE");
+        }
+        for errno in [Errno::NOSPC, Errno::DQUOT] {
+            check(io, errno, true, "make room");
+            check(flush, errno, false, "could not be flushed");
+        }
+        check(io, Errno::IO, false, "/spool/x");
+        check(flush, Errno::IO, false, "could not be flushed");
     }
 }

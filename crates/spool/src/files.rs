@@ -1,7 +1,9 @@
 //! The spool's files: how they are named, where they stand, and how much room they may take.
 
+mod budget;
+mod lock;
+
 use std::{
-    fs::File,
     io,
     path::{Path, PathBuf},
     sync::{
@@ -13,8 +15,10 @@ use std::{
 use crate::{
     Durability, Error, Options, Timestamp,
     buffer::BLOCK,
-    disk::{self, Disk, DiskFile},
+    disk::{self, Disk, DiskFile, Free},
 };
+pub(crate) use budget::{Budget, reserve_files, without_room};
+use lock::Lock;
 
 /// Received instances, one folder a day. A file is made where it stays: until there is a row for it, it is an orphan that
 /// the next start removes.
@@ -23,6 +27,8 @@ pub(crate) const INSTANCES: &str = "instances";
 pub(crate) const REPORTS: &str = "reports";
 /// What was acknowledged and is not yet flushed elsewhere.
 pub(crate) const JOURNAL: &str = "journal";
+/// What says which records the journal must hold (see [`crate::journal::Receipts`]).
+pub(crate) const RECEIPTS: &str = "receipts";
 
 const DATABASE: &str = "state.sqlite";
 const MILLISECONDS_PER_DAY: i64 = 24 * 60 * 60 * 1000;
@@ -31,17 +37,13 @@ pub(crate) struct Files {
     pub(crate) disk: Arc<dyn Disk>,
     root: PathBuf,
     durability: Durability,
-    reserve_bytes: u64,
-    quota_bytes: u64,
-    /// Bytes of received instances, those still coming included.
-    used_bytes: AtomicU64,
-    /// Those of them that are in the journal and will need room for a file.
-    unfiled_bytes: AtomicU64,
+    /// Who may take how much.
+    pub(crate) budget: Budget,
     next_id: AtomicU64,
     /// The folder under `instances/` whose own entry is known to be on the disk.
     folder_made: Mutex<String>,
     /// Held for the daemon's life, so that two daemons cannot share a spool.
-    _lock: Option<File>,
+    _lock: Option<Lock>,
 }
 
 impl Files {
@@ -54,9 +56,7 @@ impl Files {
             disk.create_folder(&path).map_err(Error::io(&path))?;
         }
         disk.sync_folder(&root).map_err(Error::flush(&root))?;
-        let lock_path = root.join("lock");
-        let lock = disk::open_or_create_private(&lock_path).map_err(Error::io(&lock_path))?;
-        lock.try_lock().map_err(|_| Error::InUse(dir.to_owned()))?;
+        let lock = Lock::take(&root, dir)?;
         Ok(Self::at(disk, root, options, Some(lock)))
     }
 
@@ -68,15 +68,12 @@ impl Files {
         Ok(Self::at(disk, root, options, None))
     }
 
-    fn at(disk: Arc<dyn Disk>, root: PathBuf, options: &Options, lock: Option<File>) -> Self {
+    fn at(disk: Arc<dyn Disk>, root: PathBuf, options: &Options, lock: Option<Lock>) -> Self {
         Self {
             disk,
             root,
             durability: options.durability,
-            reserve_bytes: options.reserve_bytes,
-            quota_bytes: options.quota_bytes,
-            used_bytes: AtomicU64::new(0),
-            unfiled_bytes: AtomicU64::new(0),
+            budget: Budget::new(options),
             next_id: AtomicU64::new(0),
             folder_made: Mutex::default(),
             _lock: lock,
@@ -91,57 +88,39 @@ impl Files {
         self.root.join(JOURNAL)
     }
 
+    pub(crate) fn receipts_path(&self) -> PathBuf {
+        self.root.join(RECEIPTS)
+    }
+
     pub(crate) fn absolute(&self, relative: &str) -> PathBuf {
         self.root.join(relative)
     }
 
     /// Claims room for bytes of an instance. Refuses beyond the quota, and when the file system is down to its reserve.
     pub(crate) fn claim(&self, bytes: u64) -> Result<(), Error> {
-        let used = self.used_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        let result = if used > self.quota_bytes {
-            Err(Error::Quota { dir: self.root.clone(), used, quota: self.quota_bytes })
-        } else {
-            self.require_reserve()
-        };
-        result.inspect_err(|_| self.give_back(bytes))
+        self.budget.claim(bytes, &self.root, || self.free())
     }
 
-    /// Gives room back that was claimed.
-    pub(crate) fn give_back(&self, bytes: u64) {
-        self.used_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    /// Claims room for one more file, until [`Budget::file_made`]. Refuses when the file system is down to its reserve.
+    pub(crate) fn claim_file(&self) -> Result<(), Error> {
+        self.budget.claim_file(&self.root, || self.free())
     }
 
-    /// Notes bytes that will need room for a file.
-    pub(crate) fn unfiled(&self, bytes: u64) {
-        self.unfiled_bytes.fetch_add(bytes, Ordering::Relaxed);
-    }
-
-    /// Notes that bytes have got their room.
-    pub(crate) fn filed(&self, bytes: u64) {
-        self.unfiled_bytes.fetch_sub(bytes, Ordering::Relaxed);
-    }
-
-    /// Bytes of received instances, those still coming included.
-    pub(crate) fn used_bytes(&self) -> u64 {
-        self.used_bytes.load(Ordering::Relaxed)
-    }
-
-    /// What recovery found the instances to take.
-    pub(crate) fn set_used_bytes(&self, bytes: u64) {
-        self.used_bytes.store(bytes, Ordering::Relaxed);
-    }
-
-    /// Bytes free on the spool's file system.
-    pub(crate) fn free_bytes(&self) -> Result<u64, Error> {
-        self.disk.free_bytes(&self.root).map_err(Error::io(&self.root))
-    }
-
-    fn require_reserve(&self) -> Result<(), Error> {
-        let free = self.free_bytes()?.saturating_sub(self.unfiled_bytes.load(Ordering::Relaxed));
-        if free < self.reserve_bytes {
-            return Err(Error::Full { dir: self.root.clone(), free, reserve: self.reserve_bytes });
+    /// Why nothing can be received now, if nothing can.
+    pub(crate) fn refusal(&self) -> Result<Option<Error>, Error> {
+        match self.claim_file() {
+            Ok(()) => {
+                self.budget.file_made();
+                Ok(None)
+            }
+            Err(error) if error.is_full_disk() => Ok(Some(error)),
+            Err(error) => Err(error),
         }
-        Ok(())
+    }
+
+    /// What is free on the spool's file system.
+    pub(crate) fn free(&self) -> Result<Free, Error> {
+        self.disk.free(&self.root).map_err(Error::io(&self.root))
     }
 
     /// A path, relative to the spool, that no file has: named by the time and a counter, and by nobody else's choice. No two
@@ -182,11 +161,14 @@ impl Files {
 
     /// What a failed write means: a full disk is the sender's to try again, everything else is a defect of the disk.
     pub(crate) fn failed(&self, path: &Path, error: io::Error) -> Error {
-        match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                Error::Full { dir: self.root.clone(), free: 0, reserve: self.reserve_bytes }
-            }
-            _ => Error::io(path)(error),
+        if !matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+            return Error::io(path)(error);
+        }
+        let free = self.free().ok();
+        // Which of bytes, inodes or a user's quota it was, the system does not say.
+        match free.and_then(|free| self.budget.shortage(&self.root, free)) {
+            Some(shortage) => shortage,
+            None => Error::NoRoom { path: path.to_owned(), source: error },
         }
     }
 

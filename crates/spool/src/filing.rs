@@ -119,12 +119,15 @@ impl Filing {
                 // It came twice before the first one had its row.
                 Stored::Again(study) => {
                     self.files.remove(&self.files.absolute(&row.path));
-                    self.files.give_back(row.bytes);
+                    self.files.budget.give_back(row.bytes);
                     study
                 }
             };
             self.associations.brought(association, study);
-            self.files.filed(entry.data_bytes() as u64);
+            self.files.budget.filed(entry.data_bytes() as u64);
+            if entry.data_bytes() > 0 {
+                self.files.budget.file_made();
+            }
             let file = (entry.data_bytes() > 0 && !matches!(stored, Stored::Again(_))).then_some(row.path);
             self.journal.filed(&entry, file);
         }

@@ -14,6 +14,7 @@ use crate::{
     files::{self, Home},
     filing::Filing,
     journal::RECORD_ROOM,
+    recover::loss,
 };
 
 /// What is known of an instance before its first byte.
@@ -53,7 +54,10 @@ impl Drop for Receiving {
             if self.file.is_some() {
                 self.spool.files.remove(&self.spool.absolute(&self.path));
             }
-            self.spool.files.give_back(self.claimed);
+            self.spool.files.budget.give_back(self.claimed);
+            if self.file.is_none() {
+                self.spool.files.budget.file_made();
+            }
         }
         self.spool.buffers.give_back(std::mem::replace(&mut self.buffer, Buffer::new(0)));
     }
@@ -74,12 +78,12 @@ pub enum Stored {
 impl Spool {
     /// Begins to receive an instance. The data set follows in pieces.
     ///
-    /// Errors with [`Error::Full`] or [`Error::Quota`] when there is no room, and with [`Error::InUse`] beside a daemon.
+    /// Errors with [`Error::Full`], [`Error::NoFiles`] or [`Error::Quota`] when there is no room, and with [`Error::InUse`] beside a daemon.
     pub fn begin(&self, arrival: Arrival, meta: &Meta, now: Timestamp) -> Result<Receiving, Error> {
         let filing = self.filing.clone().ok_or_else(|| Error::InUse(self.absolute("")))?;
         self.database.require_running()?;
-        self.files.claim(0)?;
         let path = self.files.name(Home::Instances, now)?;
+        self.files.claim_file()?;
         let mut buffer = self.buffers.take();
         buffer.set_len(RECORD_ROOM);
         let meta = meta.to_bytes();
@@ -134,7 +138,11 @@ impl Receiving {
         let spool = &self.spool;
         let file = match &self.file {
             Some(file) => file,
-            None => self.file.insert(spool.files.create(&self.path)?),
+            None => {
+                let file = self.file.insert(spool.files.create(&self.path)?);
+                spool.files.budget.file_made();
+                file
+            }
         };
         let collected = &self.buffer.bytes()[RECORD_ROOM..];
         let written = files::write(&**file, collected, self.written);
@@ -222,16 +230,16 @@ impl Receiving {
             }
             self.buffer.set_len(RECORD_ROOM);
         }
-        self.spool.files.unfiled(unfiled);
+        self.spool.files.budget.unfiled(unfiled);
         let association = self.arrival.association;
         let appended = filing.journal.append(&record, &mut self.buffer, association);
-        let number = appended.inspect_err(|_| self.spool.files.filed(unfiled))?;
+        let appended = appended.inspect_err(|_| self.spool.files.budget.filed(unfiled))?;
         // From here on: a record that could not be flushed may be on the disk all the same.
         self.is_kept = true;
         if self.spool.durability == Durability::Instance {
-            filing.journal.flush(number)?;
+            filing.journal.flush_with_receipt(&appended, &record)?;
         }
-        Ok(number)
+        Ok(appended.number)
     }
 }
 
@@ -277,6 +285,27 @@ impl Row {
         Ok(Some(if quarantined { Stored::Again(study) } else { Stored::Conflict(study) }))
     }
 
+    pub(crate) fn study_instance_uid(&self) -> &str {
+        &self.study_instance_uid
+    }
+
+    /// Holds the study of an instance that was acknowledged and is gone, and makes it known if it is not: until the
+    /// instance comes again, or a person retries the study.
+    pub(crate) fn hold_study_that_lost_it(&self, connection: &Connection) -> Result<(), Error> {
+        if self.own {
+            return Ok(());
+        }
+        const REASON: &str = "acknowledged instances of this study are gone from the disk (`preread doctor` names them): \
+                              have them sent again, or read the study without them by `preread queue retry`";
+        connection.execute(
+            "INSERT INTO study (study_instance_uid, state, reason, quiet_ms, due_at, received_at, last_received_at, priority)
+             VALUES (?1, 'held', ?2, ?3, ?4, ?4, ?4, ?5)
+             ON CONFLICT (study_instance_uid) DO UPDATE SET state = 'held', reason = ?2",
+            params![self.study_instance_uid, REASON, self.quiet_ms, self.received_at, self.priority],
+        )?;
+        Ok(())
+    }
+
     pub(crate) fn insert(&self, connection: &Connection) -> Result<Stored, Error> {
         match self.known(connection)? {
             Some(Stored::Conflict(study)) => {
@@ -286,6 +315,7 @@ impl Row {
             Some(known) => Ok(known),
             None => {
                 let own = self.own || decision::is_of_our_making(connection, &self.sop_instance_uid)?;
+                loss::came_again(connection, &self.sop_instance_uid, self.received_at)?;
                 let taken = !own && decision::is_taken(connection, &self.sop_instance_uid)?;
                 let study = self.touch_study(connection, own)?;
                 self.insert_instance(connection, study, own, taken.then_some(Decision::Open))?;
@@ -322,15 +352,19 @@ impl Row {
             "INSERT INTO study (study_instance_uid, state, reason, quiet_ms, due_at, received_at, last_received_at, priority)
              VALUES (?1, 'skipped', 'it holds nothing but preread''s own objects', ?2, ?3, ?4, ?4, ?5)
              ON CONFLICT (study_instance_uid) DO UPDATE SET state = state RETURNING id"
+                .to_owned()
         } else {
-            "INSERT INTO study (study_instance_uid, state, generation, quiet_ms, due_at, received_at, last_received_at,
-             priority) VALUES (?1, 'received', 1, ?2, ?3, ?4, ?4, ?5)
-             ON CONFLICT (study_instance_uid) DO UPDATE SET state = iif(stopped, state, 'received'),
-             reason = iif(stopped, reason, NULL), generation = generation + 1, quiet_ms = ?2, due_at = ?3, last_received_at = ?4,
-             priority = max(priority, ?5) RETURNING id"
+            format!(
+                "INSERT INTO study (study_instance_uid, state, generation, quiet_ms, due_at, received_at, last_received_at,
+                 priority) VALUES (?1, 'received', 1, ?2, ?3, ?4, ?4, ?5)
+                 ON CONFLICT (study_instance_uid) DO UPDATE SET state = iif(stopped OR {lost}, state, 'received'),
+                 reason = iif(stopped OR {lost}, reason, NULL), generation = generation + 1, quiet_ms = ?2, due_at = ?3,
+                 last_received_at = ?4, priority = max(priority, ?5) RETURNING id",
+                lost = loss::OF_STUDY
+            )
         };
         let values = params![self.study_instance_uid, self.quiet_ms, due_at, self.received_at, self.priority];
-        Ok(connection.prepare_cached(sql)?.query_row(values, |row| row.get(0))?)
+        Ok(connection.prepare_cached(&sql)?.query_row(values, |row| row.get(0))?)
     }
 
     fn insert_instance(

@@ -6,6 +6,7 @@
 //! only, and its file was flushed before. A checkpoint flushes the files and frees a segment when too many are full or
 //! nothing comes. A start takes up what was not filed (see [`crate::recover`]).
 
+mod receipts;
 mod record;
 
 use std::{
@@ -21,6 +22,7 @@ use crate::{
     buffer::{BLOCK, Buffer},
     disk::{Disk, DiskFile},
 };
+pub(crate) use receipts::{Place, Receipt, Receipts};
 use record::{HEADER, Header};
 
 /// The ring: one segment is written; those that are full wait until half of them are, or until nothing comes, because a
@@ -44,6 +46,7 @@ const TRY_AGAIN: Duration = Duration::from_secs(1);
 
 /// The segments and where the next record goes.
 pub(crate) struct Journal {
+    receipts: Receipts,
     state: Mutex<State>,
     /// Held while a record is written: they follow each other without a hole, so that what is flushed is a whole chain.
     order: Mutex<()>,
@@ -91,6 +94,8 @@ struct Segment {
     /// Which use of the segment this is; no two uses of any segments share one.
     epoch: u64,
     used: u64,
+    /// Records in this use of it.
+    records: u32,
     /// How much of it is known to be flushed.
     flushed: u64,
     /// Records that are being written or are not filed.
@@ -150,24 +155,73 @@ pub(crate) struct Full {
 /// A record of an instance that was found at start, and where in the journal its bytes are.
 pub(crate) struct Found {
     pub(crate) record: Vec<u8>,
+    /// Whether there is a receipt of it, so that it was flushed with its bytes, and may have been acknowledged.
+    pub(crate) was_flushed: bool,
     segment: usize,
+    /// Where the record begins, and where the bytes do.
+    record_at: u64,
     at: u64,
     length: usize,
 }
 
+/// What a start finds in the journal.
+#[derive(Default)]
+pub(crate) struct Contents {
+    /// The records, in order.
+    pub(crate) found: Vec<Found>,
+    /// Receipts of records that are not there.
+    pub(crate) gone: Vec<Receipt>,
+    /// Whether segments were missing or cut short.
+    pub(crate) is_broken: bool,
+    /// Whether receipts were missing, so that more may be gone than has one.
+    pub(crate) lacks_receipts: bool,
+}
+
+/// A record that was appended.
+#[derive(Clone, Copy)]
+pub(crate) struct Appended {
+    pub(crate) number: u64,
+    pub(crate) place: Place,
+}
+
 impl Journal {
-    /// Opens the ring in `folder`, makes what is missing of it, and finds the records newer than epoch `after`, in order.
-    pub(crate) fn open(disk: &dyn Disk, folder: &Path, bytes: u64, after: u64) -> Result<(Self, Vec<Found>), Error> {
+    /// Opens the ring in `folder` and its receipts in `beside`, makes what is missing of them, and finds the records newer
+    /// than epoch `after`.
+    pub(crate) fn open(
+        disk: &dyn Disk,
+        folder: &Path,
+        beside: &Path,
+        bytes: u64,
+        after: u64,
+    ) -> Result<(Self, Contents), Error> {
         disk.create_folder(folder).map_err(Error::io(folder))?;
+        let (receipts, receipted) = Receipts::open(disk, beside, SEGMENTS, after)?;
+        let mut contents = Contents { lacks_receipts: !receipted.is_whole, ..Contents::default() };
         let segment_bytes = (bytes / SEGMENTS).max(LEAST_SEGMENT).next_multiple_of(BLOCK as u64);
         let mut segments = Vec::new();
         let mut chains = Vec::new();
         for number in 0..SEGMENTS {
             let path = folder.join(number.to_string());
-            let file = open_segment(disk, &path, segment_bytes).map_err(Error::io(&path))?;
-            let (epoch, records) = scan(&*file, segments.len()).map_err(Error::io(&path))?;
+            let (file, was_whole) = open_segment(disk, &path, segment_bytes).map_err(Error::io(&path))?;
+            contents.is_broken |= !was_whole;
+            let number = segments.len();
+            let (epoch, records) = scan(&*file, number).map_err(Error::io(&path))?;
             if epoch > after {
                 chains.push((epoch, records));
+            }
+            for receipt in receipted.receipts.iter().filter(|receipt| receipt.place.segment == number) {
+                let chain = chains.last_mut().filter(|(_, chain)| chain.iter().any(|it| it.segment == number));
+                match found_at(&*file, receipt).map_err(Error::io(&path))? {
+                    None => contents.gone.push(receipt.clone()),
+                    Some(found) => match chain {
+                        None => chains.push((receipt.place.epoch, vec![found])),
+                        Some((_, chain)) => match chain.iter_mut().find(|it| it.record_at == found.record_at) {
+                            Some(known) => known.was_flushed = true,
+                            // One before it is damaged, which ended the chain.
+                            None => chain.push(found),
+                        },
+                    },
+                }
             }
             let handles = (0..FLUSHES).map(|_| disk.open(&path)).collect::<io::Result<_>>();
             let for_flush = handles.map_err(Error::io(&path))?;
@@ -178,6 +232,7 @@ impl Journal {
                 phase: Phase::Free,
                 epoch,
                 used: 0,
+                records: 0,
                 flushed: 0,
                 unfiled: 0,
                 newest: 0,
@@ -186,8 +241,15 @@ impl Journal {
         }
         disk.sync_folder(folder).map_err(Error::flush(folder))?;
         chains.sort_by_key(|(epoch, _)| *epoch);
-        let epoch = segments.iter().map(|segment| segment.epoch).max().unwrap_or(0).max(after);
-        let found = chains.into_iter().flat_map(|(_, records)| records).collect();
+        let epochs = segments.iter().map(|segment| segment.epoch);
+        let epoch = epochs.chain(receipted.receipts.iter().map(|it| it.place.epoch)).max().unwrap_or(0).max(after);
+        contents.found = chains
+            .into_iter()
+            .flat_map(|(_, mut records)| {
+                records.sort_by_key(|record| record.record_at);
+                records
+            })
+            .collect();
         let state = State {
             segments,
             active: None,
@@ -202,7 +264,8 @@ impl Journal {
             is_closed: false,
         };
         let (work, freed, flushed) = (Condvar::new(), Condvar::new(), Condvar::new());
-        Ok((Self { state: Mutex::new(state), order: Mutex::default(), work, freed, flushed, segment_bytes }, found))
+        let (state, order) = (Mutex::new(state), Mutex::default());
+        Ok((Self { receipts, state, order, work, freed, flushed, segment_bytes }, contents))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -229,13 +292,13 @@ impl Journal {
     }
 
     /// Appends the record that makes an instance count, with the instance's bytes if it has no file: those of `buffer` from
-    /// [`RECORD_ROOM`] on. Waits for a free segment; blocks. Answers the record's number.
+    /// [`RECORD_ROOM`] on. Waits for a free segment; blocks. Answers the record's number and place.
     pub(crate) fn append(
         &self,
         record: &[u8],
         buffer: &mut Buffer,
         association: Option<AssociationId>,
-    ) -> Result<u64, Error> {
+    ) -> Result<Appended, Error> {
         let data = buffer.len().saturating_sub(RECORD_ROOM);
         let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
         let mut header = Header { epoch: 0, record: record.len(), data };
@@ -274,13 +337,22 @@ impl Journal {
         let (newest, now) = (state.appended, Instant::now());
         state.last_append = now;
         let segment = &mut state.segments[number];
+        let place = Place { segment: number, epoch: header.epoch, ordinal: segment.records, at };
         segment.used += header.total() as u64;
+        segment.records += 1;
         segment.newest = newest;
         if state.unfiled.is_empty() {
             self.work.notify_all();
         }
         state.unfiled.push_back(Entry { number: newest, association, header, segment: number, at, appended: now });
-        Ok(newest)
+        Ok(Appended { number: newest, place })
+    }
+
+    /// Flushes a record, and writes its receipt. What this answers for may be acknowledged. Blocks.
+    pub(crate) fn flush_with_receipt(&self, appended: &Appended, record: &[u8]) -> Result<(), Error> {
+        self.flush(appended.number)?;
+        self.receipts.write(appended.place, record);
+        Ok(())
     }
 
     /// The segment in which so many bytes can be written now.
@@ -299,6 +371,7 @@ impl Journal {
         let epoch = state.epoch;
         let segment = &mut state.segments[next];
         (segment.phase, segment.epoch, segment.used, segment.flushed) = (Phase::Active, epoch, 0, 0);
+        segment.records = 0;
         state.active = Some(next);
         Some(next)
     }
@@ -489,6 +562,13 @@ impl Journal {
     }
 }
 
+impl Found {
+    fn of(header: Header, record: Vec<u8>, segment: usize, at: u64) -> Self {
+        let bytes_at = at + header.data_at() as u64;
+        Self { record, was_flushed: false, segment, record_at: at, at: bytes_at, length: header.data }
+    }
+}
+
 impl State {
     fn is_pressed(&self) -> bool {
         self.segments.iter().filter(|segment| segment.phase == Phase::Sealed).count() > MOST_WAITING
@@ -513,7 +593,8 @@ fn write(file: &dyn DiskFile, at: u64, header: Header, record: &[u8], buffer: &m
 }
 
 /// Opens a segment, or makes one: its bytes are written once, so that later flushes change neither length nor extents.
-fn open_segment(disk: &dyn Disk, path: &Path, bytes: u64) -> io::Result<Arc<dyn DiskFile>> {
+/// Answers whether it was whole, too.
+fn open_segment(disk: &dyn Disk, path: &Path, bytes: u64) -> io::Result<(Arc<dyn DiskFile>, bool)> {
     let file = match disk.open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => disk.create(path)?,
         other => other?,
@@ -521,6 +602,8 @@ fn open_segment(disk: &dyn Disk, path: &Path, bytes: u64) -> io::Result<Arc<dyn 
     let mut zeros = Buffer::new(256 << 10);
     zeros.set_len(zeros.capacity());
     let mut length = file.length()? / BLOCK as u64 * BLOCK as u64;
+    // One of a smaller journal was whole, too.
+    let was_whole = length >= LEAST_SEGMENT;
     if length < bytes {
         while length < bytes {
             let count = usize::try_from(bytes - length).map_or(zeros.len(), |left| left.min(zeros.len()));
@@ -529,7 +612,7 @@ fn open_segment(disk: &dyn Disk, path: &Path, bytes: u64) -> io::Result<Arc<dyn 
         }
         file.sync()?;
     }
-    Ok(file)
+    Ok((file, was_whole))
 }
 
 /// The unbroken chain of records at the beginning of a segment, and its epoch; 0 when there is none.
@@ -540,19 +623,39 @@ fn scan(file: &dyn DiskFile, segment: usize) -> io::Result<(u64, Vec<Found>)> {
         let mut bytes = [0; HEADER];
         read_exact_at(file, &mut bytes, at)?;
         let Some(header) = Header::parse(&bytes) else { break };
-        if header.total() as u64 > length - at || (epoch != 0 && header.epoch != epoch) {
+        if epoch != 0 && header.epoch != epoch {
             break;
         }
-        let mut record = vec![0; header.record];
-        read_exact_at(file, &mut record, at + HEADER as u64)?;
-        if !header.is_intact(&bytes, &record) {
-            break;
-        }
+        let Some(record) = intact(file, header, &bytes, at)? else { break };
         epoch = header.epoch;
-        found.push(Found { record, segment, at: at + header.data_at() as u64, length: header.data });
+        found.push(Found::of(header, record, segment, at));
         at += header.total() as u64;
     }
     Ok((epoch, found))
+}
+
+/// The record that a receipt speaks of, where it says; nothing when it is not there.
+fn found_at(file: &dyn DiskFile, receipt: &Receipt) -> io::Result<Option<Found>> {
+    let Place { segment, epoch, at, .. } = receipt.place;
+    if at.saturating_add(HEADER as u64) > file.length()? {
+        return Ok(None);
+    }
+    let mut bytes = [0; HEADER];
+    read_exact_at(file, &mut bytes, at)?;
+    let Some(header) = Header::parse(&bytes).filter(|header| header.epoch == epoch) else { return Ok(None) };
+    let record = intact(file, header, &bytes, at)?;
+    let record = record.filter(|record| *blake3::hash(record).as_bytes() == receipt.digest);
+    Ok(record.map(|record| Found { was_flushed: true, ..Found::of(header, record, segment, at) }))
+}
+
+/// The record after a header, if both are as they were written.
+fn intact(file: &dyn DiskFile, header: Header, bytes: &[u8; HEADER], at: u64) -> io::Result<Option<Vec<u8>>> {
+    if header.total() as u64 > file.length()? - at {
+        return Ok(None);
+    }
+    let mut record = vec![0; header.record];
+    read_exact_at(file, &mut record, at + HEADER as u64)?;
+    Ok(header.is_intact(bytes, &record).then_some(record))
 }
 
 fn read_exact_at(file: &dyn DiskFile, mut buffer: &mut [u8], mut at: u64) -> io::Result<()> {

@@ -29,6 +29,7 @@ mod view;
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use tokio::sync::Notify;
@@ -37,17 +38,18 @@ pub use attempt::Death;
 pub use commitment::{Commitment, CommitmentId, CommitmentOrder, CommitmentView};
 pub use decision::{Compared, ConflictId, Decision, Keep, Pair};
 pub use delivery::{AT_ONCE, Delivery, DeliveryView, Failure, WaitingView};
+pub use disk::allow_open_files;
 pub use error::Error;
 pub use instance::{Arrival, Receiving, Stored};
 pub use outbox::{DeliveryState, Lineage, ObjectKind, Predecessor, Prepared, ReportFile};
-pub use recover::Recovery;
+pub use recover::{Recovery, loss::Loss};
 pub use retention::{Removed, Retention};
 pub use scrub::{Scrubbed, Verification};
 pub use study::{AssociationId, Claim, StudyId, StudyState};
 pub use view::{ConflictView, InstanceView, ObjectView, StudyDetail, StudyView};
 
 use buffer::Buffers;
-use database::{Database, Observer};
+use database::{Checked, Database, Observer};
 use disk::{Disk, MachineDisk};
 use files::Files;
 use filing::Filing;
@@ -69,6 +71,17 @@ pub enum Durability {
     None,
 }
 
+impl Durability {
+    /// Its name, as the configuration has it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Instance => "instance",
+            Self::Association => "association",
+            Self::None => "none",
+        }
+    }
+}
+
 /// How a spool is kept.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -76,6 +89,9 @@ pub struct Options {
     pub durability: Durability,
     /// Bytes of the file system that stay free: below, instances are refused as out of resources.
     pub reserve_bytes: u64,
+    /// Inodes of the file system that stay free, likewise; without it a twentieth of all, 16 to 1000. A file system that
+    /// does not count them has enough.
+    pub reserve_files: Option<u64>,
     /// Bytes that received instances may take.
     pub quota_bytes: u64,
     /// Bytes of the journal: how much may be acknowledged and not yet be flushed where it stays.
@@ -87,6 +103,7 @@ impl Default for Options {
         Self {
             durability: Durability::Instance,
             reserve_bytes: 1 << 30,
+            reserve_files: None,
             quota_bytes: u64::MAX,
             journal_bytes: 256 << 20,
         }
@@ -100,7 +117,23 @@ pub struct Room {
     pub used_bytes: u64,
     /// Bytes free on the file system.
     pub free_bytes: u64,
+    /// Inodes free on it, and how many there are; nothing where it does not count them.
+    pub free_files: Option<(u64, u64)>,
 }
+
+impl Room {
+    /// Inodes that must stay free under these options; 0 where they are not counted.
+    pub fn reserve_files(&self, options: &Options) -> u64 {
+        let inodes = self.free_files.map(|(free, all)| disk::Inodes { free, all });
+        inodes.map_or(0, |inodes| files::reserve_files(options.reserve_files, inodes))
+    }
+}
+
+/// Connections that a daemon reads its state with at a time.
+const READERS: usize = 4;
+/// How long a start may look whether the state database holds together: enough for some millions of instances. The rest of
+/// a larger one is looked at while the daemon runs.
+const CHECKED_AT_START: Duration = Duration::from_secs(10);
 
 /// The spool. Cheap to clone; all clones are one.
 #[derive(Clone)]
@@ -130,9 +163,12 @@ impl Drop for End {
 impl Spool {
     /// Opens a spool for the daemon, makes it when absent, and recovers what a crash left (see [`Recovery`]).
     ///
-    /// Errors when the folder cannot be used, when another daemon has it, or when its schema is from a later version.
+    /// Errors when the folder cannot be used, when another daemon has it, or when its schema is from a later version; with
+    /// an error that [`Error::is_full_disk`] when there is no room to recover, so that it may be opened when there is; with
+    /// [`Error::Damaged`] when the state database does not hold together.
     pub fn open(dir: &Path, options: Options, now: Timestamp) -> Result<(Self, Recovery), Error> {
-        let (spool, recovery) = Self::open_on(Arc::new(MachineDisk), dir, &options, None, now)?;
+        let opened = Self::open_on(Arc::new(MachineDisk), dir, &options, None, now);
+        let (spool, recovery) = opened.map_err(|error| files::without_room(dir, error))?;
         spool.start_filing()?;
         Ok((spool, recovery))
     }
@@ -145,13 +181,20 @@ impl Spool {
         now: Timestamp,
     ) -> Result<(Self, Recovery), Error> {
         let files = Arc::new(Files::open(disk, dir, options)?);
-        let mut database = Database::open(&files.database_path(), options.durability)?;
+        let mut database = Database::open(&files.database_path(), options.durability, READERS)?;
+        let checked = database.check(CHECKED_AT_START)?;
         let checkpointed: i64 =
             database.writer.query_row("SELECT checkpointed_epoch FROM installation", [], |row| row.get(0))?;
         let after = u64::try_from(checkpointed).unwrap_or(0);
-        let (journal, found) = Journal::open(&*files.disk, &files.journal_path(), options.journal_bytes, after)?;
-        let recovery = recover::recover(&files, &mut database, &journal, found, now)?;
-        Ok((Self::assembled(files, database.start(observer)?, Some(journal), options.durability), recovery))
+        let (folder, beside) = (files.journal_path(), files.receipts_path());
+        let (journal, contents) = Journal::open(&*files.disk, &folder, &beside, options.journal_bytes, after)?;
+        let mut recovery = recover::recover(&files, &mut database, &journal, contents, options.durability, now)?;
+        let database = database.start(observer)?;
+        if checked == Checked::InPart {
+            recovery.is_checked_later = true;
+            database.check_on(&files.database_path())?;
+        }
+        Ok((Self::assembled(files, database, Some(journal), options.durability), recovery))
     }
 
     fn assembled(files: Arc<Files>, database: Database, journal: Option<Journal>, durability: Durability) -> Self {
@@ -179,7 +222,7 @@ impl Spool {
     pub fn open_beside(dir: &Path) -> Result<Self, Error> {
         let options = Options::default();
         let files = Arc::new(Files::open_beside(Arc::new(MachineDisk), dir, &options)?);
-        let database = Database::open(&files.database_path(), options.durability)?.start(None)?;
+        let database = Database::open(&files.database_path(), options.durability, 1)?.start(None)?;
         Ok(Self::assembled(files, database, None, options.durability))
     }
 
@@ -207,7 +250,28 @@ impl Spool {
     /// How much room there is. Beside a daemon, what is still coming is not counted.
     pub fn room(&self) -> Result<Room, Error> {
         let kept = self.database.read(recover::kept_bytes)?;
-        Ok(Room { used_bytes: kept.max(self.files.used_bytes()), free_bytes: self.files.free_bytes()? })
+        let free = self.files.free()?;
+        Ok(Room {
+            used_bytes: kept.max(self.files.budget.used_bytes()),
+            free_bytes: free.bytes,
+            free_files: free.files.map(|files| (files.free, files.all)),
+        })
+    }
+
+    /// Bytes and inodes free on the file system of a folder; the latter where it counts them.
+    pub fn free(dir: &Path) -> Result<(u64, Option<u64>), Error> {
+        let free = MachineDisk.free(dir).map_err(Error::io(dir))?;
+        Ok((free.bytes, free.files.map(|files| files.free)))
+    }
+
+    /// Looks whether the state database holds together, for as long as `limit`. Errors with [`Error::Damaged`].
+    pub fn check(&self, limit: Duration) -> Result<(), Error> {
+        self.database.check_for(&self.files.database_path(), limit)
+    }
+
+    /// Why nothing is received now, if nothing is: the reserve of the file system or the quota is reached.
+    pub fn refusal(&self) -> Result<Option<Error>, Error> {
+        self.files.refusal()
     }
 
     /// Resolves when a write to the disk failed in a way that must not be retried (a failed fsync): the daemon must stop

@@ -1,26 +1,38 @@
 //! What a start does before anything else: makes journal, files and rows agree, from what the disk really holds.
 
+pub(crate) mod loss;
+
 use std::{collections::HashSet, io};
 
 use dataset::{Digest, Digester};
 use rusqlite::{Connection, params};
 
 use crate::{
-    Death, Error, Stored, Timestamp, attempt,
+    Death, Durability, Error, Loss, Stored, Timestamp, attempt,
     database::Opened,
     disk::DiskFile,
     files::{Files, INSTANCES, REPORTS},
     filing,
     instance::Row,
-    journal::{Found, Journal},
+    journal::{Contents, Found, Journal, Receipt},
+    study::clock,
 };
+use loss::Losses;
 
 /// What recovery found and did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Recovery {
-    /// Files without a row: instances that were cut off while being received, and reports while being written; none was
-    /// acknowledged.
+    /// Files without a row that were removed: instances that were cut off while being received, and reports while being
+    /// written; none was acknowledged.
     pub orphans: usize,
+    /// Files without a row that stay, because something acknowledged is gone and they may be of it.
+    pub kept_orphans: usize,
+    /// What was acknowledged and is gone. Its studies are held.
+    pub lost: Vec<Loss>,
+    /// By how many milliseconds the clock is before the last instance that came, if it is.
+    pub clock_behind: Option<Timestamp>,
+    /// Whether the state database is so large that the rest of it is looked at while the daemon runs.
+    pub is_checked_later: bool,
     /// Instances that the journal gave back: their file or their row was not made yet, or was lost in a power cut.
     pub restored: usize,
     /// Instances that the power cut took while they were being flushed; none was acknowledged.
@@ -38,29 +50,40 @@ pub(crate) fn recover(
     files: &Files,
     database: &mut Opened,
     journal: &Journal,
-    found: Vec<Found>,
+    contents: Contents,
+    durability: Durability,
     now: Timestamp,
 ) -> Result<Recovery, Error> {
-    let mut recovery = Recovery::default();
+    let mut recovery = Recovery { clock_behind: clock::behind(&database.writer, now)?, ..Recovery::default() };
     if database.is_new {
         let received = files.files_below(INSTANCES)?.len();
-        if received > 0 && found.len() < received {
+        if received > 0 && contents.found.len() < received {
             return Err(Error::StateLost { dir: files.absolute(""), files: received });
         }
     }
-    let restored = replay(files, database, journal, found)?;
+    let may_be_more = may_have_lost_more(&database.writer, &contents)?;
+    let mut restored = replay(files, database, journal, contents.found)?;
+    restored.losses.may_be_more = may_be_more;
+    for receipt in &contents.gone {
+        without_record(files, database, receipt, &mut restored)?;
+    }
     filing::flush(files, &restored.touched)?;
     (recovery.restored, recovery.unfinished) = (restored.instances, restored.unfinished);
     let epoch = i64::try_from(journal.epoch()).unwrap_or(i64::MAX);
-    database.transaction(|transaction| {
+    recovery.lost = database.transaction(|transaction| {
+        let lost = restored.losses.note(transaction, now)?;
         transaction.execute("UPDATE installation SET checkpointed_epoch = ?1", [epoch])?;
-        Ok(())
+        loss::begin(transaction, durability)?;
+        Ok(lost)
     })?;
+    let keep_orphans = loss::is_open(&database.writer)?;
     let known = known_files(&database.writer)?;
     let mut present: HashSet<String> = HashSet::new();
     for file in [files.files_below(INSTANCES)?, files.files_below(REPORTS)?].concat() {
         if known.contains(&file) {
             present.insert(file);
+        } else if keep_orphans {
+            recovery.kept_orphans += 1;
         } else {
             files.remove(&files.absolute(&file));
             recovery.orphans += 1;
@@ -72,7 +95,7 @@ pub(crate) fn recover(
         let readings = settle_states(transaction, &recovery.missing, now)?;
         Ok((readings, attempt::count_deaths(transaction)?))
     })?;
-    files.set_used_bytes(kept_bytes(&database.writer)?);
+    files.budget.set_used_bytes(kept_bytes(&database.writer)?);
     Ok(recovery)
 }
 
@@ -99,6 +122,41 @@ struct Restored {
     unfinished: usize,
     /// Files that must be flushed before the journal is forgotten.
     touched: Vec<String>,
+    losses: Losses,
+}
+
+/// Whether records may be gone of which no receipt is there to tell.
+fn may_have_lost_more(connection: &Connection, contents: &Contents) -> Result<bool, Error> {
+    Ok(match loss::unclosed(connection)?.as_deref() {
+        None => false,
+        // Every acknowledged instance had its receipt.
+        Some(durability) if durability == Durability::Instance.as_str() => contents.lacks_receipts,
+        Some(_) => contents.is_broken,
+    })
+}
+
+/// Looks for an instance whose record is gone: its row or its file may be there.
+fn without_record(
+    files: &Files,
+    database: &mut Opened,
+    receipt: &Receipt,
+    restored: &mut Restored,
+) -> Result<(), Error> {
+    let Ok(row) = serde_json::from_slice::<Row>(&receipt.record) else {
+        restored.losses.unnamed += 1;
+        return Ok(());
+    };
+    if matches!(row.known(&database.writer)?, Some(Stored::Again(_))) {
+        return Ok(());
+    }
+    if !is_intact(files, &row)? {
+        restored.losses.named.push(row);
+        return Ok(());
+    }
+    restored.touched.push(row.path.clone());
+    database.transaction(|transaction| row.insert(transaction))?;
+    restored.instances += 1;
+    Ok(())
 }
 
 /// Gives back what the journal holds and the files or the database lost.
@@ -119,9 +177,13 @@ fn replay(files: &Files, database: &mut Opened, journal: &Journal, found: Vec<Fo
                     files.write_whole(&row.path, &bytes)?;
                     changed = true;
                 }
-                // The power went before all of it was flushed: it was not acknowledged.
                 None if known.is_none_or(|known| matches!(known, Stored::Conflict(_))) => {
-                    restored.unfinished += 1;
+                    if found.was_flushed {
+                        restored.losses.named.push(row);
+                    } else {
+                        // The power went before all of it was flushed: it was not acknowledged.
+                        restored.unfinished += 1;
+                    }
                     continue;
                 }
                 // It was; what is wrong with its file now is for a scrub to find, and for a person to see.
@@ -185,6 +247,7 @@ fn settle_states(transaction: &Connection, missing: &[String], now: Timestamp) -
     // Senders that were cut off come back: they get the whole quiet period again.
     transaction
         .execute("UPDATE study SET due_at = max(due_at, ?1 + quiet_ms) WHERE state = 'received'", params![now])?;
+    clock::at_start(transaction, now)?;
     for path in missing {
         transaction.execute(
             "UPDATE study SET state = 'held', reason = 'a file of this study is gone from the spool: ' || ?1

@@ -90,7 +90,7 @@ impl Spool {
         removed.studies += usize::from(!files.is_empty());
         for (path, bytes) in files {
             self.files.remove(&self.absolute(&path));
-            self.files.give_back(bytes);
+            self.files.budget.give_back(bytes);
             removed.files += 1;
             removed.bytes += bytes;
         }

@@ -1,5 +1,7 @@
 //! Studies: what is being received, what has settled, what is being read, and how each ended.
 
+pub(crate) mod clock;
+
 use std::{
     collections::{HashMap, HashSet},
     fmt,
@@ -14,6 +16,7 @@ use crate::{
     decision::end_of_dropped,
     delivery::{AT_ONCE, failed_deliveries, standing},
     outbox::DeliveryState,
+    recover::loss,
 };
 
 /// A study's number in this spool.
@@ -354,6 +357,7 @@ impl Spool {
                     ),
                     params![study, AT_ONCE, DeliveryState::Pending],
                 )?;
+                loss::is_done_without(connection, study, now)?;
                 connection.execute(
                     "UPDATE study SET state = ?2, reason = NULL, stopped = 0, deaths = 0 WHERE id = ?1",
                     params![study, next.as_str()],

@@ -1,6 +1,6 @@
 //! What a person sees of the spool (`preread queue`).
 
-use std::{io::Read, path::PathBuf};
+use std::{collections::BTreeMap, io::Read, path::PathBuf};
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::Serialize;
@@ -166,6 +166,16 @@ impl Spool {
                 study.waiting = of_study(&waiting, study.id);
             }
             Ok(studies)
+        })
+    }
+
+    /// How many studies are in each state, by its name; states without a study are left out.
+    pub fn count_by_state(&self) -> Result<BTreeMap<String, u64>, Error> {
+        self.database.read(|connection| {
+            connection
+                .prepare_cached("SELECT state, count(*) FROM study GROUP BY state")?
+                .query_map([], |row| Ok((row.get(0)?, u64::try_from(row.get::<_, i64>(1)?).unwrap_or(0))))?
+                .collect()
         })
     }
 

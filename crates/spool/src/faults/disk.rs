@@ -9,7 +9,7 @@ use std::{
 
 use crate::{
     buffer::BLOCK,
-    disk::{Disk, DiskFile},
+    disk::{Disk, DiskFile, Free, Inodes},
 };
 
 /// What goes wrong at a call.
@@ -115,6 +115,8 @@ struct State {
     plan: Option<Plan>,
     hit: bool,
     is_off: bool,
+    /// How many files there may be, where that is counted.
+    inodes: Option<u64>,
 }
 
 /// The disk. Clones are one.
@@ -130,6 +132,16 @@ impl FaultyDisk {
     pub(super) fn plan(&self, plan: Option<Plan>) {
         let mut state = self.state();
         (state.plan, state.calls, state.hit) = (plan, 0, false);
+    }
+
+    /// Says how many files there may be at a time; nothing for as many as there are bytes for.
+    pub(super) fn limit_inodes(&self, inodes: Option<u64>) {
+        self.state().inodes = inodes;
+    }
+
+    /// How many files there are.
+    pub(super) fn files(&self) -> u64 {
+        self.state().names.len() as u64
     }
 
     /// Whether the planned fault has happened.
@@ -242,6 +254,9 @@ impl Disk for FaultyDisk {
         if state.names.contains_key(path) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
+        if state.inodes.is_some_and(|inodes| state.names.len() as u64 >= inodes) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         let number = state.contents.len();
         state.contents.push(Content::default());
         state.change(Change::Create(path.to_owned(), number));
@@ -297,9 +312,12 @@ impl Disk for FaultyDisk {
         Ok(state.names.keys().filter(|path| path.starts_with(folder)).cloned().collect())
     }
 
-    fn free_bytes(&self, _: &Path) -> io::Result<u64> {
-        self.state().call(Call::Read)?;
-        Ok(u64::MAX)
+    fn free(&self, _: &Path) -> io::Result<Free> {
+        let mut state = self.state();
+        state.call(Call::Read)?;
+        let taken = state.names.len() as u64;
+        let files = state.inodes.map(|all| Inodes { free: all.saturating_sub(taken), all });
+        Ok(Free { bytes: u64::MAX, files })
     }
 }
 

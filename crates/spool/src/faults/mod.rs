@@ -75,6 +75,10 @@ impl Machine {
         if !recovery.missing.is_empty() {
             return Err(Error::Record(format!("rows without a file: {:?}", recovery.missing)));
         }
+        // Whatever was not acknowledged is no loss, and what was is there.
+        if !recovery.lost.is_empty() {
+            return Err(Error::Record(format!("said to be lost: {:?}", recovery.lost)));
+        }
         Ok(spool)
     }
 
@@ -352,12 +356,12 @@ fn a_power_cut_at_any_call_with_associations_flushed_at_their_release() {
 #[test]
 fn a_power_cut_while_many_flush_at_a_time() {
     const SENDERS: usize = 6;
-    let folder = Path::new("/journal");
+    let (folder, beside) = (Path::new("/journal"), Path::new("/receipts"));
     let mut cut_short = 0;
     for seed in 0..100 {
         let mut random = Random(seed);
         let disk = FaultyDisk::default();
-        let (journal, _) = Journal::open(&disk, folder, 0, 0).expect("a journal");
+        let (journal, _) = Journal::open(&disk, folder, beside, 0, 0).expect("a journal");
         disk.plan(Some(Plan { fault: Fault::PowerCut, at: 1 + random.below(200) }));
         let promised = Mutex::new(Vec::new());
         let send = |sender: usize| {
@@ -367,7 +371,8 @@ fn a_power_cut_while_many_flush_at_a_time() {
                 buffer.set_len(RECORD_ROOM);
                 buffer.fill(&name.as_bytes().repeat(1_000));
                 let appended = journal.append(name.as_bytes(), &mut buffer, None);
-                if appended.and_then(|appended| journal.flush(appended)).is_err() {
+                let flushed = appended.and_then(|appended| journal.flush_with_receipt(&appended, name.as_bytes()));
+                if flushed.is_err() {
                     return;
                 }
                 promised.lock().unwrap_or_else(PoisonError::into_inner).push(name);
@@ -379,14 +384,72 @@ fn a_power_cut_while_many_flush_at_a_time() {
             }
         });
         let disk = disk.after_power_cut(&mut random);
-        let (journal, found) = Journal::open(&disk, folder, 0, 0).expect("the journal again");
+        let (journal, contents) = Journal::open(&disk, folder, beside, 0, 0).expect("the journal again");
+        assert!(contents.gone.is_empty(), "seed {seed}: a receipt speaks of what was not flushed");
         let promised = promised.into_inner().unwrap_or_else(PoisonError::into_inner);
         for name in &promised {
-            let kept = found.iter().find(|found| found.record == name.as_bytes());
+            let kept = contents.found.iter().find(|found| found.record == name.as_bytes());
             let bytes = kept.map(|kept| journal.bytes_of(kept).expect("its bytes"));
             assert_eq!(bytes, Some(Some(name.as_bytes().repeat(1_000))), "seed {seed}: {name} is lost");
         }
         cut_short += usize::from(promised.len() < SENDERS * 10);
     }
     assert!(cut_short > 50, "the power went too late {cut_short} times");
+}
+
+#[test]
+fn without_inodes_nothing_is_acknowledged_that_cannot_be_filed() {
+    let machine = Machine::new(Durability::Instance);
+    run(async {
+        let spool = machine.open(0).expect("the spool");
+        // So many files more may be there until the reserve is touched.
+        const ROOM: u64 = 5;
+        let reserve = 16;
+        machine.disk.limit_inodes(Some(machine.disk.files() + ROOM + reserve));
+        spool.association_opened(1);
+        let (mut acknowledged, mut refused) = (Vec::new(), 0);
+        for number in 0..40 {
+            let uid = format!("1.2.3.{number}");
+            // Some are too long for the journal and have a file at once.
+            let bytes = data_set("1.2.3", &uid, if number % 3 == 0 { 300_000 } else { 3_000 }, 1);
+            match store(&spool, 1, &bytes, 100).await {
+                Ok(_) => acknowledged.push(uid),
+                Err(Error::NoFiles { free, reserve: 16, .. }) if free < 16 => refused += 1,
+                Err(error) => panic!("{error}"),
+            }
+        }
+        assert_eq!(
+            (acknowledged.len() as u64, refused),
+            (ROOM, 40 - ROOM),
+            "it is refused before the journal holds more"
+        );
+        assert!(matches!(spool.refusal(), Ok(Some(Error::NoFiles { .. }))));
+        spool.flush_association(1).await.expect("there is room to file what was acknowledged");
+        let kept = spool.study("1.2.3").expect("the study").instances;
+        assert_eq!(kept.len(), acknowledged.len());
+        machine.disk.limit_inodes(None);
+        assert!(matches!(spool.refusal(), Ok(None)), "a file system that counts none has enough");
+        store(&spool, 1, &data_set("1.2.3", "1.2.3.99", 3_000, 1), 200).await.expect("there is room again");
+    });
+}
+
+#[test]
+fn a_start_without_inodes_is_tried_again_and_loses_nothing() {
+    let machine = Machine::new(Durability::Instance);
+    let mut random = Random(7);
+    run(async {
+        let spool = machine.open(0).expect("the spool");
+        spool.association_opened(1);
+        for number in 0..6 {
+            store(&spool, 1, &data_set("1.2.3", &format!("1.2.3.{number}"), 3_000, 1), 100).await.expect("room");
+        }
+    });
+    let machine = machine.after_power_cut(&mut random);
+    machine.disk.limit_inodes(Some(machine.disk.files() + 2));
+    for _ in 0..3 {
+        assert!(machine.open(200).is_err_and(|error| error.is_full_disk()), "it cannot recover, and says why");
+    }
+    machine.disk.limit_inodes(None);
+    let spool = machine.open(300).expect("there is room");
+    assert_eq!(spool.study("1.2.3").expect("the study").instances.len(), 6);
 }

@@ -157,3 +157,42 @@ async fn an_instance_of_which_two_versions_came_is_in_conflict() {
     assert!(!spool.is_in_conflict("1.2.3.2").unwrap());
     assert!(!spool.is_in_conflict("1.2.3.3").unwrap());
 }
+
+#[tokio::test]
+async fn a_peer_has_a_bound_of_requests_that_others_do_not_feel() {
+    let dir = tempfile::tempdir().unwrap();
+    let (spool, _) = open(dir.path(), 0);
+    for number in 0..1000 {
+        take(&spool, order(&format!("1.{number}"), &["1.2.3"]), 0).await;
+    }
+    let refused = spool.take_commitment(order("2.1", &["1.2.3"]), DUPLICATE, 1).await.unwrap();
+    assert!(refused.is_none(), "one more is refused");
+    take(&spool, order("1.7", &["1.2.3"]), 1).await;
+    take(&spool, CommitmentOrder { peer: "mr".to_owned(), ..order("2.1", &["1.2.3"]) }, 1).await;
+    let id = due(&spool, 1)[0].id;
+    spool.commitment_reported(id, 2).await.unwrap();
+    take(&spool, order("2.1", &["1.2.3"]), 3).await;
+    let again = spool.take_commitment(order("1.0", &["1.2.3"]), DUPLICATE, 4).await.unwrap();
+    assert!(again.is_none(), "one that was reported waits anew, which is one more");
+}
+
+#[tokio::test]
+async fn a_request_makes_few_of_those_that_wait_due_and_each_result_some_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let (spool, _) = open(dir.path(), 0);
+    for number in 0..40 {
+        take(&spool, order(&format!("1.{number}"), &["1.2.3"]), 0).await;
+    }
+    for (at, waiting) in (0..).zip(due(&spool, 0)) {
+        spool.commitment_failed(waiting.id, "away".to_owned(), Some(1_000_000 + at), 0).await.unwrap();
+    }
+    assert!(due(&spool, 10).is_empty());
+    take(&spool, order("2.1", &["1.2.3"]), 10).await;
+    assert_eq!(due(&spool, 10).len(), 1 + 8, "itself, and those that wait longest");
+    let mut reported = 0;
+    while let Some(one) = due(&spool, 20).first() {
+        spool.commitment_reported(one.id, 20).await.unwrap();
+        reported += 1;
+    }
+    assert_eq!(reported, 41, "a peer that takes its results gets all of them");
+}

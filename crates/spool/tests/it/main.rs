@@ -1,10 +1,21 @@
 //! The spool from outside: what is acknowledged stays, and every study ends in one state.
 
+// Marked as what they are, so that what they share may unwrap as the tests themselves may.
+#[cfg(test)]
 mod attempt;
+#[cfg(test)]
+mod clock;
+#[cfg(test)]
 mod commitment;
+#[cfg(test)]
 mod decision;
+#[cfg(test)]
 mod deliveries;
+#[cfg(test)]
+mod loss;
+#[cfg(test)]
 mod migration;
+#[cfg(test)]
 mod retention;
 
 use std::{fs, path::Path, time::Duration};

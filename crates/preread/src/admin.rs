@@ -1,14 +1,13 @@
 //! Health over HTTP, on loopback.
 
 use std::{
-    collections::BTreeMap,
     future,
     io::{self, ErrorKind},
     net::SocketAddr,
     pin::Pin,
     sync::Arc,
     task::{Context as Task, Poll},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result};
@@ -18,7 +17,7 @@ use spool::Spool;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{Mutex, OwnedSemaphorePermit, Semaphore},
     time::{Sleep, sleep},
 };
 use tokio_util::sync::CancellationToken;
@@ -34,26 +33,75 @@ pub(crate) async fn bind(admin: Option<&Admin>) -> Result<Option<TcpListener>> {
 
 /// Answers until told to stop.
 pub(crate) async fn serve(listener: TcpListener, spool: Spool, stop: CancellationToken) -> io::Result<()> {
+    let health = Router::new().route("/health", get(health)).with_state(Health { spool, last: Arc::default() });
+    run(listener, health, stop).await
+}
+
+/// Answers that nothing is received, and why, until told to stop.
+pub(crate) async fn serve_refusal(listener: TcpListener, why: String, stop: CancellationToken) -> io::Result<()> {
+    let answer = move || {
+        let status = format!("nothing is received: {why}");
+        async move { (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "status": status }))) }
+    };
+    run(listener, Router::new().route("/health", get(answer)), stop).await
+}
+
+async fn run(listener: TcpListener, router: Router, stop: CancellationToken) -> io::Result<()> {
     let listener = Bounded { listener, places: Arc::new(Semaphore::new(CONNECTIONS)) };
-    let router = Router::new().route("/health", get(health)).with_state(spool);
     axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
 }
 
-/// 200 and how many studies are in each state; 503 when the spool cannot be read.
-async fn health(State(spool): State<Spool>) -> (StatusCode, Json<Value>) {
-    match spool.studies() {
-        Ok(studies) => {
-            let mut states = BTreeMap::new();
-            for study in studies {
-                *states.entry(study.state).or_insert(0_u64) += 1;
-            }
-            (StatusCode::OK, Json(json!({ "status": "ok", "studies": states })))
+/// How old an answer may be: whoever asks more often costs the spool nothing.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// The spool, and the last answer about it. Held while a new one is made, so that one is made for all who ask.
+#[derive(Clone)]
+struct Health {
+    spool: Spool,
+    last: Arc<Mutex<Option<(Instant, Answer)>>>,
+}
+
+type Answer = (StatusCode, Value);
+
+/// 200 and how many studies are in each state; 503 when the spool cannot be read, or there is no room to receive.
+async fn health(State(health): State<Health>) -> (StatusCode, Json<Value>) {
+    let mut last = health.last.lock().await;
+    if let Some((at, (status, body))) = &*last
+        && at.elapsed() < FRESH
+    {
+        return (*status, Json(body.clone()));
+    }
+    let spool = health.spool.clone();
+    // Nothing that serves DICOM waits for this.
+    let answer = tokio::task::spawn_blocking(move || look(&spool)).await;
+    let answer = answer.unwrap_or_else(|_| cannot_be_read(json!({})));
+    *last = Some((Instant::now(), answer.clone()));
+    (answer.0, Json(answer.1))
+}
+
+fn look(spool: &Spool) -> Answer {
+    let studies = match spool.count_by_state() {
+        Ok(studies) => studies,
+        Err(error) => {
+            tracing::error!(%error, "the spool cannot be read");
+            return cannot_be_read(json!({}));
+        }
+    };
+    match spool.refusal() {
+        Ok(None) => (StatusCode::OK, json!({ "status": "ok", "studies": studies })),
+        Ok(Some(full)) => {
+            let status = format!("nothing is received: {full}");
+            (StatusCode::SERVICE_UNAVAILABLE, json!({ "status": status, "studies": studies }))
         }
         Err(error) => {
             tracing::error!(%error, "the spool cannot be read");
-            (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "status": "the spool cannot be read" })))
+            cannot_be_read(json!(studies))
         }
     }
+}
+
+fn cannot_be_read(studies: Value) -> Answer {
+    (StatusCode::SERVICE_UNAVAILABLE, json!({ "status": "the spool cannot be read", "studies": studies }))
 }
 
 /// Connections at a time: enough for a load balancer, a metrics server and a person, and few enough to leave the file

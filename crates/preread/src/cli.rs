@@ -294,6 +294,10 @@ pub(crate) struct Doctor {
     /// Read every kept instance again and compare it with what came; takes as long as reading the whole spool.
     #[arg(long)]
     pub(crate) scrub: bool,
+    /// Say that it is known which acknowledged instances are gone: they are no problem any more from now on, and what lies
+    /// in the spool unclaimed is removed at the next start.
+    #[arg(long)]
+    pub(crate) confirm_loss: bool,
     /// Print one JSON document on standard output.
     #[arg(long)]
     pub(crate) json: bool,

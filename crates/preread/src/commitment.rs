@@ -31,6 +31,8 @@ const FIRST_WAIT: Duration = Duration::from_secs(2);
 const MOST_WAIT: Duration = Duration::from_secs(10 * 60);
 /// How long a result is kept for a peer: over a weekend. Who does not come for it asks again, or keeps its instances.
 const KEPT: Duration = Duration::from_secs(3 * 24 * 60 * 60);
+/// How long at the most until it is looked again what is due: the clock may have gone back.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
 /// How often requests that ended so long ago are forgotten.
 const FORGET_EVERY: Duration = Duration::from_secs(60 * 60);
 
@@ -163,7 +165,8 @@ impl Commitments {
                 busy.insert(tasks.spawn(async move { this.settle(&commitment, ways).await }).id(), id);
             }
             let next = self.spool.next_commitment_due(now)?.unwrap_or(i64::MAX).min(forget_at);
-            let wait = Duration::from_millis(u64::try_from(next.saturating_sub(clock::now())).unwrap_or(0));
+            let wait =
+                Duration::from_millis(u64::try_from(next.saturating_sub(clock::now())).unwrap_or(0)).min(LOOK_AGAIN);
             tokio::select! {
                 () = stop.cancelled() => break,
                 () = self.taken.notified() => {}

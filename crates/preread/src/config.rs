@@ -125,6 +125,7 @@ pub(crate) struct SpoolSection {
     pub(crate) durability: spool::Durability,
     #[serde(default = "default_reserve", deserialize_with = "bytes")]
     pub(crate) reserve: u64,
+    reserve_files: Option<u64>,
     #[serde(default = "default_quota", deserialize_with = "bytes")]
     quota: u64,
     #[serde(default = "default_journal", deserialize_with = "bytes")]
@@ -136,6 +137,7 @@ impl SpoolSection {
         spool::Options {
             durability: self.durability,
             reserve_bytes: self.reserve,
+            reserve_files: self.reserve_files,
             quota_bytes: self.quota,
             journal_bytes: self.journal,
         }

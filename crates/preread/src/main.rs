@@ -20,6 +20,7 @@ mod reload;
 mod retain;
 mod route;
 mod serve;
+mod start;
 mod tasks;
 mod trust;
 

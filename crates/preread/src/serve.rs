@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use dataset::{Limits, Uid};
 use dimse::{Server, ServerConfig, Tls, TlsListener};
 use spool::Spool;
@@ -19,7 +19,7 @@ use crate::{
     reader::Reader,
     receive::Receiver,
     reload::Reload,
-    retain,
+    retain, start,
     tasks::Tasks,
     trust::Trusts,
 };
@@ -36,7 +36,8 @@ pub(crate) fn run(config: Config) -> Result<()> {
 async fn serve(mut config: Config) -> Result<()> {
     let tls = config.tls.as_ref().map(TlsSection::load).transpose()?;
     let reload = Reload::new(tls.clone())?;
-    let spool = open_spool(&config)?;
+    start::require_descriptors(config.listen.max_associations)?;
+    let Some(spool) = start::open_spool(&config, || server_config(&config, tls.as_ref())).await? else { return Ok(()) };
     let pipeline = Arc::new(pipeline(&mut config, &spool)?);
     let server = Server::bind(server_config(&config, tls.as_ref())).await?;
     let admin = admin::bind(config.admin.as_ref()).await?;
@@ -62,6 +63,7 @@ async fn serve(mut config: Config) -> Result<()> {
     tasks.spawn_abandoned("storage commitment", commitments.run(stop.clone()));
     tasks.spawn_abandoned("retention", retain::run(spool.clone(), config.retention.retention(), stop.clone()));
     tasks.spawn_abandoned("the task that reads certificates again", reload.run(stop.clone()));
+    tasks.spawn_abandoned("the clock", clock::watch(spool.clone(), stop.clone()));
     if let Some(listener) = admin {
         tasks.spawn("the admin port", admin::serve(listener, spool.clone(), stop.clone()));
     }
@@ -89,36 +91,16 @@ async fn serve(mut config: Config) -> Result<()> {
     // Each has its own deadline for stopping; this one is for a defect in those.
     tasks.stopped(Duration::from_secs(60)).await;
     // So that `preread queue` shows everything; without it the next start does it.
-    let _ = spool.file().await;
+    if outcome.is_ok()
+        && let Err(error) = spool.close().await
+    {
+        tracing::warn!(%error, "the spool could not be closed in order; the next start recovers it");
+    }
     outcome
 }
 
 /// The task whose fault what is being read may be.
 const READER: &str = "the reader";
-
-fn open_spool(config: &Config) -> Result<Spool> {
-    let (spool, recovery) = Spool::open(&config.spool.dir, config.spool.options(), clock::now())
-        .with_context(|| format!("spool.dir = {}", config.spool.dir.display()))?;
-    tracing::info!(
-        orphans = recovery.orphans,
-        restored = recovery.restored,
-        unfinished = recovery.unfinished,
-        readings = recovery.readings,
-        "spool open and recovered"
-    );
-    for death in &recovery.deaths {
-        let (study, deaths) = (death.study, death.deaths);
-        if death.held {
-            tracing::error!(study, deaths, "preread ended while it read this study; the study is held");
-        } else {
-            tracing::error!(study, deaths, "preread ended while it read this study; it is read again after all others");
-        }
-    }
-    for path in &recovery.missing {
-        tracing::error!(path, "a file of the spool is gone; its study is held");
-    }
-    Ok(spool)
-}
 
 fn pipeline(config: &mut Config, spool: &Spool) -> Result<Pipeline> {
     let models = Models::open(&config.models, &config.runtime)?;
@@ -154,7 +136,7 @@ fn server_config(config: &Config, tls: Option<&Tls>) -> ServerConfig {
     }
 }
 
-async fn stop_signal() -> &'static str {
+pub(crate) async fn stop_signal() -> &'static str {
     use tokio::signal::unix::{SignalKind, signal};
     let wait = |kind| async move {
         match signal(kind) {
@@ -168,7 +150,7 @@ async fn stop_signal() -> &'static str {
     }
 }
 
-fn notify_systemd(state: &[sd_notify::NotifyState<'_>]) {
+pub(crate) fn notify_systemd(state: &[sd_notify::NotifyState<'_>]) {
     // Without a NOTIFY_SOCKET this does nothing, which is right.
     if let Err(error) = sd_notify::notify(state) {
         tracing::warn!(%error, "systemd could not be told");

@@ -1,4 +1,4 @@
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use anyhow::Result;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -40,7 +40,7 @@ pub(crate) fn run(arguments: &Doctor) -> Result<ExitCode> {
             findings.extend(peers(&config));
             findings.extend(certificates(&config));
             findings.extend(destinations(&config)?);
-            findings.extend(spool(&config, arguments.scrub));
+            findings.extend(spool(&config, arguments)?);
         }
         Err(error) => findings.push(problem("configuration", format!("{error:#}"))),
     }
@@ -125,34 +125,82 @@ fn destinations(config: &Config) -> Result<Vec<Finding>> {
     Ok(config.destinations.iter().map(ask).collect())
 }
 
-fn spool(config: &Config, scrub: bool) -> Vec<Finding> {
+fn spool(config: &Config, arguments: &Doctor) -> Result<Vec<Finding>> {
     let spool = match Spool::open_beside(&config.spool.dir) {
         Ok(spool) => spool,
-        Err(error @ spool::Error::Absent(_)) => return vec![warning("spool", error.to_string())],
-        Err(error) => return vec![problem("spool", error.to_string())],
+        Err(error @ spool::Error::Absent(_)) => return Ok(vec![warning("spool", error.to_string())]),
+        Err(error) => return Ok(vec![problem("spool", error.to_string())]),
     };
-    let findings = room(config, &spool).and_then(|room| Ok([room, studies(&spool)?, clock(&spool)?]));
-    let mut findings = match findings {
+    if arguments.confirm_loss {
+        let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+        let confirmed = runtime.block_on(spool.confirm_losses(clock::now()))?;
+        eprintln!("{confirmed} losses are confirmed");
+    }
+    let look = || {
+        spool.check(CHECKED)?;
+        Ok([room(config, &spool)?, studies(&spool)?, clock(&spool)?, losses(&spool)?])
+    };
+    let mut findings = match look() {
         Ok(findings) => findings.into_iter().flatten().collect(),
-        Err(error) => return vec![problem("spool", error.to_string())],
+        Err(error) => {
+            let error: spool::Error = error;
+            return Ok(vec![problem("spool", error.to_string())]);
+        }
     };
-    if scrub {
+    if arguments.scrub {
         scrubbed(&spool, &mut findings);
     }
-    findings
+    Ok(findings)
+}
+
+/// How long the state database is looked at.
+const CHECKED: Duration = Duration::from_secs(60);
+
+/// What was acknowledged and is gone.
+fn losses(spool: &Spool) -> Result<Vec<Finding>, spool::Error> {
+    let lost = spool.losses()?;
+    let mut findings: Vec<Finding> = lost
+        .iter()
+        .map(|lost| {
+            let name = |uid: &Option<String>| uid.clone().unwrap_or_else(|| "of an unknown name".to_owned());
+            let (study, instance) = (name(&lost.study_instance_uid), name(&lost.sop_instance_uid));
+            problem("lost", format!("instance {instance}, study {study}: {}", lost.what))
+        })
+        .collect();
+    if !findings.is_empty() {
+        let text = "have what is named sent again; what came is no problem any more. Once it is known what is gone, \
+                    `preread doctor --confirm-loss` ends this";
+        findings.push(problem("lost", text));
+    }
+    Ok(findings)
 }
 
 fn room(config: &Config, spool: &Spool) -> Result<Vec<Finding>, spool::Error> {
     let options = config.spool.options();
     let room = spool.room()?;
-    let said = format!("{} bytes of instances, {} bytes free", room.used_bytes, room.free_bytes);
+    let files = room.free_files.map_or(u64::MAX, |(free, _)| free);
+    let reserve_files = room.reserve_files(&options);
+    let mut said = format!("{} bytes of instances, {} bytes free", room.used_bytes, room.free_bytes);
+    if let Some((free, _)) = room.free_files {
+        said += &format!(", {free} files (inodes) free");
+    }
     let dir = config.spool.dir.display();
     Ok(vec![if room.free_bytes < options.reserve_bytes {
         problem("space", format!("{said}, below spool.reserve: nothing is received; free space in {dir}"))
+    } else if files < reserve_files {
+        let text = format!(
+            "{said}, below the reserve of {reserve_files} (spool.reserve_files): nothing is received; remove files from the \
+             file system of {dir}, or make it with more inodes"
+        );
+        problem("space", text)
     } else if room.used_bytes > options.quota_bytes {
         problem("space", format!("{said}, above spool.quota: nothing is received; raise it, or see [retention]"))
-    } else if room.free_bytes / 2 < options.reserve_bytes || room.used_bytes > options.quota_bytes / 10 * 9 {
-        warning("space", format!("{said}: nearly full; see spool.quota, spool.reserve and [retention]"))
+    } else if room.free_bytes / 2 < options.reserve_bytes
+        || files / 2 < reserve_files
+        || room.used_bytes > options.quota_bytes / 10 * 9
+    {
+        let text = format!("{said}: nearly full; see spool.quota, spool.reserve, spool.reserve_files and [retention]");
+        warning("space", text)
     } else {
         ok("space", said)
     }])

@@ -357,7 +357,7 @@ impl Spool {
                     ),
                     params![study, AT_ONCE, DeliveryState::Pending],
                 )?;
-                loss::is_done_without(connection, study, now)?;
+                loss::is_done_without(connection, study)?;
                 connection.execute(
                     "UPDATE study SET state = ?2, reason = NULL, stopped = 0, deaths = 0 WHERE id = ?1",
                     params![study, next.as_str()],

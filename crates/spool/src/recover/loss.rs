@@ -99,11 +99,11 @@ pub(crate) const OF_STUDY: &str =
     "EXISTS (SELECT 1 FROM loss WHERE loss.study_instance_uid = ?1 AND loss.ended_at IS NULL)";
 
 /// A person reads a study without what is gone of it.
-pub(crate) fn is_done_without(connection: &Connection, study: StudyId, now: Timestamp) -> Result<(), Error> {
+pub(crate) fn is_done_without(connection: &Connection, study: StudyId) -> Result<(), Error> {
     connection.execute(
-        "UPDATE loss SET ended_at = ?2 WHERE ended_at IS NULL
+        "UPDATE loss SET ended_at = found_at WHERE ended_at IS NULL
          AND study_instance_uid = (SELECT study_instance_uid FROM study WHERE id = ?1)",
-        params![study, now],
+        [study],
     )?;
     Ok(())
 }

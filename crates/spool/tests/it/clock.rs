@@ -15,9 +15,9 @@ async fn what_is_due_tomorrow_is_due_after_the_quiet_period_when_the_clock_went_
     assert_eq!(spool.settle(10 * QUIET).await.unwrap(), 1);
     let claimed = claim(&spool).await;
     spool.written(&claimed, 1, "a".into(), "r".into(), text_sr(&spool, "1.2.9").await, DAY).await.unwrap();
-    assert!(spool.due_deliveries(QUIET, 8).unwrap().is_empty());
+    assert!(spool.due_deliveries("pacs", QUIET, 8).unwrap().is_empty());
     spool.clock_went_back(QUIET).await.unwrap();
-    assert_eq!(spool.due_deliveries(QUIET, 8).unwrap().len(), 1);
+    assert_eq!(spool.due_deliveries("pacs", QUIET, 8).unwrap().len(), 1);
 }
 
 #[tokio::test]

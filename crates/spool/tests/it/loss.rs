@@ -210,7 +210,7 @@ async fn a_person_may_have_a_study_read_without_what_is_gone() {
     flip(&folder, 2, 0);
     let (spool, _) = open(&folder, 10);
     let study = spool.study("1.2.3").unwrap().study;
-    assert_eq!(spool.retry(study.id, 20).await.unwrap(), StudyState::Settled);
+    assert_eq!(spool.retry(study.id).await.unwrap(), StudyState::Settled);
     assert!(spool.losses().unwrap().is_empty());
     store(&spool, None, &data_set("1.2.3", "1.2.3.77", "Acme", ""), 30).await.unwrap();
     assert_eq!(state(&spool, "1.2.3"), "received", "what comes later is read, too");

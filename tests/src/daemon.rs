@@ -100,7 +100,7 @@ path = "{model}"
             folder = folder.display(),
             model = model.display(),
         );
-        let mut destinations = "[]";
+        let mut destinations = "[]\nmode = \"shadow\"";
         if let Some((ae_title, address)) = destination {
             destinations = r#"["pacs"]"#;
             toml += &format!(

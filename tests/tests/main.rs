@@ -19,5 +19,6 @@ mod readers;
 mod scope;
 mod secrets;
 mod senders;
+mod setup;
 mod shape;
 mod tls;

@@ -14,6 +14,8 @@ pub(crate) struct Cli {
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
+    /// Write a short configuration: asks for what the flags do not say.
+    Init(Init),
     /// Run the daemon: receive studies, read them, send the reports.
     Serve(ConfigArgument),
     /// Read files or folders without a network; writes a folder for each study, with report.json, the SR and a heat map.
@@ -23,7 +25,7 @@ pub(crate) enum Command {
     Model(Model),
     /// Show what is made of the pixels of a DICOM file, or which images of a folder are read, in which order.
     Pixels(Pixels),
-    /// Say for each rule whether it takes an image, and why not.
+    /// Say for each rule whether it takes a study's images, and why not.
     #[command(subcommand)]
     Route(Route),
     /// See and steer the studies in the spool.
@@ -47,6 +49,37 @@ pub(crate) struct ConfigArgument {
     /// The configuration file.
     #[arg(long, value_name = "FILE", default_value = crate::config::DEFAULT_PATH, global = true)]
     pub(crate) config: PathBuf,
+}
+
+#[derive(Args)]
+pub(crate) struct Init {
+    /// The PACS that reports go to, and studies come from.
+    #[arg(long, value_name = "AE@host:port")]
+    pub(crate) pacs: Option<String>,
+    /// The model folder; without it the demonstration model, where it is here.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) model: Option<PathBuf>,
+    /// Who may send, besides this machine: an address or a network; without it the PACS's own address.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) from: Vec<String>,
+    /// Our own AE title.
+    #[arg(long, value_name = "AE", default_value = "PREREAD")]
+    pub(crate) ae_title: String,
+    /// Where we listen.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "0.0.0.0:11112")]
+    pub(crate) listen: std::net::SocketAddr,
+    /// The folder of the spool.
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/preread")]
+    pub(crate) spool: PathBuf,
+    /// Read and keep reports, and send nothing.
+    #[arg(long)]
+    pub(crate) shadow: bool,
+    /// The file to write; "-" prints it.
+    #[arg(long, value_name = "FILE", default_value = "preread.toml")]
+    pub(crate) out: PathBuf,
+    /// Write over a file that is there.
+    #[arg(long)]
+    pub(crate) force: bool,
 }
 
 #[derive(Args)]
@@ -216,11 +249,14 @@ pub(crate) struct Pixels {
 
 #[derive(Subcommand)]
 pub(crate) enum Route {
-    /// Say for each rule whether it takes an image.
+    /// Say for each rule whether it takes an image and its model reads it, and what becomes of the study.
     Explain {
         /// DICOM files, or folders of them.
         #[arg(required = true, value_name = "PATH")]
         paths: Vec<PathBuf>,
+        /// The [[peer]] that they came from, which rules see as `source`.
+        #[arg(long, value_name = "NAME", default_value = "")]
+        source: String,
         #[command(flatten)]
         config: ConfigArgument,
     },
@@ -298,6 +334,9 @@ pub(crate) struct Doctor {
     /// in the spool unclaimed is removed at the next start.
     #[arg(long)]
     pub(crate) confirm_loss: bool,
+    /// Load one model and have it read an image, in a process that may end of it.
+    #[arg(long, value_name = "NAME", hide = true)]
+    pub(crate) try_model: Option<String>,
     /// Print one JSON document on standard output.
     #[arg(long)]
     pub(crate) json: bool,

@@ -1,19 +1,22 @@
 //! The configuration: parsed once, strictly, into typed structs. Everyone gets the part they need.
 
+mod check;
+mod lines;
+mod parse;
+mod reach;
 mod rule;
 #[cfg(test)]
 mod tests;
 mod values;
 
 use std::{
-    collections::HashSet,
     fs,
     net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow};
 use dimse::{
     AeTitle, CertificatePattern, Destination, DestinationTls, Peer, SopClassPattern, Tls, TlsFiles, TlsProfile,
 };
@@ -23,11 +26,14 @@ use serde::Deserialize;
 use spool::ObjectKind;
 
 use crate::{clock, route::Rule};
+use check::Findings;
+use lines::Lines;
+pub(crate) use reach::wider;
 use rule::RuleSection;
 pub(crate) use rule::{EvidenceSection, Mode, Priority, Settings, Unstated};
 use values::{
-    ae_title, bytes, certificates, durability, duration, networks, optional_bytes, optional_duration, optional_uid,
-    sop_classes, tls_profile,
+    ae_title, all_roles, bytes, certificates, durability, duration, networks, no_web, optional_bytes,
+    optional_duration, optional_uid, sop_classes, tls_profile,
 };
 
 /// The shipped example, documented key by key.
@@ -51,11 +57,18 @@ pub(crate) struct Config {
     pub(crate) models: Vec<ModelSection>,
     pub(crate) destinations: Vec<DestinationSection>,
     pub(crate) rules: Vec<Rule>,
+    /// What works and is probably not meant.
+    pub(crate) warnings: Vec<String>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
+    /// Whatever is read, it is refused unless it is what a daemon by itself does.
+    #[serde(default, deserialize_with = "all_roles", rename = "roles")]
+    _roles: (),
+    #[serde(default, deserialize_with = "no_web", rename = "web")]
+    _web: (),
     listen: Listen,
     tls: Option<TlsSection>,
     spool: SpoolSection,
@@ -105,6 +118,11 @@ pub(crate) struct TlsSection {
 }
 
 impl TlsSection {
+    /// Its files by their keys.
+    pub(crate) fn files(&self) -> [(&'static str, &Path); 3] {
+        [("certificate", &self.certificate), ("key", &self.key), ("client_ca", &self.client_ca)]
+    }
+
     /// Reads the files. Errors name the file that cannot be used.
     pub(crate) fn load(&self) -> Result<Tls> {
         let files = TlsFiles {
@@ -386,38 +404,42 @@ impl Config {
         Self::parse(&text).with_context(|| format!("configuration {}", path.display()))
     }
 
+    /// Parses a text and the environment over it. The error has everything that is wrong, each with its line where there is
+    /// one.
     pub(crate) fn parse(text: &str) -> Result<Self> {
-        // The file alone first: only this parser knows the line of a mistake.
-        toml::from_str::<File>(text)?;
-        let environment = config::Environment::with_prefix("PREREAD").prefix_separator("__").separator("__");
-        let file: File = config::Config::builder()
-            .add_source(config::File::from_str(text, config::FileFormat::Toml))
-            .add_source(environment.try_parsing(true))
-            .build()?
-            .try_deserialize()
-            .context("with the PREREAD__ variables of the environment over it")?;
-        Self::check(file)
+        let parse::Parsed { file, mut errors, damaged } = parse::parse(text);
+        let lines = Lines::of(text);
+        let mut found = Findings::new(&lines, &damaged);
+        let mut config = None;
+        if let Some(file) = file {
+            // Only a file that can be read is overridden: the first parser alone knows lines.
+            let file = if errors.is_empty() { with_environment(text) } else { Ok(file) };
+            match file {
+                Ok(file) => config = Self::check(file, &mut found),
+                Err(error) => errors.push(error),
+            }
+        }
+        errors.append(&mut found.errors);
+        match (config, errors.as_slice()) {
+            (Some(config), []) => Ok(Self { warnings: found.warnings, ..config }),
+            (_, [only]) => Err(anyhow!("{only}")),
+            (_, all) => Err(anyhow!("{} mistakes\n\n{}", all.len(), all.join("\n\n"))),
+        }
     }
 
-    fn check(file: File) -> Result<Self> {
-        unique("peer", file.peer.iter().map(|peer| peer.name.as_str()))?;
-        unique("model", file.model.iter().map(|model| model.name.as_str()))?;
-        unique("destination", file.destination.iter().map(|destination| destination.name.as_str()))?;
-        unique("rule", file.rule.iter().map(|rule| rule.name.as_str()))?;
-        check_network(&file)?;
-        if let Some(admin) = &file.admin
-            && !admin.address.ip().is_loopback()
-        {
-            bail!(
-                "admin.address {} is not loopback: there is no login yet, so it must be 127.0.0.1 or [::1]",
-                admin.address
-            );
-        }
+    /// Says what is wrong with a file; nothing when a rule of it cannot be made.
+    fn check(file: File, found: &mut Findings<'_>) -> Option<Self> {
+        check::check(&file, found);
         let mut rules = Vec::with_capacity(file.rule.len());
-        for rule in file.rule {
-            rules.push(rule.rule(&file.model, &file.destination)?);
+        let due = file.rule.len();
+        for (index, rule) in file.rule.into_iter().enumerate() {
+            rules.extend(rule.rule(index, &file.model, &file.destination, found));
         }
-        Ok(Self {
+        let sources: Vec<&str> = file.peer.iter().map(|peer| peer.name.as_str()).collect();
+        for (index, text) in reach::shadowed(&rules, &sources) {
+            found.warning(("rule", index, "name"), text);
+        }
+        (rules.len() == due).then_some(Self {
             listen: file.listen,
             tls: file.tls,
             spool: file.spool,
@@ -431,63 +453,22 @@ impl Config {
             models: file.model,
             destinations: file.destination,
             rules,
+            warnings: Vec::new(),
         })
     }
 }
 
-/// Whether somebody can reach us, and each peer and destination be known or reached.
-fn check_network(file: &File) -> Result<()> {
-    let Listen { address, tls_address, .. } = &file.listen;
-    if address.is_none() && tls_address.is_none() {
-        bail!("[listen] has neither address nor tls_address: name at least one, such as \"0.0.0.0:11112\"");
-    }
-    if tls_address.is_some() && file.tls.is_none() {
-        bail!("listen.tls_address needs a [tls] section with certificate, key and client_ca");
-    }
-    for peer in &file.peer {
-        let name = &peer.name;
-        match (peer.certificate.is_empty(), peer.address.is_empty()) {
-            (true, true) => bail!("peer \"{name}\" has neither certificate nor address: nobody could be known as it"),
-            (false, _) if tls_address.is_none() => {
-                bail!("peer \"{name}\" is known by its certificate, and without listen.tls_address nobody shows one")
-            }
-            _ => {}
-        }
-        if let Some(address) = &peer.commitment_address
-            && !address.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
-        {
-            bail!("peer \"{name}\" has commitment_address = {address:?}; write host and port, as in \"10.1.2.4:104\"");
-        }
-        if peer.max_associations == 0 {
-            bail!("peer \"{name}\" has max_associations = 0: it could never call; take the [[peer]] away instead");
-        }
-    }
-    for DestinationSection { name, tls, tls_server_name, objects, .. } in &file.destination {
-        let has = |object| objects.contains(&object);
-        if has(ObjectName::AiResultsSr) && !has(ObjectName::TextSr) && !has(ObjectName::EnhancedTextSr) {
-            bail!(
-                "destination \"{name}\" has \"ai-results-sr\" in objects and no text report: some viewers show it blank, so \
-                 add \"text-sr\" or \"enhanced-text-sr\""
-            );
-        }
-        if *tls && file.tls.is_none() {
-            bail!("destination \"{name}\" has tls = true, which needs a [tls] section with our certificate");
-        }
-        if !tls && tls_server_name.is_some() {
-            bail!("destination \"{name}\" has tls_server_name without tls = true");
-        }
-    }
-    Ok(())
-}
-
-fn unique<'a>(kind: &str, names: impl Iterator<Item = &'a str>) -> Result<()> {
-    let mut seen = HashSet::new();
-    for name in names {
-        if !seen.insert(name) {
-            bail!("two [[{kind}]] are named \"{name}\"; each needs a name of its own");
-        }
-    }
-    Ok(())
+/// The file with the environment over it, or what is wrong with that.
+fn with_environment(text: &str) -> Result<File, String> {
+    let environment = config::Environment::with_prefix("PREREAD").prefix_separator("__").separator("__");
+    let built = config::Config::builder()
+        .add_source(config::File::from_str(text, config::FileFormat::Toml))
+        .add_source(environment.try_parsing(true))
+        .build();
+    let file = built.and_then(config::Config::try_deserialize);
+    file.map_err(|error| {
+        format!("with the PREREAD__ variables of the environment over it: {}", parse::words(&error.to_string()))
+    })
 }
 
 fn default_max_associations() -> usize {

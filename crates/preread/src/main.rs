@@ -66,11 +66,14 @@ fn run(command: Command) -> Result<ExitCode> {
     logs::start_for_command();
     match command {
         Command::Serve(_) => Ok(ExitCode::SUCCESS),
+        Command::Init(arguments) => commands::init::run(&arguments),
         Command::Read(arguments) => commands::read::run(&arguments),
         Command::Model(Model::Run(arguments)) => commands::model::run(&arguments),
         Command::Model(Model::Check { dir, dtype, json }) => commands::model::check(&dir, dtype.as_deref(), json),
         Command::Pixels(arguments) => commands::pixels::run(&arguments),
-        Command::Route(Route::Explain { paths, config }) => commands::route::explain(&paths, &config.config),
+        Command::Route(Route::Explain { paths, source, config }) => {
+            commands::route::explain(&paths, &source, &config.config)
+        }
         Command::Queue(arguments) => commands::queue::run(&arguments),
         Command::Model(Model::Calibrate(arguments)) => commands::calibrate::run(&arguments),
         Command::Report(Report::Validate { files }) => commands::report::validate(&files),

@@ -114,6 +114,33 @@ impl Models {
         Ok(opened)
     }
 
+    /// As [`Self::open`], for who only looks: the models that are there; what is not there yet; what is there and wrong.
+    pub(crate) fn look(models: &[config::ModelSection], runtime: &config::Runtime) -> (Self, Vec<String>, Vec<String>) {
+        let (mut entries, mut absent, mut wrong) = (HashMap::new(), Vec::new(), Vec::new());
+        let later = "is not there; `preread serve` will not start without it";
+        for model in models {
+            let provider = model.provider.unwrap_or(runtime.provider);
+            if !model.path.exists() {
+                absent.push(format!("model \"{}\": {} {later}", model.name, model.path.display()));
+                continue;
+            }
+            match Entry::open(&model.name, &model.path, provider) {
+                Ok(entry) => drop(entries.insert(model.name.clone(), entry)),
+                Err(error) => wrong.push(format!("{error:#}")),
+            }
+        }
+        let library = find_library(runtime.library.as_deref());
+        if !models.is_empty() {
+            absent.extend(library.as_ref().err().map(|error| format!("{error:#}")));
+        }
+        let looked = Self::of(entries, library.ok(), runtime);
+        if let Some(memory) = looked.memory {
+            let large = looked.entries.iter().filter(|(_, entry)| entry.needs() > memory);
+            wrong.extend(large.map(|(name, entry)| looked.too_little(name, entry.needs(), memory).to_string()));
+        }
+        (looked, absent, wrong)
+    }
+
     fn of(entries: HashMap<String, Entry>, library: Option<PathBuf>, runtime: &config::Runtime) -> Self {
         Self {
             library,

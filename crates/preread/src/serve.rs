@@ -36,9 +36,12 @@ pub(crate) fn run(config: Config) -> Result<()> {
 async fn serve(mut config: Config) -> Result<()> {
     let tls = config.tls.as_ref().map(TlsSection::load).transpose()?;
     let reload = Reload::new(tls.clone())?;
+    // A folder that is not there, or a rule that asks too much of its model, is found before a spool is made for it.
+    let models = Models::open(&config.models, &config.runtime)?;
+    let trusts = Trusts::of(&config.rules, &models)?;
     start::require_descriptors(config.listen.max_associations)?;
     let Some(spool) = start::open_spool(&config, || server_config(&config, tls.as_ref())).await? else { return Ok(()) };
-    let pipeline = Arc::new(pipeline(&mut config, &spool)?);
+    let pipeline = Arc::new(pipeline(&mut config, &spool, models, trusts)?);
     let server = Server::bind(server_config(&config, tls.as_ref())).await?;
     let admin = admin::bind(config.admin.as_ref()).await?;
     let stop = CancellationToken::new();
@@ -102,14 +105,13 @@ async fn serve(mut config: Config) -> Result<()> {
 /// The task whose fault what is being read may be.
 const READER: &str = "the reader";
 
-fn pipeline(config: &mut Config, spool: &Spool) -> Result<Pipeline> {
-    let models = Models::open(&config.models, &config.runtime)?;
+fn pipeline(config: &mut Config, spool: &Spool, models: Models, trusts: Trusts) -> Result<Pipeline> {
     let uid = match &config.device.uid {
         Some(uid) => uid.clone(),
         None => Uid::derive(&[b"preread device", spool.installation()?.as_bytes()]),
     };
     Ok(Pipeline {
-        trusts: Trusts::of(&config.rules, &models)?,
+        trusts,
         rules: std::mem::take(&mut config.rules),
         models,
         limits: Limits::default(),

@@ -97,6 +97,11 @@ pub enum Error {
     /// There is no spool here.
     #[error("{0}: no spool here; has `preread serve` run with this spool.dir?")]
     Absent(PathBuf),
+    /// There may be a spool, but whoever asks may not look.
+    #[error(
+        "{0}: permission denied; run the command as the user that `preread serve` runs as, for instance `sudo -u preread preread …`"
+    )]
+    Denied(PathBuf),
     /// The database was made by a later version.
     #[error("the spool's schema is version {found}, this preread knows {known}; install the later preread")]
     Schema {

@@ -4,6 +4,7 @@ mod budget;
 mod lock;
 
 use std::{
+    fs::File,
     io,
     path::{Path, PathBuf},
     sync::{
@@ -61,11 +62,25 @@ impl Files {
     }
 
     pub(crate) fn open_beside(disk: Arc<dyn Disk>, dir: &Path, options: &Options) -> Result<Self, Error> {
-        if !dir.join(DATABASE).is_file() {
-            return Err(Error::Absent(dir.to_owned()));
+        match File::open(dir.join(DATABASE)) {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                return Err(Error::Denied(dir.to_owned()));
+            }
+            Err(_) => return Err(Error::Absent(dir.to_owned())),
         }
         let root = dir.canonicalize().map_err(Error::io(dir))?;
         Ok(Self::at(disk, root, options, None))
+    }
+
+    /// Whether a daemon has the spool open; nothing where nobody can say.
+    pub(crate) fn is_in_use(dir: &Path) -> Option<bool> {
+        let lock = File::open(dir).ok()?;
+        match lock.try_lock_shared() {
+            Ok(()) => Some(false),
+            Err(std::fs::TryLockError::WouldBlock) => Some(true),
+            Err(std::fs::TryLockError::Error(_)) => None,
+        }
     }
 
     fn at(disk: Arc<dyn Disk>, root: PathBuf, options: &Options, lock: Option<Lock>) -> Self {

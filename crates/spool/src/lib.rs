@@ -226,6 +226,11 @@ impl Spool {
         Ok(Self::assembled(files, database, None, options.durability))
     }
 
+    /// Whether a daemon has the spool open; nothing where there is none, or nobody can say.
+    pub fn is_in_use(dir: &Path) -> Option<bool> {
+        Files::is_in_use(dir)
+    }
+
     /// Notified when instances that were received have got their rows, which is some time after they are acknowledged.
     pub fn filed(&self) -> &Arc<Notify> {
         &self.filed

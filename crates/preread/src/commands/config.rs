@@ -4,19 +4,24 @@ use anyhow::Result;
 
 use crate::{
     clock,
-    config::{EXAMPLE, TlsSection},
+    config::{Config, EXAMPLE, TlsSection, wider},
     models::Models,
     trust::Trusts,
 };
 
-/// Checks the file, and that what it names is there: models, ONNX Runtime, certificates.
+/// Checks the file, and what it names as far as it is there: models, certificates. What is not there yet, which ports are
+/// free and what may be written is `doctor`'s: the check runs beside a daemon, and before anything is installed.
 pub(crate) fn check(path: &Path) -> Result<ExitCode> {
     let config = super::load_config(path)?;
-    let models = Models::open(&config.models, &config.runtime)?;
-    Trusts::of(&config.rules, &models)?;
-    let tls = config.tls.as_ref().map(TlsSection::load).transpose()?;
-    for warning in tls.iter().flat_map(|tls| tls.warnings(clock::system_time())) {
+    let (warnings, errors) = found(&config);
+    for warning in warnings {
         eprintln!("warning: {warning}");
+    }
+    if !errors.is_empty() {
+        for error in &errors {
+            eprintln!("preread: {error}");
+        }
+        return Ok(ExitCode::FAILURE);
     }
     println!(
         "{} is valid: {} models, {} destinations, {} rules",
@@ -26,6 +31,24 @@ pub(crate) fn check(path: &Path) -> Result<ExitCode> {
         config.rules.len()
     );
     Ok(ExitCode::SUCCESS)
+}
+
+/// What is probably not meant, and what of the things that are named cannot be used.
+fn found(config: &Config) -> (Vec<String>, Vec<String>) {
+    let mut warnings = config.warnings.clone();
+    let (models, absent, mut errors) = Models::look(&config.models, &config.runtime);
+    warnings.extend(absent);
+    for rule in &config.rules {
+        warnings.extend(models.bundle(&rule.model).and_then(|bundle| wider(rule, &bundle.manifest)));
+    }
+    errors.extend(Trusts::of(&config.rules, &models).err().map(|error| format!("{error:#}")));
+    match config.tls.as_ref().map(TlsSection::load).transpose() {
+        Ok(tls) => {
+            warnings.extend(tls.iter().flat_map(|tls| tls.warnings(clock::system_time())).map(|it| it.to_string()))
+        }
+        Err(error) => errors.push(format!("{error:#}")),
+    }
+    (warnings, errors)
 }
 
 /// Prints the shipped example.

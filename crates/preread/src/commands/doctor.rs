@@ -9,8 +9,11 @@ use crate::{
     cli::Doctor,
     clock,
     config::{Config, TlsSection},
-    models::Models,
 };
+
+mod engine;
+mod machine;
+mod unit;
 
 /// What was looked at and what was found.
 #[derive(Serialize)]
@@ -33,10 +36,20 @@ enum Found {
 pub(crate) fn run(arguments: &Doctor) -> Result<ExitCode> {
     let mut findings = Vec::new();
     let path = &arguments.config.config;
+    if let Some(name) = &arguments.try_model {
+        return engine::try_model(&super::load_config(path)?, name);
+    }
     match super::load_config(path) {
         Ok(config) => {
             findings.push(ok("configuration", format!("{} is valid", path.display())));
-            findings.extend(models(&config));
+            findings.extend(config.warnings.iter().map(|text| warning("configuration", text.clone())));
+            let running = Spool::is_in_use(&config.spool.dir);
+            findings.push(machine::daemon(running));
+            findings.extend(machine::ports(&config, running));
+            let unit = unit::Unit::installed();
+            findings.extend(machine::rights(path, &config, unit.as_ref()));
+            findings.extend(unit::findings(&config, unit.as_ref()));
+            findings.extend(engine::models(&config, path, running));
             findings.extend(peers(&config));
             findings.extend(certificates(&config));
             findings.extend(destinations(&config)?);
@@ -74,20 +87,6 @@ fn warning(what: impl Into<String>, message: impl Into<String>) -> Finding {
 
 fn problem(what: impl Into<String>, message: impl Into<String>) -> Finding {
     finding(what, Found::Problem, message)
-}
-
-fn models(config: &Config) -> Vec<Finding> {
-    if config.models.is_empty() {
-        return vec![warning("models", "none is configured, so that no study is read; add a [[model]] and a [[rule]]")];
-    }
-    let look = |section: &crate::config::ModelSection| {
-        let what = format!("model {}", section.name);
-        match Models::open(std::slice::from_ref(section), &config.runtime) {
-            Ok(_) => ok(what, format!("{} is complete", section.path.display())),
-            Err(error) => problem(what, format!("{error:#}")),
-        }
-    };
-    config.models.iter().map(look).collect()
 }
 
 fn peers(config: &Config) -> Vec<Finding> {

@@ -5,6 +5,7 @@ pub(crate) mod calibrate;
 pub(crate) mod config;
 mod deliveries;
 pub(crate) mod doctor;
+pub(crate) mod init;
 pub(crate) mod model;
 pub(crate) mod network;
 pub(crate) mod pixels;

@@ -3,7 +3,7 @@
 mod folder;
 mod record;
 mod run;
-mod setup;
+pub(crate) mod setup;
 mod table;
 
 use std::{

@@ -1,10 +1,13 @@
 //! `[[rule]]`: which images go to which model, what is asked of it besides its text, and what its checks do.
 
-use anyhow::{Result, bail};
 use report::Policy;
 use serde::{Deserialize, Serialize};
 
-use super::{DestinationSection, ModelSection};
+use super::{
+    DestinationSection, ModelSection,
+    check::Findings,
+    values::{mode, no_unless},
+};
 use crate::route::Rule;
 
 #[derive(Deserialize)]
@@ -17,8 +20,10 @@ pub(super) struct RuleSection {
     second_model: Option<String>,
     #[serde(default)]
     destinations: Vec<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "mode")]
     mode: Mode,
+    #[serde(default, deserialize_with = "no_unless", rename = "unless")]
+    _unless: (),
     #[serde(default)]
     priority: Priority,
     /// What becomes of an image that does not state what its model asks for.
@@ -32,8 +37,7 @@ pub(super) struct RuleSection {
 }
 
 /// What becomes of a report.
-#[derive(Deserialize, Clone, Copy, Default, PartialEq, Eq, Debug)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub(crate) enum Mode {
     /// It is sent as a draft.
     #[default]
@@ -91,41 +95,91 @@ pub(crate) struct Settings {
 }
 
 impl RuleSection {
-    /// The rule, compiled. Errors name the rule, and what is not there.
-    pub(super) fn rule(self, models: &[ModelSection], destinations: &[DestinationSection]) -> Result<Rule> {
-        let name = &self.name;
-        for model in std::iter::once(&self.model).chain(&self.second_model) {
-            if !models.iter().any(|it| &it.name == model) {
-                bail!("rule \"{name}\" names the model \"{model}\", and there is no [[model]] of that name");
-            }
-        }
-        for destination in &self.destinations {
-            if !destinations.iter().any(|it| &it.name == destination) {
-                bail!(
-                    "rule \"{name}\" names the destination \"{destination}\", and there is no [[destination]] of that name"
-                );
-            }
-        }
-        let EvidenceSection { samples, saliency, .. } = self.evidence;
-        if samples > SAMPLES {
-            bail!("rule \"{name}\" has evidence.samples = {samples}; at most {SAMPLES} are drawn");
-        }
-        if let Some([rows, columns]) = saliency
-            && !(1..=CELLS).contains(&rows.saturating_mul(columns))
-        {
-            bail!(
-                "rule \"{name}\" has evidence.saliency = [{rows}, {columns}]; write rows and columns of 1 to {CELLS} cells \
-                 in all, as in [4, 4]"
-            );
-        }
+    /// Whether it asks a model anything.
+    pub(super) fn uses_model(&self, name: &str) -> bool {
+        self.model == name || self.second_model.as_deref() == Some(name)
+    }
+
+    /// Whether its reports go to a destination.
+    pub(super) fn sends_to(&self, name: &str) -> bool {
+        self.destinations.iter().any(|it| it == name)
+    }
+
+    /// The rule, compiled; what is wrong with it is found, and names the rule and what is not there.
+    pub(super) fn rule(
+        self,
+        index: usize,
+        models: &[ModelSection],
+        destinations: &[DestinationSection],
+        found: &mut Findings<'_>,
+    ) -> Option<Rule> {
+        self.check_names(index, models, destinations, found);
+        self.check_evidence(index, found);
         let settings = Settings {
             checks: self.checks,
             evidence: self.evidence,
             second_model: self.second_model,
             unstated: self.unstated,
         };
-        let rule = Rule::new(self.name, &self.when, self.model, self.destinations, self.mode, self.priority)?;
-        Ok(rule.with(settings))
+        match Rule::new(self.name, &self.when, self.model, self.destinations, self.mode, self.priority) {
+            Ok(rule) => Some(rule.with(settings)),
+            Err(error) => {
+                found.error(("rule", index, "when"), format!("{error:#}"));
+                None
+            }
+        }
+    }
+
+    fn check_names(
+        &self,
+        index: usize,
+        models: &[ModelSection],
+        destinations: &[DestinationSection],
+        found: &mut Findings<'_>,
+    ) {
+        let name = &self.name;
+        for (key, model) in [("model", Some(&self.model)), ("second_model", self.second_model.as_ref())] {
+            if let Some(model) = model.filter(|model| !models.iter().any(|it| it.name == **model))
+                && !found.is_damaged("model")
+            {
+                let text =
+                    format!("rule \"{name}\" names the model \"{model}\", and there is no [[model]] of that name");
+                found.error(("rule", index, key), text);
+            }
+        }
+        for destination in &self.destinations {
+            if !destinations.iter().any(|it| &it.name == destination) && !found.is_damaged("destination") {
+                let text = format!(
+                    "rule \"{name}\" names the destination \"{destination}\", and there is no [[destination]] of that name"
+                );
+                found.error(("rule", index, "destinations"), text);
+            }
+        }
+        if self.mode == Mode::Draft && self.destinations.is_empty() {
+            let text = format!(
+                "rule \"{name}\" has no destinations, so that its drafts would go nowhere; name one, or write mode = \"shadow\" \
+                 to read and send nothing"
+            );
+            found.error(("rule", index, "destinations"), text);
+        }
+    }
+
+    fn check_evidence(&self, index: usize, found: &mut Findings<'_>) {
+        let name = &self.name;
+        let EvidenceSection { samples, saliency, .. } = self.evidence;
+        if samples > SAMPLES {
+            let text = format!("rule \"{name}\" has evidence.samples = {samples}; at most {SAMPLES} are drawn");
+            found.error(("rule", index, "samples"), text);
+        }
+        if let Some([rows, columns]) = saliency
+            && !(1..=CELLS).contains(&rows.saturating_mul(columns))
+        {
+            let text = format!(
+                "rule \"{name}\" has evidence.saliency = [{rows}, {columns}]; write rows and columns of 1 to {CELLS} cells \
+                 in all, as in [4, 4]"
+            );
+            found.error(("rule", index, "saliency"), text);
+        }
     }
 }
 

@@ -164,3 +164,87 @@ fn every_kind_of_objection_is_documented_with_what_it_does() {
     let rows = CHECKS.lines().filter(|line| line.starts_with("| `") && line.matches('|').count() == 5);
     assert_eq!(rows.count(), report::ObjectionKind::all().count());
 }
+
+#[test]
+fn everything_that_can_never_work_is_told_at_once() {
+    let text = format!(
+        "{LEAST}[admin]\naddress = \"127.0.0.1:11112\"\n[study]\nquiet_period = \"0s\"\n[log]\nlevel = \"loud,,=\"\n\
+         [[peer]]\nname = \"ct\"\naddress = [\"10.1.2.3\"]\nquiet_period = \"0s\"\n\
+         [[destination]]\nname = \"pacs\"\nae_title = \"PACS\"\naddress = \"127.0.0.1\"\n\
+         [[model]]\nname = \"m\"\npath = \"x\"\n\
+         [[rule]]\nname = \"a\"\nwhen = 'modality = \"CR\"'\nmodel = \"m\"\ndestinations = [\"pacs\"]\n\
+         [[rule]]\nname = \"b\"\nwhen = 'Modality == \"CR\"'\nmodel = \"m\"\ndestinations = [\"pacs\"]\n\
+         [[rule]]\nname = \"c\"\nwhen = 'modality == \"CR\" && bodypart == \"X\"'\nmodel = \"n\"\n"
+    );
+    let refusal = refusal(&text);
+    for part in [
+        "line 7: admin.address and listen.address both want port 11112",
+        "line 9: study.quiet_period = \"0s\"",
+        "peer \"ct\" has quiet_period = \"0s\"",
+        "destination \"pacs\" has address = \"127.0.0.1\"; write host and port",
+        "write `==`",
+        "`Modality`, which an image does not have; there are modality, body_part, view",
+        "`bodypart`",
+        "rule \"c\" has no destinations",
+        "names the model \"n\"",
+        "mistakes",
+    ] {
+        assert!(refusal.contains(part), "{part:?} is not told:\n{refusal}");
+    }
+}
+
+#[test]
+fn what_is_not_built_yet_is_refused_in_words() {
+    let rule = "[[model]]\nname = \"m\"\npath = \"x\"\n[[rule]]\nname = \"a\"\nmodel = \"m\"\n";
+    let check = |text: String, parts: &[&str]| {
+        let refusal = refusal(&text);
+        assert!(parts.iter().all(|part| refusal.contains(part)), "{refusal}");
+    };
+    check(format!("{LEAST}durability = \"machine\"\n"), &["line 6", "\"machine\"", "one so far"]);
+    check(format!("{LEAST}[web]\naddress = \"127.0.0.1:1\"\n"), &["line 6", "[web]", "not built yet"]);
+    check(format!("roles = [\"receive\"]\n{LEAST}"), &["line 1", "all four", "not built yet"]);
+    check(
+        format!("roles = [\"receive\", \"write\"]\n{LEAST}"),
+        &["line 1", "\"write\"", "receive, read, deliver, web"],
+    );
+    check(format!("{LEAST}{rule}mode = \"withheld\"\n"), &["line 12", "not built yet", "shadow"]);
+    check(format!("{LEAST}{rule}mode = \"draught\"\n"), &["line 12", "\"draught\"", "shadow", "off"]);
+    check(format!("{LEAST}{rule}unless = [\"b\"]\n"), &["line 12", "`unless`", "not built yet"]);
+    check(format!("{LEAST}reserve = \"1 GB\"\n"), &["line 6", "1024", "1GiB"]);
+    let all = format!("roles = [\"web\", \"receive\", \"read\", \"deliver\"]\n{LEAST}{rule}mode = \"off\"\n");
+    assert_eq!(Config::parse(&all).unwrap().rules[0].mode, Mode::Off);
+}
+
+#[test]
+fn what_is_probably_not_meant_is_a_warning() {
+    let check = |text: &str, parts: &[&str]| {
+        let found = Config::parse(&format!("{LEAST}{text}")).unwrap().warnings.join("\n");
+        assert!(parts.iter().all(|part| found.contains(part)) && !(parts.is_empty() && !found.is_empty()), "{found}");
+    };
+    let peer = |name: &str, more: &str| format!("[[peer]]\nname = \"{name}\"\naddress = [\"10.1.2.3\"]\n{more}");
+    let rule = |name: &str, when: &str| {
+        format!("[[rule]]\nname = \"{name}\"\nwhen = '{when}'\nmodel = \"m\"\nmode = \"shadow\"\n")
+    };
+    let model = "[[model]]\nname = \"m\"\npath = \"x\"\n";
+    check("", &["there is no [[rule]]"]);
+    check(&format!("{model}{}", rule("a", "true")), &[]);
+    check(
+        &format!("{model}{}{}", rule("a", "true"), rule("b", "modality == \"CR\"")),
+        &["line 15", "rule \"b\" overlaps with \"a\""],
+    );
+    check(&format!("{model}{}{}", rule("b", "modality == \"CR\""), rule("a", "true")), &[]);
+    let two = format!("{model}{}{}{}", rule("a", "true"), peer("one", ""), peer("two", ""));
+    check(&two, &[]);
+    check(&format!("{two}{}", peer("three", "")), &["\"one\" and \"three\" together", "all 64"]);
+    check(&format!("{two}max_associations = 32\n"), &["\"one\" and \"two\" together"]);
+    check(
+        &format!("{model}{}[[peer]]\nname = \"ct\"\naddress = [\"10.1.2.7/24\"]\n", rule("a", "true")),
+        &["10.1.2.0/24", "10.1.2.7 for one"],
+    );
+    let spare =
+        "[[model]]\nname = \"n\"\npath = \"x\"\n[[destination]]\nname = \"d\"\nae_title = \"D\"\naddress = \"d:1\"\n";
+    check(
+        &format!("{model}{spare}{}", rule("a", "true")),
+        &["no rule uses the model \"n\"", "to the destination \"d\""],
+    );
+}

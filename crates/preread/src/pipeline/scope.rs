@@ -34,6 +34,11 @@ impl<'a> Candidate<'a> {
     pub(crate) fn new(header: &'a Header, path: &'a Path, source: &str) -> Self {
         Self { header, path, facts: Facts::of(header, source), stated: OnceCell::new() }
     }
+
+    /// What a rule sees of it.
+    pub(crate) fn facts(&self) -> &Facts {
+        &self.facts
+    }
 }
 
 /// What a model's manifest says of an image.

@@ -69,7 +69,7 @@ pub(super) fn pipeline(arguments: &Read) -> Result<Pipeline> {
 }
 
 /// The model that comes with preread: of the package, or of the checkout that the binary was built in.
-fn demonstration_model() -> Result<PathBuf> {
+pub(crate) fn demonstration_model() -> Result<PathBuf> {
     const MODEL: &str = "models/phantom-cxr";
     let binary = env::current_exe().ok();
     let checkout = binary.as_deref().and_then(|binary| binary.ancestors().nth(3)).map(|root| root.join(MODEL));

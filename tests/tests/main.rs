@@ -10,6 +10,7 @@ mod faults;
 mod first_light;
 mod harness;
 mod hostile;
+mod identity;
 mod models;
 mod ohif;
 mod orthanc;

@@ -82,7 +82,7 @@ fn say_unreadable(arguments: &Read, unreadable: &[(PathBuf, String)], passed_ove
 
 /// The files of each study, in the order of their UIDs, and those that are no instances. A Study Instance UID that is none
 /// makes a study too, in a folder of another name.
-fn studies(files: &[PathBuf]) -> (Vec<Files>, Vec<(PathBuf, String)>) {
+fn studies(files: &[PathBuf]) -> (Vec<Files>, super::Remarks) {
     let (mut studies, mut unreadable) = (BTreeMap::<String, (Option<Uid>, Files)>::new(), Vec::new());
     for path in files {
         let header = match Header::open(path, &Limits::default()) {
@@ -126,7 +126,7 @@ fn why_unreadable(path: &Path, error: &str) -> String {
 }
 
 /// The files of each study, and those that are no instances.
-pub(super) fn by_study(files: &[PathBuf]) -> (BTreeMap<Uid, Vec<PathBuf>>, Vec<(PathBuf, String)>) {
+pub(super) fn by_study(files: &[PathBuf]) -> (BTreeMap<Uid, Vec<PathBuf>>, super::Remarks) {
     let (mut studies, mut unreadable) = (BTreeMap::<Uid, Vec<PathBuf>>::new(), Vec::new());
     for path in files {
         let header = Header::open(path, &Limits::default());

@@ -14,6 +14,8 @@ use e2e::{
 };
 use serde_json::Value;
 
+mod withdrawal;
+
 const PATIENCE: Duration = Duration::from_secs(240);
 
 fn send(daemon: &Daemon, instances: &[Instance]) -> Result<()> {

@@ -316,6 +316,15 @@ pub(crate) enum QueueCommand {
         /// Its number, or its Study Instance UID.
         id: String,
     },
+    /// Call back the reports of a study that were sent: every destination that has them gets a rejection note (Key Object
+    /// Selection, "Rejected for Patient Safety Reasons"), and what is not sent yet is not sent.
+    Withdraw {
+        /// Its number, or its Study Instance UID.
+        id: String,
+        /// Why, in words that stand in the note and are read where the report was sent to.
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+    },
     /// End a study without a report; its instances stay.
     Drop {
         /// Its number, or its Study Instance UID.

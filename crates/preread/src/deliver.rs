@@ -8,13 +8,14 @@ mod worker;
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use dimse::Destination;
-use spool::{Failure, Spool};
+use spool::{Delivery, Failure, ObjectKind, Spool};
 use tokio::{
     sync::Notify,
     task::{Id, JoinSet},
 };
 use tokio_util::sync::CancellationToken;
 
+use crate::{pipeline::Pipeline, withdraw};
 use worker::Worker;
 
 /// How long at the most until the outbox is looked at again, for what another process put there.
@@ -26,6 +27,7 @@ const ORPHANS: usize = 64;
 pub(crate) async fn run(
     spool: Spool,
     destinations: HashMap<String, Destination>,
+    pipeline: Arc<Pipeline>,
     written: Arc<Notify>,
     stop: CancellationToken,
 ) -> Result<(), spool::Error> {
@@ -35,9 +37,9 @@ pub(crate) async fn run(
         lanes.start(Worker::new(spool.clone(), destination), &stop);
     }
     while !stop.is_cancelled() {
-        match give_up_orphans(&spool, &known).await {
+        match housekeeping(&spool, &known, &pipeline).await {
             Err(error) if error.is_full_disk() => tracing::error!(%error, "the state of a delivery could not be kept"),
-            given_up => given_up?,
+            kept => kept?,
         }
         tokio::select! {
             () = stop.cancelled() => {}
@@ -51,6 +53,16 @@ pub(crate) async fn run(
         }
     }
     lanes.finish().await
+}
+
+/// What a person must do where a rejection note does not arrive.
+fn by_hand(spool: &Spool, note: &Delivery) -> Result<String, spool::Error> {
+    let named = spool.withdrawn_at(note.study, &note.destination)?;
+    Ok(format!(
+        "what was withdrawn is still there: delete it there by hand ({}), then `preread queue drop {}`",
+        named.join(", "),
+        note.study
+    ))
 }
 
 /// The tasks, one for each destination.
@@ -107,14 +119,22 @@ impl Lanes {
     }
 }
 
+async fn housekeeping(spool: &Spool, known: &[String], pipeline: &Pipeline) -> Result<(), spool::Error> {
+    withdraw::note_open(spool, &pipeline.device).await?;
+    give_up_orphans(spool, known).await
+}
+
 /// What waits for destinations that are not configured any more is left to a person: no repetition changes that.
 async fn give_up_orphans(spool: &Spool, known: &[String]) -> Result<(), spool::Error> {
     for delivery in spool.deliveries_to_others(known, ORPHANS)? {
-        let error = format!(
+        let mut error = format!(
             "there is no [[destination]] of this name in the configuration any more: add it again and `preread queue \
              retry {study}`, or end the study with `preread queue drop {study}`",
             study = delivery.study
         );
+        if delivery.kind == ObjectKind::RejectionNote {
+            error = format!("{error}; {}", by_hand(spool, &delivery)?);
+        }
         tracing::warn!(
             study = delivery.study,
             destination = delivery.destination,

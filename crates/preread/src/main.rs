@@ -23,6 +23,7 @@ mod serve;
 mod start;
 mod tasks;
 mod trust;
+mod withdraw;
 
 use std::process::ExitCode;
 

@@ -37,6 +37,7 @@ pub(crate) use whose::{Decisions, Group, groups_of};
 use crate::{config::ObjectName, models::Models, route::Rule, trust::Trusts};
 
 mod objects;
+pub(crate) mod rejected;
 pub(crate) mod scope;
 
 pub(crate) use objects::Wanted;
@@ -222,7 +223,11 @@ impl Pipeline {
                 }
             }
         }
-        let whose::Sorted { images, left_out, notes, doubt } = whose::sort(headers, &study.decisions)?;
+        let (headers, rejected) = rejected::taken_out(headers, &self.limits);
+        let sorted = whose::sort(headers, &study.decisions);
+        let whose::Sorted { images, mut left_out, notes, doubt } =
+            sorted.map_err(|end| rejected::nothing_left(&rejected, study).unwrap_or(end))?;
+        left_out.extend(rejected);
         Ok(Opened { study, images, left_out, notes, doubt })
     }
 

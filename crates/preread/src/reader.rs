@@ -19,7 +19,7 @@ use tracing::Instrument;
 use crate::{
     clock,
     config::{Config, Mode, ObjectName},
-    pipeline::{Decisions, End, HeatMap, Pipeline, Reading, ReadingJson, Study, StudyInstance, compare},
+    pipeline::{Decisions, End, HeatMap, Pipeline, Reading, ReadingJson, Study, StudyInstance, compare, rejected},
 };
 
 /// How long at the most until the spool is looked at again, for what another process changed (`preread queue retry`).
@@ -200,6 +200,7 @@ impl Reader {
     }
 
     async fn read(&self, claim: &Claim) -> Result<Outcome> {
+        rejected::mark_own(&self.spool, claim, &self.pipeline.limits).await?;
         let study = study(&self.spool, claim)?;
         let version = i64::from(study.version);
         let (pipeline, sends) = (Arc::clone(&self.pipeline), Arc::clone(&self.sends));

@@ -57,11 +57,11 @@ async fn serve(mut config: Config) -> Result<()> {
     let destination = |section: &DestinationSection| section.destination(&config.listen, tls.as_ref());
     let destinations: HashMap<_, _> =
         config.destinations.iter().map(|section| (section.name.clone(), destination(section))).collect();
-    let reader = Reader::new(spool.clone(), pipeline, &config, Arc::clone(&written));
+    let reader = Reader::new(spool.clone(), Arc::clone(&pipeline), &config, Arc::clone(&written));
 
     let mut tasks = Tasks::default();
     tasks.spawn("the receiver", server.serve(receiver, stop.clone()));
-    tasks.spawn("the outbox", deliver::run(spool.clone(), destinations, written, stop.clone()));
+    tasks.spawn("the outbox", deliver::run(spool.clone(), destinations, pipeline, written, stop.clone()));
     tasks.spawn_abandoned(READER, reader.run(stop.clone()));
     tasks.spawn_abandoned("storage commitment", commitments.run(stop.clone()));
     tasks.spawn_abandoned("retention", retain::run(spool.clone(), config.retention.retention(), stop.clone()));

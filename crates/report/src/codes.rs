@@ -91,6 +91,7 @@ pub(crate) const ARTIFICIAL_INTELLIGENCE: Code = dcm("123110", "Artificial Intel
 
 // TID 2010: key objects.
 pub(crate) const OF_INTEREST: Code = dcm("113000", "Of Interest");
+pub(crate) const REJECTED_FOR_PATIENT_SAFETY: Code = dcm("113037", "Rejected for Patient Safety Reasons");
 pub(crate) const KEY_OBJECT_DESCRIPTION: Code = dcm("113012", "Key Object Description");
 
 // PS3.3 C.7.6.1.1.4: what a source image was used for (CID 7202).
@@ -178,6 +179,7 @@ const STRUCTURE: &[Code] = &[
     ALGORITHM_VERSION,
     ARTIFICIAL_INTELLIGENCE,
     OF_INTEREST,
+    REJECTED_FOR_PATIENT_SAFETY,
     KEY_OBJECT_DESCRIPTION,
     SOURCE_IMAGE,
     PROCESSING_EQUIPMENT,

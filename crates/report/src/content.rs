@@ -8,7 +8,7 @@ use crate::{
     copy::Copier,
     elements::DataSet,
     localized::{Measurement, Region},
-    references::image_reference,
+    references::{image_reference, reference},
 };
 
 /// A content item with what hangs on it.
@@ -32,6 +32,11 @@ pub(crate) enum ItemValue {
         instance: Uid,
         /// Counted from 1.
         frame: Option<u32>,
+    },
+    /// An instance that is no image.
+    Composite {
+        class: Uid,
+        instance: Uid,
     },
     Number {
         value: f64,
@@ -74,6 +79,12 @@ impl Item {
     /// An image as an entry of the image library, or as a key object: without a name (TID 1601, 2010).
     pub(crate) fn image_entry(class: &Uid, instance: &Uid, frame: Option<u32>) -> Self {
         let value = ItemValue::Image { class: class.clone(), instance: instance.clone(), frame };
+        Self { relationship: "CONTAINS", name: None, value, template: None, children: Vec::new() }
+    }
+
+    /// An instance that is no image, as a key object: without a name (TID 2010).
+    pub(crate) fn composite_entry(class: &Uid, instance: &Uid) -> Self {
+        let value = ItemValue::Composite { class: class.clone(), instance: instance.clone() };
         Self { relationship: "CONTAINS", name: None, value, template: None, children: Vec::new() }
     }
 
@@ -157,6 +168,10 @@ impl Item {
             ItemValue::Image { class, instance, frame } => {
                 item.put_items(tags::REFERENCED_SOP_SEQUENCE, vec![image_reference(class, instance, *frame)]);
                 "IMAGE"
+            }
+            ItemValue::Composite { class, instance } => {
+                item.put_items(tags::REFERENCED_SOP_SEQUENCE, vec![reference(class, instance)]);
+                "COMPOSITE"
             }
             ItemValue::Number { value, unit } => {
                 item.put_items(tags::MEASURED_VALUE_SEQUENCE, vec![measured_value(*value, unit)]);

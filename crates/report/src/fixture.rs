@@ -12,6 +12,7 @@ use crate::{
     localized::{Certainty, Measurement},
     parse, pdf,
     presentation::presentation_state,
+    rejection::rejection_note,
     sr::{MeasurementClass, MeasurementOptions, Options, TextClass, measurement_report, results_report, text_report},
     text,
     uids::Kind,
@@ -145,8 +146,10 @@ pub(crate) fn documents() -> Vec<Document> {
     };
     let figure = pdf::Figure { picture: &picture, caption: "What the model attended to." };
     let sections = pdf::sections(&draft, &provenance, 1);
+    let withdrawn = text(TextClass::BasicText);
     vec![
-        text(TextClass::BasicText),
+        rejection_note_of(&[&withdrawn, &heat_map]),
+        withdrawn,
         text(TextClass::Enhanced),
         measured(MeasurementClass::Comprehensive3D),
         measured(MeasurementClass::Comprehensive),
@@ -156,6 +159,20 @@ pub(crate) fn documents() -> Vec<Document> {
         presentation_state(&findings.localized, &[&representative], &source, &provenance).unwrap().unwrap(),
         heat_map,
     ]
+}
+
+/// What takes documents back, the first of which it has its patient from.
+pub(crate) fn rejection_note_of(documents: &[&Document]) -> Document {
+    let of = Instance::from_bytes(&documents[0].file, &Limits::default()).unwrap();
+    let item = |document: &&Document| EvidenceItem {
+        series_instance_uid: document.series_instance_uid.clone(),
+        sop_class_uid: document.sop_class_uid.clone(),
+        sop_instance_uid: document.sop_instance_uid.clone(),
+        digest: String::new(),
+    };
+    let source =
+        Source { representative: &of, evidence: documents.iter().map(item).collect(), predecessors: Vec::new() };
+    rejection_note(&source, "the wrong\u{1b}[2J patient", &provenance()).unwrap()
 }
 
 /// The data set of the document of a kind.

@@ -109,7 +109,7 @@ pub(crate) fn begin<'a>(
 
     let mut data_set = study(&copier);
     series(&mut data_set, kind, provenance);
-    equipment(&mut data_set, provenance);
+    equipment(&mut data_set, kind, provenance);
     data_set.put_bytes(tags::SOP_CLASS_UID, VR::UI, uids.0.as_str());
     data_set.put_bytes(tags::SOP_INSTANCE_UID, VR::UI, uids.1.as_str());
     data_set.put_bytes(tags::SERIES_INSTANCE_UID, VR::UI, uids.2.as_str());
@@ -192,7 +192,7 @@ fn series(to: &mut DataSet, kind: Kind, provenance: &Provenance) {
 }
 
 /// General Equipment (PS3.3 C.7.5.1) and Contributing Equipment (C.12.1.1.5): the program, then the model.
-fn equipment(to: &mut DataSet, provenance: &Provenance) {
+fn equipment(to: &mut DataSet, kind: Kind, provenance: &Provenance) {
     let version = one_line(&provenance.software_version);
     to.put_bytes(tags::MANUFACTURER, VR::LO, dataset::MANUFACTURER);
     to.put_bytes(tags::MANUFACTURER_MODEL_NAME, VR::LO, one_line(&provenance.model_name));
@@ -223,9 +223,13 @@ fn equipment(to: &mut DataSet, provenance: &Provenance) {
     if let Some(udi) = udi {
         program.put_items(tags::UDI_SEQUENCE, vec![udi]);
     }
-    let (name, version) = (one_line(&provenance.model_name), one_line(&provenance.model_version));
-    let model = contribution(&name, version, None, "AI model that wrote the draft");
-    to.put_items(tags::CONTRIBUTING_EQUIPMENT_SEQUENCE, vec![program, model]);
+    let mut contributions = vec![program];
+    // No model has a part in what takes its drafts back.
+    if kind != Kind::RejectionNote {
+        let (name, version) = (one_line(&provenance.model_name), one_line(&provenance.model_version));
+        contributions.push(contribution(&name, version, None, "AI model that wrote the draft"));
+    }
+    to.put_items(tags::CONTRIBUTING_EQUIPMENT_SEQUENCE, contributions);
 }
 
 /// Body parts that there is one of, so that no side is asked for (PS3.3 C.7.3.1.1.2, PS3.16 annex L).

@@ -27,6 +27,7 @@ pub mod localized;
 pub mod pdf;
 pub mod presentation;
 mod references;
+pub mod rejection;
 pub mod sr;
 mod structure;
 pub mod template;

@@ -35,6 +35,8 @@ pub enum Kind {
     KeyObjects,
     /// The regions, drawn over the images.
     Presentation,
+    /// What takes documents of ours back.
+    RejectionNote,
 }
 
 /// What every document of a kind has in common.
@@ -122,6 +124,14 @@ const KINDS: &[KindRow] = &[
         series: 7,
         series_description: "AI DRAFT regions - not verified",
     },
+    KindRow {
+        kind: Kind::RejectionNote,
+        name: "rejection-note",
+        sop_class_uid: "1.2.840.10008.5.1.4.1.1.88.59",
+        modality: "KO",
+        series: 8,
+        series_description: "AI DRAFT withdrawn - rejection note",
+    },
 ];
 
 impl Kind {
@@ -151,7 +161,9 @@ impl Kind {
             Self::EnhancedTextReport => Some(Self::BasicTextReport),
             Self::Measurements3D => Some(Self::Measurements),
             Self::Measurements => Some(Self::Measurements3D),
-            Self::Results | Self::Pdf | Self::HeatMap | Self::KeyObjects | Self::Presentation => None,
+            Self::Results | Self::Pdf | Self::HeatMap | Self::KeyObjects | Self::Presentation | Self::RejectionNote => {
+                None
+            }
         }
     }
 

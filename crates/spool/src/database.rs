@@ -88,6 +88,14 @@ CREATE TABLE conflict (
 );
 CREATE INDEX conflict_by_instance ON conflict (instance_id);
 CREATE INDEX conflict_by_decision ON conflict (decision);
+-- reports that a person called back, and whether their rejection notes are made
+CREATE TABLE withdrawal (
+    id       INTEGER PRIMARY KEY,
+    study_id INTEGER NOT NULL REFERENCES study,
+    reason   TEXT NOT NULL,
+    asked_at INTEGER NOT NULL,
+    noted_at INTEGER
+);
 CREATE TABLE report (
     id            INTEGER PRIMARY KEY,
     study_id      INTEGER NOT NULL REFERENCES study,
@@ -96,6 +104,7 @@ CREATE TABLE report (
     written_at    INTEGER NOT NULL,
     -- whom it was filed under, without a patient's data; nothing for a report of before version 3
     patient       TEXT,
+    withdrawal_id INTEGER REFERENCES withdrawal,
     UNIQUE (study_id, version)
 );
 CREATE TABLE object (
@@ -105,7 +114,9 @@ CREATE TABLE object (
     sop_instance_uid    TEXT UNIQUE,
     sop_class_uid       TEXT,
     series_instance_uid TEXT,
-    path                TEXT NOT NULL
+    path                TEXT NOT NULL,
+    -- why, when somebody's rejection note names it
+    rejected            TEXT
 );
 CREATE INDEX object_by_report ON object (report_id);
 CREATE TABLE delivery (
@@ -179,6 +190,15 @@ INSERT INTO conflict SELECT id, instance_id, series_instance_uid, sop_class_uid,
 DROP TABLE old_conflict;
 CREATE INDEX conflict_by_instance ON conflict (instance_id);
 CREATE INDEX conflict_by_decision ON conflict (decision);
+CREATE TABLE withdrawal (
+    id       INTEGER PRIMARY KEY,
+    study_id INTEGER NOT NULL REFERENCES study,
+    reason   TEXT NOT NULL,
+    asked_at INTEGER NOT NULL,
+    noted_at INTEGER
+);
+ALTER TABLE report ADD COLUMN withdrawal_id INTEGER REFERENCES withdrawal;
+ALTER TABLE object ADD COLUMN rejected TEXT;
 ALTER TABLE delivery ADD COLUMN refusals INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE delivery ADD COLUMN begun INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE delivery ADD COLUMN comment TEXT;

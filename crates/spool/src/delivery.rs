@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::Serialize;
 
-use crate::{DeliveryState, Error, ObjectKind, Spool, StudyId, StudyState, Timestamp};
+use crate::{DeliveryState, Error, ObjectKind, Spool, StudyId, StudyState, Timestamp, withdrawal};
 
 /// Earlier than any time: the next try of a delivery that a person asked for, whatever is known of its destination.
 pub const AT_ONCE: Timestamp = 0;
@@ -204,14 +204,15 @@ impl Spool {
                 connection.execute(
                     "UPDATE delivery SET state = ?4, delivered_at = ?2, last_error = ?3, comment = NULL,
                      attempts = attempts + 1
-                     WHERE id = ?1 AND state IN (?5, ?6)",
+                     WHERE id = ?1 AND state IN (?5, ?6, ?7)",
                     params![
                         id,
                         now,
                         remark,
                         DeliveryState::Delivered,
                         DeliveryState::Pending,
-                        DeliveryState::Superseded
+                        DeliveryState::Superseded,
+                        DeliveryState::Withdrawn
                     ],
                 )?;
                 settle_deliveries(connection, study)
@@ -432,10 +433,11 @@ pub(crate) fn standing(connection: &Connection, study: StudyId) -> Result<(Study
         params![study, DeliveryState::Pending],
         |row| row.get(0),
     )?;
-    Ok(match (open, failed) {
-        (0, 0) => (StudyState::Delivered, None),
+    let remark = withdrawal::remark(connection, study)?;
+    Ok(match (open + withdrawal::open(connection, study)?, failed) {
+        (0, 0) => (StudyState::Delivered, remark),
         (0, _) => (StudyState::Held, reason),
-        _ => (StudyState::Written, reason),
+        _ => (StudyState::Written, reason.or(remark)),
     })
 }
 

@@ -25,6 +25,7 @@ mod retention;
 mod scrub;
 mod study;
 mod view;
+mod withdrawal;
 
 use std::{
     path::{Path, PathBuf},
@@ -47,6 +48,7 @@ pub use retention::{Removed, Retention};
 pub use scrub::{Scrubbed, Verification};
 pub use study::{AssociationId, Claim, StudyId, StudyState};
 pub use view::{ConflictView, InstanceView, ObjectView, StudyDetail, StudyView};
+pub use withdrawal::{SentObject, Withdrawal, Withdrawn};
 
 use buffer::Buffers;
 use database::{Checked, Database, Observer};

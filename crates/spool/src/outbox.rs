@@ -132,7 +132,7 @@ impl Prepared {
     }
 
     /// Makes the files part of a report; if the transaction around it fails, the next start removes them.
-    fn insert(mut self, connection: &Connection, report: i64, now: Timestamp) -> Result<(), Error> {
+    pub(crate) fn insert(mut self, connection: &Connection, report: i64, now: Timestamp) -> Result<(), Error> {
         for (file, path) in std::mem::take(&mut self.files) {
             let [sop_instance, sop_class, series] =
                 file.uids.as_ref().map_or([None, None, None], |uids| uids.each_ref().map(Some));
@@ -158,9 +158,9 @@ impl Prepared {
 pub struct Lineage {
     /// The version that the next report has, from 1.
     pub next_version: i64,
-    /// Digest of the inputs of the newest report.
+    /// Digest of the inputs of the newest report; nothing once that was withdrawn, so that the study can be read again.
     pub inputs_digest: Option<String>,
-    /// Of each kind of DICOM object the newest that there is, of whichever version.
+    /// Of each kind of DICOM object the newest that there is, of whichever version, and that nobody withdrew or rejected.
     pub predecessors: Vec<Predecessor>,
 }
 
@@ -187,7 +187,8 @@ impl Spool {
         self.database.read(|connection| {
             let newest = connection
                 .query_row(
-                    "SELECT version, inputs_digest FROM report WHERE study_id = ?1 ORDER BY version DESC LIMIT 1",
+                    "SELECT version, CASE WHEN withdrawal_id IS NULL THEN inputs_digest END FROM report
+                     WHERE study_id = ?1 ORDER BY version DESC LIMIT 1",
                     [study],
                     |row| Ok((row.get::<_, i64>(0)?, row.get(1)?)),
                 )
@@ -200,7 +201,8 @@ impl Spool {
                 .prepare(
                     "SELECT kind, max(version), sop_class_uid, sop_instance_uid, series_instance_uid, patient
                      FROM object JOIN report ON report.id = report_id
-                     WHERE study_id = ?1 AND sop_instance_uid IS NOT NULL GROUP BY kind ORDER BY object.id",
+                     WHERE study_id = ?1 AND sop_instance_uid IS NOT NULL AND kind != 'rejection-note'
+                     AND withdrawal_id IS NULL AND rejected IS NULL GROUP BY kind ORDER BY object.id",
                 )?
                 .query_map([study], |row| {
                     Ok(Predecessor {
@@ -213,7 +215,7 @@ impl Spool {
                     })
                 })?
                 .collect::<rusqlite::Result<_>>()?;
-            Ok(Lineage { next_version: version + 1, inputs_digest: Some(inputs_digest), predecessors })
+            Ok(Lineage { next_version: version + 1, inputs_digest, predecessors })
         })
     }
 

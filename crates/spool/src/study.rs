@@ -17,6 +17,7 @@ use crate::{
     delivery::{AT_ONCE, failed_deliveries, standing},
     outbox::DeliveryState,
     recover::loss,
+    withdrawal::newest_withdrawal,
 };
 
 /// A study's number in this spool.
@@ -340,11 +341,12 @@ impl Spool {
                     // A person ended what came after its report; without this, it would be ended for ever.
                     StudyState::Delivered if is_stopped(connection, study)? => StudyState::Settled,
                     StudyState::Written => StudyState::Written,
+                    StudyState::Delivered if newest_withdrawal(connection, study)?.is_some() => StudyState::Settled,
                     _ => {
                         return Err(Error::WrongState {
                             study,
                             state: state.to_string(),
-                            why: "only a held or skipped study, or one with deliveries waiting, can be retried",
+                            why: "only a held, skipped or withdrawn study, or one with deliveries waiting, can be retried",
                         });
                     }
                 };

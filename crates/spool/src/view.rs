@@ -37,6 +37,9 @@ pub struct StudyView {
     /// When retention removed its instances, in milliseconds since 1970 UTC.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub removed_at: Option<Timestamp>,
+    /// Why its newest report was withdrawn, in a person's words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub withdrawn: Option<String>,
     /// Destinations that do not have its report yet.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub waiting: Vec<WaitingView>,
@@ -124,6 +127,9 @@ pub struct ObjectView {
     /// Destinations that do not take it and got another object instead, with the reason.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub replaced: Vec<(String, Option<String>)>,
+    /// Why it does not count any more: withdrawn by a person, or rejected by a note that came in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub withdrawn: Option<String>,
     /// What became of it at each destination.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub deliveries: Vec<DeliveryView>,
@@ -151,7 +157,9 @@ const STUDY: &str = "SELECT id, study_instance_uid, state,
     (SELECT count(*) FROM conflict JOIN instance ON instance.id = instance_id
      WHERE study_id = study.id AND conflict.decision IS NOT 'same')
     + (SELECT count(*) FROM instance WHERE study_id = study.id AND decision IN ('open', 'aside')),
-    removed_at FROM study";
+    removed_at,
+    (SELECT withdrawal.reason FROM report LEFT JOIN withdrawal ON withdrawal.id = withdrawal_id
+     WHERE report.study_id = study.id ORDER BY version DESC LIMIT 1) FROM study";
 
 impl Spool {
     /// Every study, the newest first.
@@ -276,8 +284,10 @@ impl Spool {
         )?;
         connection
             .prepare(
-                "SELECT object.id, sop_instance_uid, sop_class_uid, kind, version, path FROM object
-                 JOIN report ON report.id = report_id WHERE study_id = ?1 ORDER BY version, object.id",
+                "SELECT object.id, sop_instance_uid, sop_class_uid, kind, version, path,
+                 CASE WHEN kind != 'rejection-note' THEN coalesce(withdrawal.reason, rejected) END
+                 FROM object JOIN report ON report.id = report_id LEFT JOIN withdrawal ON withdrawal.id = withdrawal_id
+                 WHERE report.study_id = ?1 ORDER BY version, object.id",
             )?
             .query_map([study], |row| {
                 let deliveries = deliveries
@@ -294,6 +304,7 @@ impl Spool {
                     delivered_to: is(DeliveryState::Delivered).map(|it| it.destination.clone()).collect(),
                     pending: deliveries.iter().filter(|it| it.state.is_open()).map(why).collect(),
                     replaced: is(DeliveryState::Replaced).map(why).collect(),
+                    withdrawn: row.get(6)?,
                     deliveries,
                 })
             })?
@@ -332,6 +343,7 @@ fn study_view(row: &Row<'_>) -> rusqlite::Result<StudyView> {
         instances: row.get(7)?,
         conflicts: row.get(8)?,
         removed_at: row.get(9)?,
+        withdrawn: row.get(10)?,
         waiting: Vec::new(),
     })
 }

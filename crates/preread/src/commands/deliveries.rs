@@ -6,6 +6,10 @@ use crate::clock;
 
 /// Whom a study waits for, behind its line in a list; empty when for nobody.
 pub(super) fn waiting(study: &StudyView) -> String {
+    let said = study.reason.as_deref().unwrap_or_default();
+    // While its rejection note is on its way, the reason is what that meets.
+    let withdrawn = study.withdrawn.as_ref().map(|why| format!("withdrawn: {why}"));
+    let withdrawn = withdrawn.filter(|it| !said.contains(it)).map(|it| format!("  {it}"));
     let parts = study.waiting.iter().map(|it| {
         let objects = if it.objects == 1 { "1 object".to_owned() } else { format!("{} objects", it.objects) };
         let tries = match (it.given_up, it.attempts) {
@@ -14,12 +18,11 @@ pub(super) fn waiting(study: &StudyView) -> String {
             (false, attempts) => format!("{attempts} tries{}", next(it.next_try_at)),
         };
         // The reason of the study has what its last attempt ended with.
-        let said = study.reason.as_deref().unwrap_or_default();
         let error = it.last_error.as_deref().filter(|error| !said.contains(error));
         let error = error.map(|error| format!(": {error}")).unwrap_or_default();
         format!("  {} lacks {objects}, {tries}{error}", it.destination)
     });
-    parts.collect()
+    withdrawn.into_iter().chain(parts).collect()
 }
 
 fn next(at: Option<Timestamp>) -> String {
@@ -40,6 +43,7 @@ pub(super) fn show(object: &ObjectView) {
             DeliveryState::Delivered => println!("    delivered to {to}{error}"),
             DeliveryState::Replaced => println!("    not taken by {to}{error}"),
             DeliveryState::Superseded => println!("    not sent to {to}: a newer version was there before"),
+            DeliveryState::Withdrawn => println!("    not sent to {to}: it was withdrawn before"),
             DeliveryState::Failed => println!("    given up at {to}, {} tries{error}", it.attempts),
             DeliveryState::Pending => println!("    not yet at {to}, {tries}{error}"),
         }

@@ -14,6 +14,7 @@ pub(crate) mod queue;
 pub(crate) mod read;
 pub(crate) mod report;
 pub(crate) mod route;
+mod withdraw;
 
 use std::{
     fs,

@@ -32,6 +32,7 @@ pub(crate) fn run(arguments: &Queue) -> Result<ExitCode> {
             block_on(spool.hold(study, "stopped by a person with `preread queue hold`".to_owned()))?;
             println!("study {study} is held until it is retried");
         }
+        QueueCommand::Withdraw { id, reason } => super::withdraw::run(&spool, id, reason)?,
         QueueCommand::Drop { id } => {
             let study = spool.study(id)?.study.id;
             block_on(spool.drop_study(study, "ended by a person with `preread queue drop`".to_owned()))?;
@@ -107,7 +108,8 @@ fn show(detail: &StudyDetail) {
         );
     }
     for object in &detail.reports {
-        println!("  report version {} {} {}", object.version, object.kind, object.path.display());
+        let withdrawn = object.withdrawn.as_ref().map(|why| format!(" (withdrawn: {why})")).unwrap_or_default();
+        println!("  report version {} {} {}{withdrawn}", object.version, object.kind, object.path.display());
         deliveries::show(object);
     }
 }

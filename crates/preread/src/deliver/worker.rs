@@ -3,13 +3,14 @@
 use std::{sync::Arc, time::Duration};
 
 use dimse::{Destination, Outcome, StoreStatus};
-use spool::{Delivery, Failure, Spool, Timestamp};
+use spool::{Delivery, Failure, ObjectKind, Spool, Timestamp};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     LOOK_AGAIN,
     breaker::{Breaker, wait_after},
+    by_hand,
     verdict::{self, Verdict},
 };
 use crate::clock;
@@ -213,6 +214,9 @@ impl Worker {
         let next_at = (!given_up).then(|| clock::now().saturating_add(wait));
         let error = match status {
             _ if !is_refusal => status.to_string(),
+            status if delivery.kind == ObjectKind::RejectionNote => {
+                format!("the rejection note is not taken ({status}); {}", by_hand(&self.spool, delivery)?)
+            }
             status => format!("{status}; {}", verdict::advice(status, delivery.kind, &delivery.destination)),
         };
         let (study, destination) = (delivery.study, delivery.destination.as_str());

@@ -45,6 +45,9 @@ const KEY_OBJECT_TITLES: &[&str] = &[
     "113013", "113018", "113020", "113021", "113030", "113031", "113035", "113036", "113037", "113038", "113039",
 ];
 
+/// Those of them that reject what they name (IHE RAD, Imaging Object Change Management).
+const REJECTION_TITLES: &[&str] = &["113001", "113037", "113038", "113039"];
+
 /// Units that we write (UCUM codes, case sensitive).
 const UNITS: &[&str] = &[
     "mm",
@@ -332,6 +335,11 @@ fn evidence(root: &DataSet, references: &BTreeMap<String, (String, String)>, fou
     for (instance, (class, at)) in references {
         let there = listed.contains(&(instance.as_str(), class.as_str()));
         found.require(there, "evidence", at, "refers to an instance that is not in the evidence");
+    }
+    if REJECTION_TITLES.contains(&name(root)) {
+        // An archive takes one list or the other for what is rejected.
+        let more = listed.iter().any(|(instance, _)| !references.contains_key(*instance));
+        found.require(!more, "evidence", "evidence", "a rejection note whose evidence has more than it names");
     }
     if root.plain(tags::MANUFACTURER) == dataset::MANUFACTURER {
         found.require(!listed.is_empty(), "evidence", "evidence", "our documents say what they were made from");

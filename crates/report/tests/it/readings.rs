@@ -1,6 +1,6 @@
 //! Every document of one reading, made from an image as the pipeline makes them.
 
-use dataset::{Header, Instance};
+use dataset::{Header, Instance, Limits};
 use report::{
     CodedFindings, Completion, ContentTime, Document, Draft, EvidenceItem, Grid, Kind, LocalizedFinding, ModelText,
     Presence, Provenance, Region, Shape, Source, StudyFinding, Trust, codes,
@@ -9,6 +9,7 @@ use report::{
     localized::{Certainty, Measurement},
     parse, pdf,
     presentation::presentation_state,
+    rejection::rejection_note,
     sr::{MeasurementClass, MeasurementOptions, Options, TextClass, measurement_report, results_report, text_report},
 };
 
@@ -144,7 +145,22 @@ pub(crate) fn all(instance: &Instance, notice: &str) -> Vec<Document> {
     ];
     documents.extend(presentation_state(&findings.localized, &[instance], &source, &provenance).expect("PR"));
     documents.push(heat_map);
+    documents.push(withdrawn(&documents, &provenance));
     documents
+}
+
+/// What takes all of these back, of the patient that they were filed under.
+fn withdrawn(documents: &[Document], provenance: &Provenance) -> Document {
+    let of = Instance::from_bytes(&documents[0].file, &Limits::default()).expect("it is read back");
+    let item = |document: &Document| EvidenceItem {
+        series_instance_uid: document.series_instance_uid.clone(),
+        sop_class_uid: document.sop_class_uid.clone(),
+        sop_instance_uid: document.sop_instance_uid.clone(),
+        digest: String::new(),
+    };
+    let source =
+        Source { representative: &of, evidence: documents.iter().map(item).collect(), predecessors: Vec::new() };
+    rejection_note(&source, "the wrong patient's images were among them", provenance).expect("a note")
 }
 
 /// The name that dciodvfy has for the object of a kind.
@@ -156,7 +172,7 @@ pub(crate) fn iod(kind: Kind) -> &'static str {
         Kind::Measurements => "ComprehensiveSR",
         Kind::Pdf => "EncapsulatedPDF",
         Kind::HeatMap => "SCImage",
-        Kind::KeyObjects => "KeyObjectSelectionDocument",
+        Kind::KeyObjects | Kind::RejectionNote => "KeyObjectSelectionDocument",
         Kind::Presentation => "GrayscaleSoftcopyPresentationState",
     }
 }

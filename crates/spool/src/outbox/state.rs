@@ -20,10 +20,13 @@ pub enum DeliveryState {
     Failed,
     /// A newer version of the report was written before this one was sent.
     Superseded,
+    /// The report was withdrawn, or rejected, before it was sent.
+    Withdrawn,
 }
 
 impl DeliveryState {
-    const ALL: [Self; 5] = [Self::Pending, Self::Delivered, Self::Replaced, Self::Failed, Self::Superseded];
+    const ALL: [Self; 6] =
+        [Self::Pending, Self::Delivered, Self::Replaced, Self::Failed, Self::Superseded, Self::Withdrawn];
 
     /// Its name in the database.
     pub fn as_str(self) -> &'static str {
@@ -33,6 +36,7 @@ impl DeliveryState {
             Self::Replaced => "replaced",
             Self::Failed => "failed",
             Self::Superseded => "superseded",
+            Self::Withdrawn => "withdrawn",
         }
     }
 
@@ -40,7 +44,7 @@ impl DeliveryState {
     pub(crate) fn is_open(self) -> bool {
         match self {
             Self::Pending | Self::Failed => true,
-            Self::Delivered | Self::Replaced | Self::Superseded => false,
+            Self::Delivered | Self::Replaced | Self::Superseded | Self::Withdrawn => false,
         }
     }
 

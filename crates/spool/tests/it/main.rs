@@ -17,6 +17,8 @@ mod loss;
 mod migration;
 #[cfg(test)]
 mod retention;
+#[cfg(test)]
+mod withdrawal;
 
 use std::{fs, path::Path, time::Duration};
 

@@ -1,0 +1,104 @@
+//! Rejection notes that come in (IHE RAD TF, Imaging Object Change Management): Key Object Selections that take images out
+//! of the reading, and say that objects of ours are not to be used.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use dataset::{Header, Instance, Limits};
+use report::rejection::{self, Rejection};
+use spool::{Claim, Spool};
+
+use super::{End, Study, StudyInstance, images::LeftOut};
+
+const KEY_OBJECT_SELECTION: &str = "1.2.840.10008.5.1.4.1.1.88.59";
+
+/// What a note means, in the words of its title.
+type Title = &'static str;
+
+/// Takes the images out that a rejection note among the instances names; answers the rest, and what was left out.
+pub(super) fn taken_out<'a>(
+    instances: Vec<(Header, &'a StudyInstance)>,
+    limits: &Limits,
+) -> (Vec<(Header, &'a StudyInstance)>, Vec<LeftOut>) {
+    let is_note = |header: &Header| header.sop_class_uid.as_str() == KEY_OBJECT_SELECTION;
+    let notes = instances.iter().filter(|(header, _)| is_note(header)).map(|(_, it)| it.path.clone());
+    let named = named_by(notes, limits);
+    if named.is_empty() {
+        return (instances, Vec::new());
+    }
+    let (mut kept, mut rejected) = (Vec::new(), Vec::new());
+    for (header, instance) in instances {
+        match named.get(header.sop_instance_uid.as_str()) {
+            Some(title) => {
+                let reason = format!("{REJECTED} ({title})");
+                let uid = header.sop_instance_uid.clone();
+                rejected.push(if header.has_pixel_data() {
+                    LeftOut::image(uid, reason, instance.digest.clone())
+                } else {
+                    LeftOut::document(uid, reason)
+                });
+            }
+            None => kept.push((header, instance)),
+        }
+    }
+    (kept, rejected)
+}
+
+const REJECTED: &str = "rejected by its sender";
+
+/// How a study ends of which every image was rejected; nothing where none was.
+pub(super) fn nothing_left(rejected: &[LeftOut], study: &Study) -> Option<End> {
+    let first = rejected.first()?;
+    let reason = format!("every image that could be read was {}", first.reason.replace(" its ", " the "));
+    Some(if study.predecessors.is_empty() {
+        End::Skipped { reason }
+    } else {
+        let reason = format!(
+            "{reason} after a report was made of them: `preread queue withdraw` calls that back where it was sent to, \
+             and `preread queue drop` lets it stand"
+        );
+        End::Held { what: "every image was rejected after a report was made", reason, rule: None }
+    })
+}
+
+/// Marks what of our own reports the rejection notes among a study's instances name, so that no later version follows it
+/// and nobody takes it for valid.
+pub(crate) async fn mark_own(spool: &Spool, claim: &Claim, limits: &Limits) -> Result<(), spool::Error> {
+    let notes = claim.instances.iter().filter(|it| it.sop_class_uid == KEY_OBJECT_SELECTION && !it.own);
+    let notes: Vec<PathBuf> = notes.map(|it| it.path.clone()).collect();
+    if notes.is_empty() {
+        return Ok(());
+    }
+    let limits = limits.clone();
+    let named = tokio::task::spawn_blocking(move || named_by(notes.into_iter(), &limits)).await;
+    let mut by_title: BTreeMap<Title, Vec<String>> = BTreeMap::new();
+    for (uid, title) in named.unwrap_or_default() {
+        if claim.instances.iter().all(|it| it.sop_instance_uid != uid) {
+            by_title.entry(title).or_default().push(uid);
+        }
+    }
+    for (title, uids) in by_title {
+        let marked = spool.reject_objects(claim.study, uids, title.to_owned()).await?;
+        if marked > 0 {
+            tracing::warn!(objects = marked, title, "a rejection note names objects of our report; they are marked");
+        }
+    }
+    Ok(())
+}
+
+/// The instances that notes name, by SOP Instance UID. What is no rejection note names nothing, nor does one that cannot be
+/// read: a document holds no study.
+fn named_by(notes: impl Iterator<Item = PathBuf>, limits: &Limits) -> BTreeMap<String, Title> {
+    let mut named = BTreeMap::new();
+    for path in notes {
+        match Instance::open(&path, limits) {
+            Ok(note) if !note.header.is_our_own() => {
+                if let Some(Rejection { title, instances }) = rejection::read(&note) {
+                    named.extend(instances.into_iter().map(|uid| (uid, title)));
+                }
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, "a key object selection cannot be read; it may reject images"),
+        }
+    }
+    named
+}

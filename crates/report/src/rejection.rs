@@ -1,0 +1,197 @@
+//! A rejection note: a Key Object Selection (PS3.3 A.35.4, TID 2010) titled "Rejected for Patient Safety Reasons" (CID
+//! 7010), by which documents of ours are called back (IHE RAD TF, Imaging Object Change Management, RAD-66).
+
+use dataset::{Instance, Tag, tags};
+use dicom_object::InMemDicomObject;
+
+use crate::{
+    Error,
+    codes::{KEY_OBJECT_DESCRIPTION, REJECTED_FOR_PATIENT_SAFETY},
+    content::{self, Item},
+    document::{Document, EvidenceItem, Provenance, Source},
+    header,
+    references::{Place, hierarchy},
+    sr::{key_object_document, language_and_observer},
+    uids::Kind,
+};
+
+/// The note that takes back the documents that `source` has as evidence. Its representative is one of them: the note has to
+/// be filed with the patient and the study that they were filed with. `reason` is a person's.
+pub fn rejection_note(source: &Source<'_>, reason: &str, provenance: &Provenance) -> Result<Document, Error> {
+    let description = format!("AI draft withdrawn: {reason}");
+    let mut items = language_and_observer(provenance);
+    // A key object document has no modifiers of codes (PS3.3 table A.35.4-2): the language stands without its country.
+    items.iter_mut().for_each(|item| item.children.clear());
+    items.push(Item::contains(KEY_OBJECT_DESCRIPTION, content::text(&description)));
+    items.extend(source.evidence.iter().map(entry));
+    let mut own = Vec::new();
+    items.iter().for_each(|item| item.own_text(&mut own));
+    let mut object = header::begin(Kind::RejectionNote, source, provenance, &own)?;
+    key_object_document(&mut object.data_set, &object.copier, provenance);
+    // What is rejected and nothing besides: some archives take this list for what is to be rejected.
+    let study = &source.representative.header.study_instance_uid;
+    let rejected = hierarchy(study, source.evidence.iter().map(Place::from));
+    object.data_set.put_items(tags::CURRENT_REQUESTED_PROCEDURE_EVIDENCE_SEQUENCE, vec![rejected]);
+    content::root(&mut object.data_set, REJECTED_FOR_PATIENT_SAFETY, "2010", &items, &object.copier);
+    object.finish()
+}
+
+fn entry(item: &EvidenceItem) -> Item {
+    let (class, instance) = (&item.sop_class_uid, &item.sop_instance_uid);
+    if class.as_str() == Kind::HeatMap.sop_class_uid() {
+        Item::image_entry(class, instance, None)
+    } else {
+        Item::composite_entry(class, instance)
+    }
+}
+
+/// What a rejection note of somebody's says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejection {
+    /// Its title, in the words of CID 7010.
+    pub title: &'static str,
+    /// The instances of its own study that it names, by SOP Instance UID.
+    pub instances: Vec<String>,
+}
+
+/// The titles (CID 7010) of notes after which an instance is not to be used. "Quality Issue" (113010) rejects nothing, and
+/// "Data Retention Policy Expired" (113039) says nothing against what was seen on an image.
+const REJECTING: &[(&str, &str)] = &[
+    ("113001", "Rejected for Quality Reasons"),
+    ("113037", "Rejected for Patient Safety Reasons"),
+    ("113038", "Incorrect Modality Worklist Entry"),
+];
+
+/// Content items within content items that are looked into: a note has one level of them.
+const DEPTH: usize = 8;
+
+/// Reads a Key Object Selection; nothing when its title rejects nothing.
+pub fn read(note: &Instance) -> Option<Rejection> {
+    let object = note.object();
+    let code = items(object, tags::CONCEPT_NAME_CODE_SEQUENCE).first()?;
+    let is_dicoms = value(code, tags::CODING_SCHEME_DESIGNATOR).as_deref() == Some("DCM");
+    let of_note = value(code, tags::CODE_VALUE).filter(|_| is_dicoms)?;
+    let (_, title) = REJECTING.iter().find(|(code, _)| *code == of_note)?;
+    Some(Rejection { title, instances: named(object, note.header.study_instance_uid.as_str()) })
+}
+
+/// The instances of its own study: those of its evidence, and where it has none those of its content.
+fn named(note: &InMemDicomObject, study: &str) -> Vec<String> {
+    let mut named = Vec::new();
+    let evidence = [tags::CURRENT_REQUESTED_PROCEDURE_EVIDENCE_SEQUENCE, tags::PERTINENT_OTHER_EVIDENCE_SEQUENCE];
+    let mut has_evidence = false;
+    for of in evidence.iter().flat_map(|tag| items(note, *tag)) {
+        has_evidence = true;
+        if value(of, tags::STUDY_INSTANCE_UID).as_deref() == Some(study) {
+            let series = items(of, tags::REFERENCED_SERIES_SEQUENCE).iter();
+            series.for_each(|series| referenced(series, &mut named));
+        }
+    }
+    if !has_evidence {
+        in_content(note, &mut named, DEPTH);
+    }
+    named
+}
+
+fn in_content(item: &InMemDicomObject, named: &mut Vec<String>, depth: usize) {
+    for child in items(item, tags::CONTENT_SEQUENCE).iter().filter(|_| depth > 0) {
+        referenced(child, named);
+        in_content(child, named, depth - 1);
+    }
+}
+
+fn referenced(by: &InMemDicomObject, named: &mut Vec<String>) {
+    let references = items(by, tags::REFERENCED_SOP_SEQUENCE).iter();
+    named.extend(references.filter_map(|it| value(it, tags::REFERENCED_SOP_INSTANCE_UID)));
+}
+
+fn items(of: &InMemDicomObject, tag: Tag) -> &[InMemDicomObject] {
+    of.get(tag).and_then(|element| element.items()).unwrap_or_default()
+}
+
+fn value(of: &InMemDicomObject, tag: Tag) -> Option<String> {
+    let value = of.get(tag)?.to_str().ok()?;
+    Some(value.trim_matches(['\0', ' ']).to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use dataset::Limits;
+    use dicom_core::VR;
+
+    use super::*;
+    use crate::{
+        elements::{DataSet, file},
+        fixture, text,
+    };
+
+    /// A note by somebody else, made of one of ours.
+    fn note_of_others(change: impl FnOnce(&mut DataSet)) -> Option<Rejection> {
+        let mut note = fixture::data_set(Kind::RejectionNote);
+        note.put_bytes(tags::MANUFACTURER, VR::LO, "Acme");
+        change(&mut note);
+        read(&Instance::from_bytes(&file(&note), &Limits::default()).unwrap())
+    }
+
+    fn titled(code: &str, scheme: &str) -> impl FnOnce(&mut DataSet) {
+        let mut item = DataSet::default();
+        item.put_bytes(tags::CODE_VALUE, VR::SH, code);
+        item.put_bytes(tags::CODING_SCHEME_DESIGNATOR, VR::SH, scheme);
+        move |note| note.put_items(tags::CONCEPT_NAME_CODE_SEQUENCE, vec![item])
+    }
+
+    #[test]
+    fn a_note_is_read_by_its_title_and_for_its_own_study() {
+        for (code, scheme, rejects) in [
+            ("113001", "DCM", true),
+            ("113037", "DCM", true),
+            ("113038", "DCM", true),
+            ("113039", "DCM", false),
+            ("113000", "DCM", false),
+            ("113010", "DCM", false),
+            ("113001", "99ACME", false),
+        ] {
+            let read = note_of_others(titled(code, scheme));
+            assert_eq!(read.map(|it| it.instances.len()), rejects.then_some(2), "{code} {scheme}");
+        }
+        let evidence = tags::CURRENT_REQUESTED_PROCEDURE_EVIDENCE_SEQUENCE;
+        let without = note_of_others(|note| note.elements.retain(|it| it.tag != evidence));
+        assert_eq!(without.unwrap().instances.len(), 2, "the content says the same");
+        let elsewhere = note_of_others(|note| {
+            let mut study = note.items(evidence)[0].clone();
+            study.put_bytes(tags::STUDY_INSTANCE_UID, VR::UI, "1.2.99");
+            note.put_items(evidence, vec![study]);
+        });
+        assert_eq!(elsewhere.unwrap().instances, Vec::<String>::new(), "another study's images are not its to reject");
+    }
+
+    #[test]
+    fn a_note_names_exactly_what_it_takes_back_of_the_same_patient() {
+        let documents = fixture::documents();
+        let of = |kind| documents.iter().find(|it| it.kind == kind).unwrap();
+        let (report, map) = (of(Kind::BasicTextReport), of(Kind::HeatMap));
+        let note = fixture::rejection_note_of(&[report, map]);
+        let data_set = text::read(&note.file).unwrap();
+        let title = &data_set.items(tags::CONCEPT_NAME_CODE_SEQUENCE)[0];
+        assert_eq!((title.plain(tags::CODE_VALUE), data_set.plain(tags::MODALITY)), ("113037", "KO"));
+        assert_eq!(data_set.plain(tags::PATIENT_NAME), "Doe^Jane");
+        assert_eq!(data_set.plain(tags::STUDY_INSTANCE_UID), "1.2.3");
+        let content = data_set.items(tags::CONTENT_SEQUENCE);
+        let types: Vec<&str> = content.iter().map(|item| item.plain(tags::VALUE_TYPE)).collect();
+        assert!(types.ends_with(&["TEXT", "COMPOSITE", "IMAGE"]), "{types:?}");
+        assert!(content.iter().any(|item| item.plain(tags::TEXT_VALUE) == "AI draft withdrawn: the wrong[2J patient"));
+        let study = &data_set.items(tags::CURRENT_REQUESTED_PROCEDURE_EVIDENCE_SEQUENCE)[0];
+        let series = study.items(tags::REFERENCED_SERIES_SEQUENCE);
+        let named = series.iter().flat_map(|it| it.items(tags::REFERENCED_SOP_SEQUENCE));
+        let mut named: Vec<&str> = named.map(|it| it.plain(tags::REFERENCED_SOP_INSTANCE_UID)).collect();
+        named.sort_unstable();
+        let mut expected = [report.sop_instance_uid.as_str(), map.sop_instance_uid.as_str()];
+        expected.sort_unstable();
+        assert_eq!(named, expected);
+
+        // The same again is the same object; other documents make another one.
+        assert_eq!(note.sop_instance_uid, fixture::rejection_note_of(&[report, map]).sop_instance_uid);
+        assert_ne!(note.sop_instance_uid, fixture::rejection_note_of(&[report]).sop_instance_uid);
+        assert_ne!(note.series_instance_uid, report.series_instance_uid);
+    }
+}

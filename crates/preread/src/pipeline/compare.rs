@@ -71,12 +71,16 @@ fn compare(first: &Path, second: &Path, limits: &Limits) -> Compared {
         differing.remove(&dataset::tags::PHOTOMETRIC_INTERPRETATION);
         differing.remove(&dataset::tags::PLANAR_CONFIGURATION);
     }
-    let mut names: Vec<String> = differing.into_iter().map(dataset::keyword).collect();
+    // What a person has to know first: whose it is, and whether the image itself is another one.
+    let of_patient = |tag: &dataset::Tag| tag.group() == 0x0010;
+    let (patient, others): (Vec<_>, Vec<_>) = differing.into_iter().partition(of_patient);
+    let mut names: Vec<String> = patient.into_iter().map(dataset::keyword).collect();
     match pixels {
         Ok(true) => {}
-        Ok(false) => names.push("pixels".to_owned()),
-        Err(_) => names.push("pixels, which cannot be compared".to_owned()),
+        Ok(false) => names.insert(0, "pixels".to_owned()),
+        Err(_) => names.insert(0, "pixels, which cannot be compared".to_owned()),
     }
+    names.extend(others.into_iter().map(dataset::keyword));
     if names.len() > MOST_NAMES {
         let more = names.len() - MOST_NAMES;
         names.truncate(MOST_NAMES);

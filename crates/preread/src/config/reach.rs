@@ -40,7 +40,9 @@ fn tried(rules: &[Rule], sources: &[&str]) -> Vec<Facts> {
         }
     }
     for size in [0, 64, 512, 10_000] {
-        all.push(Facts::made_up(&[("modality", "CR"), ("body_part", "CHEST")], size));
+        for (modality, body_part) in [("CR", "CHEST"), ("CT", ""), ("DX", "KNEE"), ("US", "ABDOMEN")] {
+            all.push(Facts::made_up(&[("modality", modality), ("body_part", body_part)], size));
+        }
     }
     all
 }

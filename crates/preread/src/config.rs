@@ -151,13 +151,14 @@ pub(crate) struct SpoolSection {
 }
 
 impl SpoolSection {
-    pub(crate) fn options(&self) -> spool::Options {
+    pub(crate) fn options(&self, patience: spool::Patience) -> spool::Options {
         spool::Options {
             durability: self.durability,
             reserve_bytes: self.reserve,
             reserve_files: self.reserve_files,
             quota_bytes: self.quota,
             journal_bytes: self.journal,
+            patience,
         }
     }
 }
@@ -187,11 +188,20 @@ pub(crate) struct Study {
     pub(crate) quiet_period: Duration,
     #[serde(deserialize_with = "duration")]
     pub(crate) deadline: Duration,
+    /// How long an association that stays open keeps a study waiting; without it, four quiet periods.
+    #[serde(deserialize_with = "optional_duration")]
+    open_association: Option<Duration>,
 }
 
 impl Default for Study {
     fn default() -> Self {
-        Self { quiet_period: Duration::from_secs(30), deadline: Duration::from_secs(600) }
+        Self { quiet_period: Duration::from_secs(30), deadline: Duration::from_secs(600), open_association: None }
+    }
+}
+
+impl Study {
+    pub(crate) fn patience(&self) -> spool::Patience {
+        spool::Patience { always: self.open_association }
     }
 }
 

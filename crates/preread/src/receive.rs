@@ -34,7 +34,7 @@ impl Sink for Receiver {
     type Instance = Incoming;
 
     fn association_opened(&self, association: &Arc<AssociationInfo>) {
-        self.spool.association_opened(association.id.0);
+        self.spool.association_opened(association.id.0, &association.peer_name);
     }
 
     fn association_closed(&self, association: &Arc<AssociationInfo>) {

@@ -95,7 +95,7 @@ async fn until_room(config: &Config) -> Result<Spool> {
 
 /// The spool, or the error of a full disk.
 async fn try_to_open(config: &Config) -> Result<Result<Spool, spool::Error>> {
-    let (dir, options) = (config.spool.dir.clone(), config.spool.options());
+    let (dir, options) = (config.spool.dir.clone(), config.spool.options(config.study.patience()));
     let opened = tokio::task::spawn_blocking(move || Spool::open(&dir, options, clock::now())).await?;
     match opened {
         Ok((spool, recovery)) => {

@@ -8,7 +8,9 @@ use std::path::PathBuf;
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::Serialize;
 
-use crate::{DeliveryState, Error, ObjectKind, Spool, StudyId, StudyState, Timestamp, withdrawal};
+use crate::{
+    DeliveryState, Error, ObjectKind, Spool, StudyId, StudyState, Timestamp, error::is_of_a_value, withdrawal,
+};
 
 /// Earlier than any time: the next try of a delivery that a person asked for, whatever is known of its destination.
 pub const AT_ONCE: Timestamp = 0;
@@ -121,12 +123,17 @@ impl Spool {
                     continue;
                 }
                 seen.push(study);
-                let waiting: Vec<Delivery> = connection
+                let waiting = connection
                     .prepare_cached(&format!(
                         "{DELIVERY} WHERE delivery.state = ?3 AND destination = ?1 AND study_id = ?2 {IN_ORDER}"
                     ))?
                     .query_map(params![destination, study, DeliveryState::Pending], |row| self.delivery(row))?
-                    .collect::<rusqlite::Result<_>>()?;
+                    .collect::<rusqlite::Result<Vec<Delivery>>>();
+                let waiting = match waiting {
+                    // The next start holds its study; until then it keeps no other from being sent.
+                    Err(error) if is_of_a_value(&error) => continue,
+                    waiting => waiting?,
+                };
                 let due = whose_turn_it_is(waiting, now, limit);
                 if !due.is_empty() {
                     return Ok(due);
@@ -390,6 +397,27 @@ fn whose_turn_it_is(waiting: Vec<Delivery>, now: Timestamp, limit: usize) -> Vec
     }
     due.truncate(limit);
     due
+}
+
+/// Gives up what is to be sent of a kind that a later version wrote, and holds its study: it would never be sent.
+pub(crate) fn give_up_unknown_kinds(connection: &Connection) -> Result<(), Error> {
+    let known: Vec<String> = ObjectKind::ALL.iter().map(|kind| format!("'{}'", kind.as_str())).collect();
+    let unknown = format!("SELECT object.id FROM object WHERE kind NOT IN ({})", known.join(", "));
+    let why = "an object of its report is of a kind that this preread does not know; was it written by a later one? Install that \
+               one, and then `preread queue retry`";
+    connection.execute(
+        &format!(
+            "UPDATE study SET state = ?1, reason = ?2 WHERE state = ?3 AND id IN
+             (SELECT study_id FROM report JOIN object ON report.id = report_id JOIN delivery ON object.id = object_id
+              WHERE delivery.state = ?4 AND object.id IN ({unknown}))"
+        ),
+        params![StudyState::Held.as_str(), why, StudyState::Written.as_str(), DeliveryState::Pending],
+    )?;
+    connection.execute(
+        &format!("UPDATE delivery SET state = ?1, last_error = ?2 WHERE state = ?3 AND object_id IN ({unknown})"),
+        params![DeliveryState::Failed, why, DeliveryState::Pending],
+    )?;
+    Ok(())
 }
 
 /// What was not sent of earlier versions is not sent any more.

@@ -168,6 +168,17 @@ impl Error {
         }
     }
 
+    /// What a row holds that this version does not understand; nothing for every other error.
+    ///
+    /// Of such a row only its own study suffers.
+    pub fn not_understood(&self) -> Option<String> {
+        let Self::Database(error) = self else { return None };
+        is_of_a_value(error).then(|| match error {
+            rusqlite::Error::FromSqlConversionFailure(_, _, why) => why.to_string(),
+            _ => error.to_string(),
+        })
+    }
+
     /// A flush that failed; but what could not be opened for want of descriptors was not flushed in vain.
     pub(crate) fn flush(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
@@ -191,6 +202,18 @@ impl Error {
 /// Whether SQLite says that the database does not hold together.
 pub(crate) fn is_damage(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+}
+
+/// Whether a value could not be read as what it should be.
+pub(crate) fn is_of_a_value(error: &rusqlite::Error) -> bool {
+    use rusqlite::Error as Sql;
+    matches!(
+        error,
+        Sql::FromSqlConversionFailure(..)
+            | Sql::IntegralValueOutOfRange(..)
+            | Sql::InvalidColumnType(..)
+            | Sql::Utf8Error(..)
+    )
 }
 
 #[cfg(test)]

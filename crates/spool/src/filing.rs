@@ -15,13 +15,13 @@ use tokio::sync::Notify;
 
 use crate::{
     AssociationId, Durability, Error, Stored,
+    association::Associations,
     buffer::{BLOCK, Buffer},
     database::Database,
     disk::DiskFile,
     files::Files,
     instance::Row,
     journal::{Entry, Full, Journal, Work},
-    study::Associations,
 };
 
 /// Instances that are filed in one transaction.
@@ -104,6 +104,7 @@ impl Filing {
             rows.iter().map(|row| row.insert(connection)).collect::<Result<Vec<Stored>, Error>>()
         })?;
         for (Filed { entry, row, association }, stored) in made.into_iter().zip(stored) {
+            let new_at = (!matches!(stored, Stored::Again(_))).then_some(row.received_at);
             let study = match stored {
                 Stored::New(study) => {
                     tracing::debug!(study, "instance stored");
@@ -123,7 +124,7 @@ impl Filing {
                     study
                 }
             };
-            self.associations.brought(association, study);
+            self.associations.brought(association, study, new_at);
             self.files.budget.filed(entry.data_bytes() as u64);
             if entry.data_bytes() > 0 {
                 self.files.budget.file_made();

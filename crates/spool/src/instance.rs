@@ -173,7 +173,7 @@ impl Receiving {
         let (spool, association) = (self.spool.clone(), self.arrival.association);
         let known = spool.database.read(|connection| row.known(connection))?;
         if let Some(Stored::Again(study)) = known {
-            spool.associations.brought(association, study);
+            spool.associations.brought(association, study, None);
             return Ok(known);
         }
         let filing = Arc::clone(&self.filing);
@@ -258,7 +258,7 @@ pub(crate) struct Row {
     source: String,
     quiet_ms: i64,
     priority: i64,
-    received_at: Timestamp,
+    pub(crate) received_at: Timestamp,
     /// Our own objects that a PACS routes back change nothing of their study (promise 6).
     own: bool,
 }

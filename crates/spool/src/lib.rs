@@ -5,6 +5,7 @@
 //! survive a power cut for many associations at a time; its file and its row follow. Every transition of a study is one
 //! statement guarded by the state it leaves, so that a crash between any two changes no outcome.
 
+mod association;
 mod attempt;
 mod buffer;
 mod commitment;
@@ -35,6 +36,7 @@ use std::{
 
 use tokio::sync::Notify;
 
+pub use association::{AssociationId, Patience};
 pub use attempt::Death;
 pub use commitment::{Commitment, CommitmentId, CommitmentOrder, CommitmentView};
 pub use decision::{Compared, ConflictId, Decision, Keep, Pair};
@@ -46,17 +48,17 @@ pub use outbox::{DeliveryState, Lineage, ObjectKind, Predecessor, Prepared, Repo
 pub use recover::{Recovery, loss::Loss};
 pub use retention::{Removed, Retention};
 pub use scrub::{Scrubbed, Verification};
-pub use study::{AssociationId, Claim, StudyId, StudyState};
+pub use study::{Claim, StudyId, StudyState};
 pub use view::{ConflictView, InstanceView, ObjectView, StudyDetail, StudyView};
 pub use withdrawal::{SentObject, Withdrawal, Withdrawn};
 
+use association::Associations;
 use buffer::Buffers;
 use database::{Checked, Database, Observer};
 use disk::{Disk, MachineDisk};
 use files::Files;
 use filing::Filing;
 use journal::{Journal, RECORD_ROOM};
-use study::Associations;
 
 /// Milliseconds since 1970-01-01 UTC. Passed in by the caller: the spool has no clock.
 pub type Timestamp = i64;
@@ -98,6 +100,8 @@ pub struct Options {
     pub quota_bytes: u64,
     /// Bytes of the journal: how much may be acknowledged and not yet be flushed where it stays.
     pub journal_bytes: u64,
+    /// How long a study waits for an association that stays open.
+    pub patience: Patience,
 }
 
 impl Default for Options {
@@ -108,6 +112,7 @@ impl Default for Options {
             reserve_files: None,
             quota_bytes: u64::MAX,
             journal_bytes: 256 << 20,
+            patience: Patience::default(),
         }
     }
 }
@@ -196,11 +201,12 @@ impl Spool {
             recovery.is_checked_later = true;
             database.check_on(&files.database_path())?;
         }
-        Ok((Self::assembled(files, database, Some(journal), options.durability), recovery))
+        Ok((Self::assembled(files, database, Some(journal), options), recovery))
     }
 
-    fn assembled(files: Arc<Files>, database: Database, journal: Option<Journal>, durability: Durability) -> Self {
-        let (associations, filed) = (Associations::default(), Arc::new(Notify::new()));
+    fn assembled(files: Arc<Files>, database: Database, journal: Option<Journal>, options: &Options) -> Self {
+        let durability = options.durability;
+        let (associations, filed) = (Associations::new(options.patience), Arc::new(Notify::new()));
         let collected = journal.as_ref().map_or(0, Journal::longest);
         let filing = journal.map(|journal| {
             let (files, associations, filed) = (Arc::clone(&files), associations.clone(), Arc::clone(&filed));
@@ -225,7 +231,7 @@ impl Spool {
         let options = Options::default();
         let files = Arc::new(Files::open_beside(Arc::new(MachineDisk), dir, &options)?);
         let database = Database::open(&files.database_path(), options.durability, 1)?.start(None)?;
-        Ok(Self::assembled(files, database, None, options.durability))
+        Ok(Self::assembled(files, database, None, &options))
     }
 
     /// Whether a daemon has the spool open; nothing where there is none, or nobody can say.

@@ -44,7 +44,7 @@ pub enum ObjectKind {
 }
 
 impl ObjectKind {
-    const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::TextSr,
         Self::EnhancedTextSr,
         Self::MeasurementsSr,

@@ -8,8 +8,9 @@ use dataset::{Digest, Digester};
 use rusqlite::{Connection, params};
 
 use crate::{
-    Death, Durability, Error, Loss, Stored, Timestamp, attempt,
+    Death, Durability, Error, Loss, Stored, StudyState, Timestamp, attempt,
     database::Opened,
+    delivery,
     disk::DiskFile,
     files::{Files, INSTANCES, REPORTS},
     filing,
@@ -244,6 +245,18 @@ pub(crate) fn digest_of(file: &dyn DiskFile, data_set_at: u64) -> io::Result<(Di
 /// Readings that were cut off are taken again; studies whose files are gone are held.
 fn settle_states(transaction: &Connection, missing: &[String], now: Timestamp) -> Result<usize, Error> {
     let readings = transaction.execute("UPDATE study SET state = 'settled' WHERE state = 'reading'", [])?;
+    // A state of a later version, which nothing here would ever leave.
+    let known: Vec<String> = StudyState::ALL.iter().map(|state| format!("'{state}'")).collect();
+    transaction.execute(
+        &format!(
+            "UPDATE study SET reason = 'its state, \"' || state || '\", is not known to this preread; was it written by a later '
+                 || 'one? Install that one, or `preread queue retry`', state = 'held'
+             WHERE state NOT IN ({})",
+            known.join(", ")
+        ),
+        [],
+    )?;
+    delivery::give_up_unknown_kinds(transaction)?;
     // Senders that were cut off come back: they get the whole quiet period again.
     transaction
         .execute("UPDATE study SET due_at = max(due_at, ?1 + quiet_ms) WHERE state = 'received'", params![now])?;

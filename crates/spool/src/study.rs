@@ -2,17 +2,14 @@
 
 pub(crate) mod clock;
 
-use std::{
-    collections::{HashMap, HashSet},
-    fmt,
-    str::FromStr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{fmt, str::FromStr};
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::{
-    ConflictView, Error, InstanceView, Spool, Timestamp, attempt,
+    ConflictView, Error, InstanceView, Spool, Timestamp,
+    association::Quiet,
+    attempt,
     decision::end_of_dropped,
     delivery::{AT_ONCE, failed_deliveries, standing},
     outbox::DeliveryState,
@@ -22,9 +19,6 @@ use crate::{
 
 /// A study's number in this spool.
 pub type StudyId = i64;
-
-/// A number for an association, chosen by the receiver and unique while the daemon runs.
-pub type AssociationId = u64;
 
 /// Where a study stands. The states between `Reading` and `Written` (routed, rendered, inferred, checked) are steps of
 /// one task and are not kept: a crash among them starts the reading again, with the same outcome.
@@ -47,7 +41,7 @@ pub enum StudyState {
 }
 
 impl StudyState {
-    const ALL: [Self; 7] =
+    pub(crate) const ALL: [Self; 7] =
         [Self::Received, Self::Settled, Self::Reading, Self::Written, Self::Delivered, Self::Held, Self::Skipped];
 
     /// The state's name, as `queue ls` shows it.
@@ -81,48 +75,6 @@ impl fmt::Display for StudyState {
 /// When a study may be read ahead: late enough that a sender with a new association for each instance is not read after
 /// each of them.
 const READ_AHEAD_AT: &str = "(due_at - quiet_ms * 3 / 4)";
-
-/// The open associations. Clones are one.
-#[derive(Clone, Default)]
-pub(crate) struct Associations(Arc<Mutex<HashMap<AssociationId, OpenAssociation>>>);
-
-/// What an open association has brought.
-#[derive(Default)]
-struct OpenAssociation {
-    /// A study that one of them has brought does not settle.
-    studies: HashSet<StudyId>,
-    /// The newest record in the journal of an instance that it has brought.
-    newest: u64,
-}
-
-impl Associations {
-    fn lock(&self) -> MutexGuard<'_, HashMap<AssociationId, OpenAssociation>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Notes a study that an association has brought.
-    pub(crate) fn brought(&self, association: Option<AssociationId>, study: StudyId) {
-        let mut open = self.lock();
-        if let Some(open) = association.and_then(|association| open.get_mut(&association)) {
-            open.studies.insert(study);
-        }
-    }
-
-    /// Notes the record of an instance that an association has brought.
-    pub(crate) fn appended(&self, association: AssociationId, number: u64) {
-        if let Some(open) = self.lock().get_mut(&association) {
-            open.newest = open.newest.max(number);
-        }
-    }
-
-    fn newest(&self, association: AssociationId) -> u64 {
-        self.lock().get(&association).map_or(0, |open| open.newest)
-    }
-
-    fn bring(&self, study: StudyId) -> bool {
-        self.lock().values().any(|open| open.studies.contains(&study))
-    }
-}
 
 /// The right to read one study, and what was there when it was given.
 #[derive(Debug, Clone)]
@@ -158,51 +110,48 @@ impl Claim {
 }
 
 impl Spool {
-    /// An association is open: the studies it brings do not settle until [`Self::association_closed`].
-    pub fn association_opened(&self, association: AssociationId) {
-        self.associations.lock().entry(association).or_default();
-    }
-
-    /// An association is closed, in whatever way.
-    pub fn association_closed(&self, association: AssociationId) {
-        self.associations.lock().remove(&association);
-    }
-
-    /// What was acknowledged on an association has its files and its rows when this answers, and with
-    /// [`crate::Durability::Association`] it survives a power cut from now on. Called before the association is released.
-    pub async fn flush_association(&self, association: AssociationId) -> Result<(), Error> {
-        let newest = self.associations.newest(association);
-        if newest == 0 {
-            return Ok(());
-        }
-        match self.in_filing(move |filing| filing.file_up_to(newest)).await {
-            // It is kept where it is until there is room.
-            Err(error) if error.is_full_disk() => Ok(()),
-            filed => filed,
-        }
-    }
-
-    /// Settles what is due: received, its quiet period over, none of its associations open. Answers how many settled.
+    /// Settles what is due: received, its quiet period over, none of its associations open (see [`crate::Patience`]). A study
+    /// that waits for one says so. Answers how many settled.
     pub async fn settle(&self, now: Timestamp) -> Result<usize, Error> {
-        let due: Vec<StudyId> = self.database.read(|connection| {
+        let received: Vec<(Quiet, Option<String>)> = self.database.read(|connection| {
             connection
-                .prepare_cached("SELECT id FROM study WHERE state = 'received' AND due_at <= ?1")?
-                .query_map([now], |row| row.get(0))?
+                .prepare_cached(
+                    "SELECT id, quiet_ms, due_at, reason FROM study WHERE state = 'received' AND due_at <= ?1",
+                )?
+                .query_map([now], |row| Ok((Quiet::of(row)?, row.get(3).unwrap_or(None))))?
                 .collect()
         })?;
-        let due: Vec<StudyId> = due.into_iter().filter(|study| !self.associations.bring(*study)).collect();
-        if due.is_empty() {
+        let (mut due, mut waiting) = (Vec::new(), Vec::new());
+        for (quiet, reason) in received {
+            let study = quiet.study;
+            let Some(peer) = self.associations.keep_waiting(quiet, now) else {
+                due.push(study);
+                continue;
+            };
+            let waits = format!("waits for the association of peer \"{peer}\", which brought of it and is still open");
+            if reason.as_ref() != Some(&waits) {
+                waiting.push((study, waits));
+            }
+        }
+        if due.is_empty() && waiting.is_empty() {
             return Ok(0);
         }
         // What came last may still be in the journal alone.
         self.file().await?;
         self.database
             .step(move |connection| {
+                for (study, waits) in waiting {
+                    connection.execute(
+                        "UPDATE study SET reason = ?2 WHERE id = ?1 AND state = 'received'",
+                        params![study, waits],
+                    )?;
+                }
                 let mut settled = 0;
                 for study in due {
                     // An instance may have come since, and moved due_at on.
                     settled += connection.execute(
-                        "UPDATE study SET state = 'settled' WHERE id = ?1 AND state = 'received' AND due_at <= ?2",
+                        "UPDATE study SET state = 'settled', reason = NULL
+                         WHERE id = ?1 AND state = 'received' AND due_at <= ?2",
                         params![study, now],
                     )?;
                 }
@@ -237,20 +186,30 @@ impl Spool {
         let spool = self.clone();
         self.database
             .write(move |connection| {
-                let claimed = connection
+                let claimed: Option<StudyId> = connection
                     .query_row(
                         "UPDATE study SET state = 'reading', reason = NULL, attempts = attempts + 1
                          WHERE id = (SELECT id FROM study WHERE state = 'settled'
                                      ORDER BY deaths, priority DESC, last_received_at, id LIMIT 1)
-                         RETURNING id, study_instance_uid, last_received_at, attempts, generation, deaths, accepted",
+                         RETURNING id",
                         [],
-                        claim_without_instances,
+                        |row| row.get(0),
                     )
                     .optional()?;
-                let Some(mut claim) = claimed else { return Ok(None) };
-                attempt::begin(connection, claim.study, claim.generation, false)?;
-                spool.fill(connection, &mut claim)?;
-                Ok(Some(claim))
+                let Some(study) = claimed else { return Ok(None) };
+                match spool.claim_of(connection, study).map_err(Error::from) {
+                    Ok(claim) => {
+                        attempt::begin(connection, study, claim.generation, false)?;
+                        Ok(Some(claim))
+                    }
+                    Err(error) => match error.not_understood() {
+                        Some(what) => {
+                            hold_not_understood(connection, study, &what)?;
+                            Ok(None)
+                        }
+                        None => Err(error),
+                    },
+                }
             })
             .await
     }
@@ -259,23 +218,49 @@ impl Spool {
     /// none of its associations is open, its reading never ended the process, and it is none of `known`. To be read ahead
     /// ([`Self::begin_ahead`]), so that its report is there when it settles; nothing of it changes here.
     pub fn unsettled(&self, known: &[StudyId], now: Timestamp) -> Result<Option<Claim>, Error> {
-        let candidates: Vec<Claim> = self.database.read(|connection| {
+        let candidates: Vec<Quiet> = self.database.read(|connection| {
             connection
                 .prepare_cached(&format!(
-                    "SELECT id, study_instance_uid, last_received_at, attempts, generation, deaths, accepted FROM study
-                     WHERE state = 'received' AND {READ_AHEAD_AT} <= ?1 AND deaths = 0
+                    "SELECT id, quiet_ms, due_at FROM study WHERE state = 'received' AND {READ_AHEAD_AT} <= ?1 AND deaths = 0
                      ORDER BY priority DESC, due_at, id",
                 ))?
-                .query_map([now], claim_without_instances)?
+                .query_map([now], Quiet::of)?
                 .collect()
         })?;
-        let candidate = candidates
-            .into_iter()
-            .find(|candidate| !known.contains(&candidate.study) && !self.associations.bring(candidate.study));
-        let Some(mut claim) = candidate else { return Ok(None) };
-        // The generation was read first: an instance that comes in between makes the reading worthless, not wrong.
-        self.database.read(|connection| self.fill(connection, &mut claim))?;
-        Ok(Some(claim))
+        let is_free = |it: &Quiet| !known.contains(&it.study) && self.associations.keep_waiting(*it, now).is_none();
+        for it in candidates.into_iter().filter(is_free) {
+            match self.database.read(|connection| self.claim_of(connection, it.study)) {
+                // When it settles it is held.
+                Err(error) if error.not_understood().is_some() => {}
+                claim => return claim.map(Some),
+            }
+        }
+        Ok(None)
+    }
+
+    /// What there is to read of a study.
+    fn claim_of(&self, connection: &Connection, study: StudyId) -> rusqlite::Result<Claim> {
+        // The generation is read first: an instance that comes in between makes the reading worthless, not wrong.
+        let mut claim = connection
+            .prepare_cached(
+                "SELECT id, study_instance_uid, last_received_at, attempts, generation, deaths, accepted
+                 FROM study WHERE id = ?1",
+            )?
+            .query_row([study], |row| {
+                Ok(Claim {
+                    study: row.get(0)?,
+                    study_instance_uid: row.get(1)?,
+                    last_received_at: row.get(2)?,
+                    attempts: row.get(3)?,
+                    generation: row.get(4)?,
+                    deaths: row.get(5)?,
+                    accepted: row.get(6)?,
+                    instances: Vec::new(),
+                    quarantined: Vec::new(),
+                })
+            })?;
+        self.fill(connection, &mut claim)?;
+        Ok(claim)
     }
 
     /// Whether a study still waits to be read, with the very instances that it had at `claim`.
@@ -424,19 +409,15 @@ impl Spool {
     }
 }
 
-/// A row of the columns id, study_instance_uid, last_received_at, attempts, generation, deaths, accepted.
-fn claim_without_instances(row: &Row<'_>) -> rusqlite::Result<Claim> {
-    Ok(Claim {
-        study: row.get(0)?,
-        study_instance_uid: row.get(1)?,
-        last_received_at: row.get(2)?,
-        attempts: row.get(3)?,
-        generation: row.get(4)?,
-        deaths: row.get(5)?,
-        accepted: row.get(6)?,
-        instances: Vec::new(),
-        quarantined: Vec::new(),
-    })
+/// Holds a study whose rows hold what this version does not understand, so that it keeps no other from being read.
+fn hold_not_understood(connection: &Connection, study: StudyId, what: &str) -> Result<(), Error> {
+    tracing::error!(study, "study held: what the spool says of it is not understood");
+    let reason = format!(
+        "what the spool says of this study is not understood ({what}); was it written by a later preread? Install that one, or \
+         look at the disk, and then `preread queue retry`"
+    );
+    connection.execute("UPDATE study SET state = 'held', reason = ?2 WHERE id = ?1", params![study, reason])?;
+    Ok(())
 }
 
 /// The guarded step out of `Reading`: only when no instance came since the claim. The reading has ended either way.

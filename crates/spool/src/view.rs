@@ -6,10 +6,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use crate::{
-    Decision, DeliveryState, DeliveryView, Error, Spool, StudyId, Timestamp, WaitingView, disk::Stream, hex,
-    study::state_column,
-};
+use crate::{Decision, DeliveryState, DeliveryView, Error, Spool, StudyId, Timestamp, WaitingView, disk::Stream, hex};
 
 /// A study in a list.
 #[derive(Debug, Clone, Serialize)]
@@ -335,7 +332,7 @@ fn study_view(row: &Row<'_>) -> rusqlite::Result<StudyView> {
     Ok(StudyView {
         id: row.get(0)?,
         study_instance_uid: row.get(1)?,
-        state: state_column(row, 2)?.to_string(),
+        state: row.get(2)?,
         reason: row.get(3)?,
         received_at: row.get(4)?,
         rule: row.get(5)?,

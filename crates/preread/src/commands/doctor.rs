@@ -175,7 +175,7 @@ fn losses(spool: &Spool) -> Result<Vec<Finding>, spool::Error> {
 }
 
 fn room(config: &Config, spool: &Spool) -> Result<Vec<Finding>, spool::Error> {
-    let options = config.spool.options();
+    let options = config.spool.options(config.study.patience());
     let room = spool.room()?;
     let files = room.free_files.map_or(u64::MAX, |(free, _)| free);
     let reserve_files = room.reserve_files(&options);

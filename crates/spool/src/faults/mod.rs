@@ -203,7 +203,7 @@ async fn an_association(
     instances: &[(&'static str, Vec<u8>)],
     now: Timestamp,
 ) -> Vec<(&'static str, Vec<u8>)> {
-    spool.association_opened(association);
+    spool.association_opened(association, "test");
     let mut acknowledged = Vec::new();
     for (uid, bytes) in instances {
         if store(spool, association, bytes, now).await.is_ok() {

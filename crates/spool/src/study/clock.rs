@@ -8,6 +8,7 @@ impl Spool {
     /// The clock went back, and is `now`: studies that are being received are due no later than after their whole quiet
     /// period from now, and deliveries and results of storage commitment that wait are tried at once.
     pub async fn clock_went_back(&self, now: Timestamp) -> Result<(), Error> {
+        self.associations.clock_went_back(now);
         self.database.step(move |connection| bring_back(connection, now, 0)).await?;
         self.filed.notify_one();
         Ok(())

@@ -3,7 +3,12 @@
 use super::*;
 
 fn run<T>(work: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap().block_on(work)
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .expect("the spool answers")
+        .block_on(work)
 }
 
 /// What happens to a study between two starts.
@@ -25,11 +30,11 @@ enum Life {
 
 /// Where the study stands after each of `lives`, each followed by a start.
 fn after(lives: &[Life]) -> Vec<String> {
-    let (dir, mut now) = (tempfile::tempdir().unwrap(), 1_000);
+    let (dir, mut now) = (tempfile::tempdir().expect("the spool answers"), 1_000);
     let mut states = Vec::new();
     run(async {
         let (spool, _) = open(dir.path(), now);
-        store(&spool, None, &data_set("1.2.3", "1.2.3.1", "A", ""), now).await.unwrap();
+        store(&spool, None, &data_set("1.2.3", "1.2.3.1", "A", ""), now).await.expect("the spool answers");
         drop(spool);
         for (number, life) in lives.iter().enumerate() {
             now += 10 * QUIET;
@@ -48,29 +53,36 @@ async fn live(spool: &Spool, life: Life, number: usize, now: i64) {
     let due = now + QUIET;
     match life {
         Life::Retried => {
-            let id = spool.study("1.2.3").unwrap().study.id;
-            spool.retry(id).await.unwrap();
+            let id = spool.study("1.2.3").expect("the spool answers").study.id;
+            spool.retry(id).await.expect("the spool answers");
         }
         Life::Another => {
-            store(spool, None, &data_set("1.2.3", &format!("1.2.3.9.{number}"), "A", ""), now).await.unwrap();
+            store(spool, None, &data_set("1.2.3", &format!("1.2.3.9.{number}"), "A", ""), now)
+                .await
+                .expect("the spool answers");
         }
         Life::Dies { ahead: true } | Life::Ends { ahead: true } => {
-            let claim = spool.unsettled(&[], due).unwrap().expect("it may be read ahead");
-            assert!(spool.begin_ahead(&claim).await.unwrap());
-            assert_eq!(spool.study("1.2.3").unwrap().study.reason.as_deref(), Some("being read ahead"));
+            let claim = spool.unsettled(&[], due).expect("the spool answers").expect("it may be read ahead");
+            assert!(spool.begin_ahead(&claim).await.expect("the spool answers"));
+            assert_eq!(
+                spool.study("1.2.3").expect("the spool answers").study.reason.as_deref(),
+                Some("being read ahead")
+            );
             if matches!(life, Life::Ends { .. }) {
-                spool.end_ahead(&claim).await.unwrap();
+                spool.end_ahead(&claim).await.expect("the spool answers");
             }
         }
         _ => {
-            spool.settle(due).await.unwrap();
+            spool.settle(due).await.expect("the spool answers");
             let claim = claim(spool).await;
             match life {
                 Life::Ends { .. } => {
-                    assert!(spool.end(&claim, StudyState::Skipped, String::new(), None).await.unwrap());
+                    assert!(
+                        spool.end(&claim, StudyState::Skipped, String::new(), None).await.expect("the spool answers")
+                    );
                 }
-                Life::GivenBack => assert!(spool.release(&claim).await.unwrap()),
-                Life::Stopped => spool.forget_attempts().await.unwrap(),
+                Life::GivenBack => assert!(spool.release(&claim).await.expect("the spool answers")),
+                Life::Stopped => spool.forget_attempts().await.expect("the spool answers"),
                 _ => {}
             }
         }
@@ -99,37 +111,40 @@ fn a_study_that_ends_the_process_twice_is_held() {
 
 #[test]
 fn what_ended_the_process_is_read_after_all_others_and_not_ahead() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir().expect("the spool answers");
     run(async {
         let (spool, _) = open(dir.path(), 0);
-        store(&spool, None, &data_set("1.2.3", "1.2.3.1", "A", ""), 0).await.unwrap();
-        spool.settle(QUIET).await.unwrap();
+        store(&spool, None, &data_set("1.2.3", "1.2.3.1", "A", ""), 0).await.expect("the spool answers");
+        spool.settle(QUIET).await.expect("the spool answers");
         let first = claim(&spool).await;
         drop(spool);
         let (spool, recovery) = open(dir.path(), QUIET);
         assert_eq!(recovery.deaths, [spool::Death { study: first.study, deaths: 1, held: false }]);
-        let reason = spool.study("1.2.3").unwrap().study.reason.unwrap();
+        let reason = spool.study("1.2.3").expect("the spool answers").study.reason.expect("the spool answers");
         assert!(reason.contains("ended preread"), "{reason}");
-        store(&spool, None, &data_set("1.2.4", "1.2.4.1", "A", ""), QUIET).await.unwrap();
-        spool.settle(10 * QUIET).await.unwrap();
+        store(&spool, None, &data_set("1.2.4", "1.2.4.1", "A", ""), QUIET).await.expect("the spool answers");
+        spool.settle(10 * QUIET).await.expect("the spool answers");
         let (second, third) = (claim(&spool).await, claim(&spool).await);
         assert_eq!([&second.study_instance_uid, &third.study_instance_uid], ["1.2.4", "1.2.3"]);
         assert_eq!(third.deaths, 1);
-        spool.release(&third).await.unwrap();
-        store(&spool, None, &data_set("1.2.3", "1.2.3.2", "A", ""), 10 * QUIET).await.unwrap();
-        assert!(spool.unsettled(&[], 20 * QUIET).unwrap().is_none(), "it is not read ahead any more");
+        spool.release(&third).await.expect("the spool answers");
+        store(&spool, None, &data_set("1.2.3", "1.2.3.2", "A", ""), 10 * QUIET).await.expect("the spool answers");
+        assert!(
+            spool.unsettled(&[], 20 * QUIET).expect("the spool answers").is_none(),
+            "it is not read ahead any more"
+        );
     });
 }
 
 #[test]
 fn a_model_whose_loading_ended_the_process_waits_for_its_first_study() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir().expect("the spool answers");
     let begins = |died: bool| {
         run(async {
             let (spool, _) = open(dir.path(), 0);
-            let begins = spool.begin_preload("digest").await.unwrap();
+            let begins = spool.begin_preload("digest").await.expect("the spool answers");
             if begins && !died {
-                spool.end_preload("digest").await.unwrap();
+                spool.end_preload("digest").await.expect("the spool answers");
             }
             begins
         })
@@ -138,6 +153,6 @@ fn a_model_whose_loading_ended_the_process_waits_for_its_first_study() {
     assert!(begins(true));
     assert!(!begins(true));
     assert!(!begins(true));
-    run(async { open(dir.path(), 0).0.forget_attempts().await.unwrap() });
+    run(async { open(dir.path(), 0).0.forget_attempts().await.expect("the spool answers") });
     assert!(begins(false), "after a stop by a person it is tried again");
 }

@@ -31,7 +31,7 @@ async fn killed(dir: &Path, options: Options) -> PathBuf {
     // The first study is filed and stays, whatever becomes of the journal.
     store(&spool, None, &data_set("1.2.9", "1.2.9.1", "Acme", ""), 0).await.unwrap();
     spool.checkpoint().await.unwrap();
-    spool.association_opened(7);
+    spool.association_opened(7, "test");
     for number in 0..INSTANCES {
         acknowledge(&spool, 7, &data_set("1.2.3", &uid(number), "Acme", &"x".repeat(6000))).await;
     }
@@ -190,7 +190,7 @@ async fn an_orderly_end_needs_no_journal() {
 async fn a_long_instance_is_given_back_by_its_receipt() {
     let dir = tempfile::tempdir().unwrap();
     let (spool, _) = open(&dir.path().join("live"), 0);
-    spool.association_opened(7);
+    spool.association_opened(7, "test");
     let bytes = data_set("1.2.3", "1.2.3.1", "Acme", &"x".repeat(60_000));
     let long = [bytes.as_slice(), &[0xfd, 0x7f, 0x10, 0x00, b'O', b'B', 0, 0, 0, 0, 32, 0], &vec![7; 2 << 20]].concat();
     acknowledge(&spool, 7, &long).await;

@@ -58,6 +58,20 @@ fn data_set(study: &str, instance: &str, manufacturer: &str, comment: &str) -> V
     bytes
 }
 
+async fn store_urgent(spool: &Spool, data_set: &[u8], priority: i64) {
+    let meta = Meta {
+        sop_class_uid: None,
+        sop_instance_uid: None,
+        transfer_syntax_uid: "1.2.840.10008.1.2.1".parse().expect("a UID"),
+        source_ae_title: None,
+    };
+    let arrival = Arrival { association: None, source: "test".to_owned(), quiet: Duration::from_millis(QUIET as u64) };
+    let mut receiving = spool.begin(arrival, &meta, 0).expect("the spool answers");
+    receiving.write(data_set).expect("the spool answers");
+    let header = receiving.header(&Limits::default()).expect("the spool answers").expect("the spool answers");
+    receiving.commit(header, priority, 0).await.expect("the spool answers");
+}
+
 async fn store(spool: &Spool, association: Option<u64>, data_set: &[u8], now: i64) -> Result<Option<Stored>, Error> {
     let meta = Meta {
         sop_class_uid: None,
@@ -122,23 +136,63 @@ async fn an_instance_is_kept_once_and_another_one_under_its_uid_is_quarantined()
 async fn a_study_settles_when_it_is_quiet_and_its_associations_are_closed() {
     let dir = tempfile::tempdir().unwrap();
     let (spool, _) = open(dir.path(), 0);
-    spool.association_opened(7);
+    spool.association_opened(7, "test");
     store(&spool, Some(7), &data_set("1.2.3", "1.2.3.1", "Acme", ""), 100).await.unwrap();
     assert_eq!(spool.next_due(100).unwrap(), Some(100 + QUIET / 4), "it may be read ahead");
     assert_eq!(spool.next_due(100 + QUIET / 4).unwrap(), Some(100 + QUIET));
     assert_eq!(spool.settle(100 + QUIET - 1).await.unwrap(), 0, "not quiet for long enough");
     assert_eq!(spool.settle(100 + QUIET).await.unwrap(), 0, "an association is open");
+    let reason = spool.study("1.2.3").unwrap().study.reason.unwrap();
+    assert!(reason.contains("waits for the association of peer \"test\""), "{reason}");
     spool.association_closed(7);
     assert_eq!(spool.settle(100 + QUIET).await.unwrap(), 1);
+    assert_eq!(spool.study("1.2.3").unwrap().study.reason, None);
     assert_eq!(claim(&spool).await.instances.len(), 1);
     assert!(spool.claim().await.unwrap().is_none(), "one study is read once");
+}
+
+#[tokio::test]
+async fn nobody_keeps_a_study_from_settling_for_ever() {
+    /// What an association that stays open brings, and when: an instance of the study by its number.
+    async fn check(brought: &[(u8, i64)], always: Option<Duration>, settles_after: i64) {
+        let dir = tempfile::tempdir().unwrap();
+        let patience = spool::Patience { always };
+        let options = Options { reserve_bytes: 0, journal_bytes: 1 << 20, patience, ..Options::default() };
+        let (spool, _) = Spool::open(dir.path(), options, 0).unwrap();
+        spool.association_opened(7, "test");
+        for (number, at) in brought {
+            let instance = data_set("1.2.3", &format!("1.2.3.{number}"), "Acme", "");
+            store(&spool, Some(7), &instance, *at).await.unwrap();
+        }
+        assert_eq!(spool.settle(settles_after).await.unwrap(), 0, "{brought:?}: early");
+        assert_eq!(spool.settle(settles_after + 1).await.unwrap(), 1, "{brought:?}: late");
+    }
+    // Four quiet periods are less than ten seconds.
+    check(&[(1, 0)], None, 9_999).await;
+    check(&[(1, 0), (2, 5_000)], None, 14_999).await;
+    // The same instance again and again is no new one.
+    check(&[(1, 0), (1, 5_000), (1, 8_000)], None, 9_999).await;
+    check(&[(1, 0)], Some(Duration::from_secs(30)), 29_999).await;
+    check(&[(1, 0)], Some(Duration::ZERO), QUIET - 1).await;
+
+    // An association that repeats what another one brought.
+    let dir = tempfile::tempdir().unwrap();
+    let (spool, _) = open(dir.path(), 0);
+    let instance = data_set("1.2.3", "1.2.3.1", "Acme", "");
+    store(&spool, None, &instance, 0).await.unwrap();
+    for again in 0..20 {
+        spool.association_opened(again, "test");
+        store(&spool, Some(again), &instance, i64::try_from(again).unwrap() * QUIET).await.unwrap();
+    }
+    assert_eq!(spool.settle(QUIET + 9_999).await.unwrap(), 0);
+    assert_eq!(spool.settle(QUIET + 10_000).await.unwrap(), 1);
 }
 
 #[tokio::test]
 async fn a_quiet_study_is_offered_to_be_read_ahead_and_the_claim_tells_whether_it_saw_the_same() {
     let dir = tempfile::tempdir().unwrap();
     let (spool, _) = open(dir.path(), 0);
-    spool.association_opened(7);
+    spool.association_opened(7, "test");
     store(&spool, Some(7), &data_set("1.2.3", "1.2.3.1", "Acme", ""), 0).await.unwrap();
     assert!(spool.unsettled(&[], QUIET / 2).unwrap().is_none(), "an association is open");
     spool.association_closed(7);
@@ -463,5 +517,46 @@ async fn only_the_owner_may_read_what_the_spool_makes() {
     }
     for name in ["lock", "state.sqlite", "state.sqlite-wal", "state.sqlite-shm", "0"] {
         assert!(seen.iter().any(|seen| seen == name), "{name} is not among {seen:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_urgent_is_read_first_and_what_ended_the_process_last() {
+    let dir = tempfile::tempdir().unwrap();
+    let (spool, _) = open(dir.path(), 0);
+    // Each study by its instances' priorities; the highest counts, whenever it came.
+    for (study, priorities) in [("1", &[0][..]), ("2", &[1]), ("3", &[0, 1]), ("4", &[0]), ("5", &[1, 0])] {
+        for (number, priority) in priorities.iter().enumerate() {
+            let uid = format!("1.2.3.{study}");
+            store_urgent(&spool, &data_set(&uid, &format!("{uid}.{number}"), "A", ""), *priority).await;
+        }
+    }
+    spool.settle(QUIET).await.unwrap();
+    let mut order = String::new();
+    while let Some(claim) = spool.claim().await.unwrap() {
+        order += claim.study_instance_uid.rsplit('.').next().unwrap();
+    }
+    assert_eq!(order, "23514");
+}
+
+#[tokio::test]
+async fn a_reading_ahead_counts_until_something_else_happens_to_its_study() {
+    for (what, counts) in [("nothing", true), ("settled", true), ("more", false), ("held", false), ("dropped", false)] {
+        let dir = tempfile::tempdir().unwrap();
+        let (spool, _) = open(dir.path(), 0);
+        store(&spool, None, &data_set("1.2.3", "1.2.3.1", "A", ""), 0).await.unwrap();
+        let ahead = spool.unsettled(&[], QUIET / 4).unwrap().unwrap();
+        let id = ahead.study;
+        match what {
+            "settled" => assert_eq!(spool.settle(QUIET).await.unwrap(), 1),
+            "more" => {
+                store(&spool, None, &data_set("1.2.3", "1.2.3.2", "A", ""), 1).await.unwrap();
+            }
+            "held" => spool.hold(id, String::new()).await.unwrap(),
+            "dropped" => spool.drop_study(id, String::new()).await.unwrap(),
+            _ => {}
+        }
+        assert_eq!(spool.is_waiting(&ahead).unwrap(), counts, "{what}");
+        assert_eq!(spool.begin_ahead(&ahead).await.unwrap(), what == "nothing", "{what}");
     }
 }

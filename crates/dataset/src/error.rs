@@ -9,6 +9,9 @@ pub enum Error {
     /// No `DICM` prefix and no file meta information (PS3.10 section 7.1): not a DICOM file.
     #[error("not a DICOM Part 10 file: no DICM prefix and no file meta information group (0002,eeee)")]
     NotDicom,
+    /// A file that was kept does not hold any more what was received: the disk or somebody changed it.
+    #[error("damaged on the disk: it does not hold the bytes that were received")]
+    Damaged,
     /// The file meta information is cut short or malformed.
     #[error("file meta information is malformed: {0}")]
     Meta(&'static str),

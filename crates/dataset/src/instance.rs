@@ -8,7 +8,7 @@ use dicom_core::Tag;
 use dicom_object::{DefaultDicomObject, FileMetaTable};
 
 use crate::{
-    Error, Header, Limits, TransferSyntax, gate,
+    Digest, Error, Header, Limits, TransferSyntax, gate,
     parse::parse,
     part10::{self, Meta},
 };
@@ -66,14 +66,29 @@ impl Header {
         Self::read(&mut File::open(path)?, limits)
     }
 
+    /// The same of a file that was kept when `digest` was that of its data set (see [`crate::Digest`]), printed: every byte of
+    /// the data set is read, in pieces.
+    ///
+    /// Errors with [`Error::Damaged`] when it holds something else now.
+    pub fn open_kept(path: &Path, digest: &str, limits: &Limits) -> Result<Self, Error> {
+        let mut file = File::open(path)?;
+        let data_set_at = match meta_of(&mut file) {
+            Ok((_, data_set_at)) => data_set_at,
+            Err(Error::Io(error)) => return Err(error.into()),
+            Err(_) => return Err(Error::Damaged),
+        };
+        file.seek(SeekFrom::Start(data_set_at as u64))?;
+        let (found, _) = Digest::of_reader(&mut file)?;
+        if found.to_string() != digest {
+            return Err(Error::Damaged);
+        }
+        Self::read(&mut file, limits)
+    }
+
     /// The same of a file that is open, from its beginning; where the file stands afterwards is not specified.
     pub fn read(file: &mut (impl Read + Seek), limits: &Limits) -> Result<Self, Error> {
         bounded(file.seek(SeekFrom::End(0))?, limits)?;
-        let mut parsed = Meta::parse(&head(file, USUAL_META_BYTES)?);
-        if !matches!(parsed, Ok((_, data_set_at)) if data_set_at + 2 <= USUAL_META_BYTES) {
-            parsed = Meta::parse(&head(file, LONGEST_META_BYTES)?);
-        }
-        let (meta, data_set_at) = parsed?;
+        let (meta, data_set_at) = meta_of(file)?;
         let syntax = TransferSyntax::from_uid(meta.transfer_syntax_uid.as_str())?;
         file.seek(SeekFrom::Start(data_set_at as u64))?;
         Ok(Self::from_scan(gate::scan_seekable(file, syntax, limits)?, syntax))
@@ -85,6 +100,15 @@ const USUAL_META_BYTES: usize = 2 << 10;
 
 /// Leaves room for private information (0002,0102).
 pub(crate) const LONGEST_META_BYTES: usize = 64 << 10;
+
+/// The file meta information, and where the data set begins.
+fn meta_of(file: &mut (impl Read + Seek)) -> Result<(Meta, usize), Error> {
+    let parsed = Meta::parse(&head(file, USUAL_META_BYTES)?);
+    if matches!(parsed, Ok((_, data_set_at)) if data_set_at + 2 <= USUAL_META_BYTES) {
+        return parsed;
+    }
+    Meta::parse(&head(file, LONGEST_META_BYTES)?)
+}
 
 pub(crate) fn head(file: &mut (impl Read + Seek), bytes: usize) -> std::io::Result<Vec<u8>> {
     file.rewind()?;

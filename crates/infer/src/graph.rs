@@ -9,6 +9,7 @@ use std::{
 
 use half::f16;
 use ort::{
+    logging::LogLevel,
     memory::Allocator,
     session::{
         RunOptions, Session, SessionInputValue,
@@ -215,7 +216,11 @@ impl Graph {
     /// Runs the graph; the values come in the order of its outputs.
     pub(crate) fn run(&mut self, feeds: Feeds<'_>, cancel: &Cancel) -> Result<Vec<DynValue>> {
         let fail = |error: ort::Error| Error::graph(&self.info.file, error);
-        let options = Arc::new(RunOptions::new().map_err(fail)?);
+        let mut options = RunOptions::new().map_err(fail)?;
+        // What a run fails with comes back as its error, and a run that we interrupt is no failure: neither is for ONNX
+        // Runtime to log.
+        options.set_log_level(LogLevel::Fatal).map_err(fail)?;
+        let options = Arc::new(options);
         cancel.watch(&options)?;
         let began = Instant::now();
         let outcome = self.session.run_with_options(feeds, &*options);

@@ -22,6 +22,7 @@ mod route;
 mod serve;
 mod start;
 mod tasks;
+mod told;
 mod trust;
 mod withdraw;
 
@@ -40,7 +41,7 @@ fn main() -> ExitCode {
         // Whoever read standard output has seen enough.
         Err(error) if error.is::<output::Closed>() => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("preread: {error:#}");
+            eprintln!("preread: {}", told::told(&error));
             failure(&error)
         }
     }
@@ -53,13 +54,13 @@ fn failure(error: &anyhow::Error) -> ExitCode {
 fn run(command: Command) -> Result<ExitCode> {
     if let Command::Serve(arguments) = command {
         let config = commands::load_config(&arguments.config)?;
-        logs::start(&config.log)?;
+        logs::start(&config.log).map_err(|error| commands::usage(format!("{error:#}")))?;
         // What stops the daemon stands in its log, where the operator looks, and there alone: under systemd standard error
         // is the journal too.
         return Ok(match serve::run(config) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
-                tracing::error!("{error:#}");
+                tracing::error!("{}", told::told(&error));
                 failure(&error)
             }
         });

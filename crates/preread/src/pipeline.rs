@@ -22,16 +22,20 @@ use sha2::{Digest, Sha256};
 
 mod asked;
 pub(crate) mod compare;
+mod course;
 mod doubt;
 mod identity;
 mod images;
+mod kept;
 mod whose;
 
 pub(crate) use asked::{Asked, Made};
+pub(crate) use course::Course;
 use doubt::{EvidenceJson, SecondView};
 pub(crate) use identity::{Acceptance, Identity};
 use images::{Attended, ImagesJson, LeftOut, Seen};
 pub(crate) use images::{HeatMap, image_policy};
+pub(crate) use kept::KeptAs;
 pub(crate) use whose::{Decisions, Group, groups_of};
 
 use crate::{config::ObjectName, models::Models, route::Rule, trust::Trusts};
@@ -83,6 +87,8 @@ pub(crate) struct StudyInstance {
     pub(crate) source: String,
     /// The digest of the data set (see [`dataset::Digest`]).
     pub(crate) digest: String,
+    /// What the spool says of it, so that damage is seen; nothing for a file that is no spool's.
+    pub(crate) kept_as: Option<KeptAs>,
 }
 
 /// Why a study has no new report.
@@ -189,39 +195,51 @@ struct Checked<'a> {
 }
 
 impl Pipeline {
-    /// Reads a settled study.
+    /// Reads a settled study, from now on.
+    #[cfg(test)]
     pub(crate) fn read<'a>(&'a self, study: &'a Study) -> Result<Reading<'a>, End> {
         self.read_and_show(study, &mut Made::default())
     }
 
-    /// The same, with what was made on the way, whatever comes of it.
+    /// Reads a settled study, from now on, and shows what was made on the way, whatever comes of it.
     pub(crate) fn read_and_show<'a>(&'a self, study: &'a Study, made: &mut Made) -> Result<Reading<'a>, End> {
+        self.read_on(study, &Course::new(None, self.deadline), made)
+    }
+
+    /// The same on a course that has begun.
+    pub(crate) fn read_on<'a>(
+        &'a self,
+        study: &'a Study,
+        course: &Course,
+        made: &mut Made,
+    ) -> Result<Reading<'a>, End> {
         let mut clock = Clock::start();
-        let opened = self.open(study)?;
+        course.begin("for its instances to be opened", None)?;
+        let opened = self.open(study, course)?;
         clock.lap("open");
         let routed = self.route(opened)?;
         clock.lap("route");
-        let rendered = self.render(routed)?;
+        let rule = routed.rule;
+        tracing::info!(study = course.study, rule = rule.name, model = rule.model, "reading began");
+        course.begin("for its images", Some(rule))?;
+        let rendered = self.render(routed, course)?;
         clock.lap("render");
-        let inferred = self.infer(rendered, made)?;
+        course.begin(format!("for model \"{}\"", rule.model), Some(rule))?;
+        let inferred = self.infer(rendered, course, made)?;
         made.model_text = Some(inferred.text.clone());
         clock.lap("infer");
-        let checked = self.check(inferred, made)?;
+        let checked = self.check(inferred, course, made)?;
         clock.lap("check");
+        course.begin("for its report", Some(rule))?;
         self.write(checked, clock)
     }
 
     /// Headers of every instance, and which of them are images to read.
-    fn open<'a>(&self, study: &'a Study) -> Result<Opened<'a>, End> {
+    fn open<'a>(&self, study: &'a Study, course: &Course) -> Result<Opened<'a>, End> {
         let mut headers = Vec::with_capacity(study.instances.len());
         for instance in &study.instances {
-            match Header::open(&instance.path, &self.limits) {
-                Ok(header) => headers.push((header, instance)),
-                Err(error) => {
-                    let reason = format!("{} cannot be read back: {error}", instance.path.display());
-                    return Err(End::Held { what: "an instance cannot be read back", reason, rule: None });
-                }
-            }
+            course.in_time(None)?;
+            headers.push((kept::header(instance, &self.limits)?, instance));
         }
         let (headers, rejected) = rejected::taken_out(headers, &self.limits);
         let sorted = whose::sort(headers, &study.decisions);
@@ -268,7 +286,7 @@ impl Pipeline {
     }
 
     /// The images that the model sees: those that its manifest asks for, of the stacks and views that the study has.
-    fn render<'a>(&'a self, mut routed: Routed<'a>) -> Result<Pictured<'a>, End> {
+    fn render<'a>(&'a self, mut routed: Routed<'a>, course: &Course) -> Result<Pictured<'a>, End> {
         let rule = routed.rule;
         let bundle = self.models.bundle(&rule.model);
         let (digest, views) = bundle.map_or(("", &[][..]), |bundle| (&bundle.digest, &bundle.manifest.view));
@@ -281,9 +299,8 @@ impl Pipeline {
             |read: &BTreeSet<usize>| inputs_digest(&images, read, &before, digest, rule, settings.as_ref());
         let reported = |digest: &String| routed.opened.study.reported_inputs.as_ref() == Some(digest);
 
-        let until = Instant::now() + self.deadline;
         let open = |image: usize| {
-            if Instant::now() > until {
+            if course.in_time(None).is_err() {
                 return Err(io::Error::from(io::ErrorKind::TimedOut).into());
             }
             Instance::open(&images[image].1.path, &self.limits)
@@ -294,10 +311,7 @@ impl Pipeline {
         }
         let mut input = composer.compose();
         // A report of the images that there was time for would be another one each time.
-        if Instant::now() > until {
-            let reason = format!("its images were not ready within {} s (study.deadline)", self.deadline.as_secs());
-            return Err(held("the images took too long", reason, rule));
-        }
+        course.in_time(Some(rule))?;
         let Some(first) = input.first.take() else {
             let failures: BTreeSet<String> = input.unread.iter().map(|(_, why)| why.to_string()).collect();
             let failures: Vec<String> = failures.into_iter().collect();
@@ -322,7 +336,7 @@ impl Pipeline {
     }
 
     /// The model's answer.
-    fn infer<'a>(&self, mut rendered: Pictured<'a>, made: &mut Made) -> Result<Inferred<'a>, End> {
+    fn infer<'a>(&self, mut rendered: Pictured<'a>, course: &Course, made: &mut Made) -> Result<Inferred<'a>, End> {
         let rule = rendered.routed.rule;
         let failed = |reason: String| held("the model failed", format!("model \"{}\": {reason}", rule.model), rule);
         let dispatcher = self.models.dispatcher(&rule.model).map_err(|error| failed(format!("{error:#}")))?;
@@ -336,7 +350,7 @@ impl Pipeline {
             ..self.asked.request()
         };
         let answer = dispatcher
-            .submit(request, Some(Instant::now() + self.deadline))
+            .submit(request, Some(course.until()))
             .inspect(|ticket| made.running.iter_mut().for_each(|running| running(ticket.cancel_handle())))
             .and_then(infer::Ticket::wait)
             .map_err(|error| match error {
@@ -348,10 +362,10 @@ impl Pipeline {
     }
 
     /// The draft that the text amounts to, and what speaks against it.
-    fn check<'a>(&self, mut inferred: Inferred<'a>, made: &mut Made) -> Result<Checked<'a>, End> {
+    fn check<'a>(&self, mut inferred: Inferred<'a>, course: &Course, made: &mut Made) -> Result<Checked<'a>, End> {
         let rule = inferred.rendered.routed.rule;
         let mut draft = self.parse(&inferred);
-        let second = self.second_view(rule, &draft, std::mem::take(&mut inferred.images))?;
+        let second = self.second_view(rule, &draft, std::mem::take(&mut inferred.images), course)?;
         let reading = doubt::facts(&mut draft, &inferred.answer, self.trusts.get(rule), second.as_ref());
         let evidence = EvidenceJson::of(&inferred.answer, &reading, second);
         // No earlier study is given to a model, and nothing is measured: claims of either are objected to.
@@ -386,9 +400,17 @@ impl Pipeline {
     }
 
     /// What the rule's second model says of the images.
-    fn second_view(&self, rule: &Rule, draft: &Draft, images: Vec<infer::Image>) -> Result<Option<SecondView>, End> {
-        let until = Instant::now() + self.deadline;
-        doubt::second_view(rule, &self.models, draft, images, until).map_err(|error| match error {
+    fn second_view(
+        &self,
+        rule: &Rule,
+        draft: &Draft,
+        images: Vec<infer::Image>,
+        course: &Course,
+    ) -> Result<Option<SecondView>, End> {
+        if let Some(name) = &rule.settings.second_model {
+            course.begin(format!("for the second model, \"{name}\""), Some(rule))?;
+        }
+        doubt::second_view(rule, &self.models, draft, images, course.until()).map_err(|error| match error {
             infer::Error::Cancelled => End::Stopped,
             error => {
                 let name = rule.settings.second_model.as_deref().unwrap_or_default();

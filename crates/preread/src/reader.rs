@@ -10,8 +10,9 @@ use std::{
 };
 
 use anyhow::Result;
+use dataset::Uid;
 use report::{Document, EvidenceItem};
-use spool::{Claim, ObjectKind, Prepared, ReportFile, Spool, StudyState};
+use spool::{Claim, ObjectKind, Prepared, ReportFile, Spool, StudyId, StudyState};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
@@ -19,8 +20,15 @@ use tracing::Instrument;
 use crate::{
     clock,
     config::{Config, Mode, ObjectName},
-    pipeline::{Decisions, End, HeatMap, Pipeline, Reading, ReadingJson, Study, StudyInstance, compare, rejected},
+    pipeline::{
+        Course, Decisions, End, HeatMap, KeptAs, Made, Pipeline, Reading, ReadingJson, Study, StudyInstance, compare,
+        rejected,
+    },
 };
+
+mod watch;
+
+use watch::Watched;
 
 /// How long at the most until the spool is looked at again, for what another process changed (`preread queue retry`).
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -37,6 +45,8 @@ pub(crate) struct Reader {
     ahead: VecDeque<(Claim, Outcome)>,
     /// Models to load before the first study, by name.
     preload: Vec<String>,
+    /// A study whose reading went on when its time was long over.
+    stuck: Option<StudyId>,
 }
 
 type Outcome = Result<Kept, End>;
@@ -60,7 +70,7 @@ impl Reader {
         let takes = config.destinations.iter().map(|section| (section.name.clone(), section.objects.clone()));
         let sends = Arc::new(takes.collect());
         let preload = config.models.iter().filter(|model| model.preload).map(|model| model.name.clone()).collect();
-        Self { spool, pipeline, sends, written, ahead: VecDeque::new(), preload }
+        Self { spool, pipeline, sends, written, ahead: VecDeque::new(), preload, stuck: None }
     }
 
     /// Reads until told to stop. Errors when the spool does; while the disk is full, studies wait.
@@ -69,7 +79,12 @@ impl Reader {
             self.load_ahead(&model).await?;
         }
         while !stop.is_cancelled() {
-            match self.step(&stop).await {
+            let step = self.step(&stop).await;
+            if let Some(study) = self.stuck {
+                // Its thread has the model, and nothing but an end of the process takes it away.
+                anyhow::bail!("the reading of study {study} could not be stopped; its study is held");
+            }
+            match step {
                 Err(error) if is_full_disk(&error) => {
                     tracing::error!(%error, "no study is read while the disk is full");
                     tokio::time::sleep(LOOK_AGAIN).await;
@@ -168,6 +183,9 @@ impl Reader {
         }
         let span = tracing::info_span!("study", study = claim.study, ahead = true);
         let outcome = self.read(&claim).instrument(span).await;
+        if let (Some(study), Ok(Err(End::Held { reason, .. }))) = (self.stuck, &outcome) {
+            self.spool.hold(study, reason.clone()).await?;
+        }
         self.spool.end_ahead(&claim).await?;
         self.ahead.push_back((claim, outcome?));
         Ok(true)
@@ -194,26 +212,46 @@ impl Reader {
             _ => self.read(&claim).await?,
         };
         if !self.end(&claim, outcome).await? {
-            tracing::info!("instances came while the study was read: it is read again when they are all there");
+            tracing::info!(
+                study = claim.study,
+                "instances came while the study was read: it is read again when they are all there"
+            );
         }
         Ok(())
     }
 
-    async fn read(&self, claim: &Claim) -> Result<Outcome> {
+    async fn read(&mut self, claim: &Claim) -> Result<Outcome> {
         rejected::mark_own(&self.spool, claim, &self.pipeline.limits).await?;
-        let study = study(&self.spool, claim)?;
+        let study = match study(&self.spool, claim) {
+            Ok(study) => study,
+            Err(error) if error.is::<NotUnderstood>() => {
+                let what = "what the spool says of it is not understood";
+                return Ok(Err(End::Held { what, reason: error.to_string(), rule: None }));
+            }
+            Err(error) => return Err(error),
+        };
         let version = i64::from(study.version);
-        let (pipeline, sends) = (Arc::clone(&self.pipeline), Arc::clone(&self.sends));
+        let course = Arc::new(Course::new(Some(claim.study), self.pipeline.deadline));
+        let (pipeline, sends, on) = (Arc::clone(&self.pipeline), Arc::clone(&self.sends), Arc::clone(&course));
+        let span = tracing::Span::current();
         let read = tokio::task::spawn_blocking(move || {
-            let reading = pipeline.read(&study)?;
+            let _in_span = span.enter();
+            let reading = pipeline.read_on(&study, &on, &mut Made::default())?;
             let files = files(&reading, &sends);
             let Reading { rule, inputs_digest, patient, json, heatmap, .. } = reading;
             Ok((rule.name.clone(), inputs_digest, patient.to_string(), files, json, heatmap))
         });
-        let read = read.await.unwrap_or_else(|_| {
-            let reason = "a defect in preread stopped the reading; the log has its place".to_owned();
-            Err(End::Held { what: "a defect stopped the reading", reason, rule: None })
-        });
+        let read = match watch::until_it_ends(read, &course).await {
+            Watched::Ended(read) => read,
+            Watched::Panicked => {
+                let reason = "a defect in preread stopped the reading; the log has its place".to_owned();
+                Err(End::Held { what: "a defect stopped the reading", reason, rule: None })
+            }
+            Watched::Stuck => {
+                self.stuck = Some(claim.study);
+                Err(End::Held { what: "the reading took too long", reason: course.too_long(), rule: None })
+            }
+        };
         let (rule, inputs_digest, patient, files, json, heatmap) = match read {
             Ok(read) => read,
             Err(end) => return Ok(Err(end)),
@@ -231,20 +269,20 @@ impl Reader {
                     return Ok(false);
                 }
                 self.written.notify_one();
-                tracing::info!(version, timings_ms = ?json.timings_ms, "report written");
+                tracing::info!(study = claim.study, version, timings_ms = ?json.timings_ms, "report written");
                 self.attach(claim, version, json, heatmap).await?;
                 true
             }
             Err(End::Held { what, reason, rule }) => {
-                tracing::warn!(reason = what, "study held");
+                tracing::warn!(study = claim.study, reason = what, "study held");
                 self.spool.end(claim, StudyState::Held, reason, rule).await?
             }
             Err(End::Skipped { reason }) => {
-                tracing::info!(reason, "study skipped");
+                tracing::info!(study = claim.study, reason, "study skipped");
                 self.spool.end(claim, StudyState::Skipped, reason, None).await?
             }
             Err(End::Unchanged) => {
-                tracing::info!("nothing new to read: the report stands");
+                tracing::info!(study = claim.study, "nothing new to read: the report stands");
                 self.spool.unchanged(claim).await?
             }
             Err(End::Stopped) => self.spool.release(claim).await?,
@@ -276,16 +314,29 @@ fn is_full_disk(error: &anyhow::Error) -> bool {
     error.downcast_ref().is_some_and(spool::Error::is_full_disk)
 }
 
+/// A row that holds what this version does not understand: that of a later version, or a damaged one. Its study is held.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "what the spool says of this study is not understood ({0}); was it written by a later preread? Install that one, or look \
+     at the disk, and then `preread queue retry`"
+)]
+struct NotUnderstood(String);
+
 fn study(spool: &Spool, claim: &Claim) -> Result<Study> {
-    let lineage = spool.lineage(claim.study)?;
+    let lineage = spool.lineage(claim.study).map_err(|error| match error.not_understood() {
+        Some(what) => NotUnderstood(what).into(),
+        None => anyhow::Error::from(error),
+    })?;
     let decisions = Decisions::of(claim, &lineage);
+    let uid =
+        |name: &str, uid: &str| uid.parse::<Uid>().map_err(|_| NotUnderstood(format!("{name} of a report is no UID")));
     let mut predecessors = Vec::new();
     for it in lineage.predecessors {
         let Some(kind) = document_kind(it.kind) else { continue };
         let item = EvidenceItem {
-            sop_class_uid: it.sop_class_uid.parse()?,
-            sop_instance_uid: it.sop_instance_uid.parse()?,
-            series_instance_uid: it.series_instance_uid.parse()?,
+            sop_class_uid: uid("the SOP Class UID", &it.sop_class_uid)?,
+            sop_instance_uid: uid("the SOP Instance UID", &it.sop_instance_uid)?,
+            series_instance_uid: uid("the Series Instance UID", &it.series_instance_uid)?,
             digest: String::new(),
         };
         predecessors.push((kind, item));
@@ -294,10 +345,17 @@ fn study(spool: &Spool, claim: &Claim) -> Result<Study> {
         path: instance.path.clone(),
         source: instance.source.clone(),
         digest: instance.digest.clone(),
+        kept_as: Some(KeptAs {
+            study_instance_uid: claim.study_instance_uid.clone(),
+            sop_instance_uid: instance.sop_instance_uid.clone(),
+            transfer_syntax_uid: instance.transfer_syntax_uid.clone(),
+        }),
     };
+    let version = u32::try_from(lineage.next_version)
+        .map_err(|_| NotUnderstood(format!("the next version of its report would be {}", lineage.next_version)))?;
     Ok(Study {
         instances: claim.instances.iter().map(instance).collect(),
-        version: u32::try_from(lineage.next_version)?,
+        version,
         reported_inputs: lineage.inputs_digest,
         predecessors,
         decisions,

@@ -16,7 +16,7 @@ fn models_folder() -> PathBuf {
 fn sample(name: &str) -> StudyInstance {
     let path = models_folder().join("samples").join(name);
     assert!(path.is_file(), "{} is not there", path.display());
-    StudyInstance { path, source: "test".to_owned(), digest: "00".to_owned() }
+    StudyInstance { path, source: "test".to_owned(), digest: "00".to_owned(), kept_as: None }
 }
 
 /// So many images of one patient in series of their own: the same one under other UIDs.
@@ -120,7 +120,8 @@ fn a_study_ends_as_its_inputs_its_rule_and_its_model_say() {
     );
     check(&pipeline("modality == 'CT'", says("")), &image(), "skipped: no rule takes any of its 1 images");
     check(&any(says("")), &study(Vec::new()), "held: no image to read");
-    let gone = study(vec![StudyInstance { path: "gone.dcm".into(), source: String::new(), digest: String::new() }]);
+    let gone = StudyInstance { path: "gone.dcm".into(), source: String::new(), digest: String::new(), kept_as: None };
+    let gone = study(vec![gone]);
     check(&any(says("")), &gone, "held: an instance cannot be read back: gone.dcm");
     let broken = Scripted::new(|_, _| Err(Error::Request("out of order".to_owned())));
     check(&any(broken), &image(), "held: the model failed: model \"scripted\": request: out of order");
@@ -320,4 +321,98 @@ fn what_a_model_looked_at_leads_back_to_the_image() {
     check(vec![placement(0, 0.5, [30.0, 0.0])], None);
     // Which of two inputs attention lies over is not known.
     check(vec![placement(0, 0.5, [0.0, 0.0]), placement(0, 0.5, [-40.0, 0.0])], None);
+}
+
+/// A sample as a spool keeps it.
+fn kept(name: &str, path: PathBuf) -> StudyInstance {
+    let bytes = std::fs::read(sample(name).path).unwrap();
+    let (meta, data_set_at) = dataset::part10::Meta::parse(&bytes).unwrap();
+    let header = Header::open(&sample(name).path, &Limits::default()).unwrap();
+    StudyInstance {
+        path,
+        source: "test".to_owned(),
+        digest: dataset::Digest::of(&bytes[data_set_at..]).to_string(),
+        kept_as: Some(KeptAs {
+            study_instance_uid: header.study_instance_uid.to_string(),
+            sop_instance_uid: header.sop_instance_uid.to_string(),
+            transfer_syntax_uid: meta.transfer_syntax_uid.to_string(),
+        }),
+    }
+}
+
+#[test]
+fn what_is_not_what_was_kept_is_not_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("1.dcm");
+    let reader = pipeline("true", says("No abnormality."));
+    let whole = std::fs::read(sample("01-normal.dcm").path).unwrap();
+    let (_, data_set_at) = dataset::part10::Meta::parse(&whole).unwrap();
+    let check = |change: &dyn Fn(&mut Vec<u8>), amend: &dyn Fn(&mut KeptAs), expected: &str| {
+        let mut bytes = whole.clone();
+        change(&mut bytes);
+        std::fs::write(&path, bytes).unwrap();
+        let mut instance = kept("01-normal.dcm", path.clone());
+        instance.kept_as.as_mut().map(amend);
+        let ended = match reader.read(&study(vec![instance])) {
+            Ok(_) => "written".to_owned(),
+            Err(end) => format!("{end:?}"),
+        };
+        assert!(ended.contains(expected), "{ended}");
+    };
+    let same: &dyn Fn(&mut KeptAs) = &|_| {};
+    check(&|_| {}, same, "written");
+    // The preamble is nobody's.
+    check(&|bytes| bytes[5] = 1, same, "written");
+    let damaged = "damaged on the disk";
+    check(&|bytes| *bytes.last_mut().unwrap() ^= 1, same, damaged);
+    check(&|bytes| bytes.truncate(bytes.len() - 1), same, damaged);
+    check(&|bytes| bytes.truncate(200), same, damaged);
+    check(&Vec::clear, same, damaged);
+    check(&|bytes| bytes.push(0), same, damaged);
+    check(&|bytes| bytes[data_set_at + 20] ^= 0x20, same, damaged);
+    let other = std::fs::read(sample("03-nodule-large.dcm").path).unwrap();
+    check(&|bytes| bytes.clone_from(&other), same, damaged);
+    // A row that speaks of another instance than its digest.
+    check(&|_| {}, &|kept| kept.study_instance_uid = "1.2.3".to_owned(), damaged);
+    check(&|_| {}, &|kept| kept.sop_instance_uid = "1.2.3".to_owned(), damaged);
+    check(&|_| {}, &|kept| kept.transfer_syntax_uid = "1.2.840.10008.1.2".to_owned(), damaged);
+}
+
+#[test]
+fn a_reading_has_one_deadline_from_its_beginning() {
+    let check = |limit: Duration, waits: Duration, expected: &str| {
+        let backend = Scripted::new(move |_, cancel| {
+            std::thread::sleep(waits);
+            cancel.check()?;
+            Ok(infer::Answer::scripted("No abnormality."))
+        });
+        let reader = Pipeline { deadline: limit, ..pipeline("true", backend) };
+        let instances = study(vec![sample("01-normal.dcm")]);
+        let course = Course::new(None, limit);
+        // What was waited for before counts too.
+        std::thread::sleep(waits);
+        let ended = match reader.read_on(&instances, &course, &mut Made::default()) {
+            Ok(_) => "written".to_owned(),
+            Err(end) => format!("{end:?}"),
+        };
+        assert!(ended.contains(expected), "{ended}");
+    };
+    let long = Duration::from_secs(60);
+    check(long, Duration::ZERO, "written");
+    check(Duration::ZERO, Duration::ZERO, "study.deadline");
+    check(Duration::from_millis(20), Duration::from_millis(40), "study.deadline");
+    // Enough for either, and not for both.
+    check(Duration::from_secs(2), Duration::from_millis(1_500), "deadline");
+}
+
+#[test]
+fn images_that_are_not_ready_in_time_make_no_report_of_some_of_them() {
+    let reader = pipeline("true", says("No abnormality."));
+    let instances = study(vec![sample("01-normal.dcm"), sample("03-nodule-large.dcm")]);
+    let course = Course::new(None, Duration::from_secs(60));
+    let opened = reader.open(&instances, &course).unwrap();
+    let routed = reader.route(opened).unwrap();
+    let over = Course::new(None, Duration::ZERO);
+    let ended = format!("{:?}", reader.render(routed, &over).map(|_| ()));
+    assert!(ended.contains("the reading took too long") && ended.contains("study.deadline"), "{ended}");
 }

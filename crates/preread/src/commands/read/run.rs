@@ -268,7 +268,7 @@ fn study(files: &Files) -> Result<(Study, String)> {
         let bytes = fs::read(path).with_context(|| shown(path))?;
         let (_, data_set_at) = Meta::parse(&bytes).with_context(|| shown(path))?;
         let digest = Digest::of(&bytes[data_set_at..]).to_string();
-        Ok(StudyInstance { path: path.clone(), source: "command line".to_owned(), digest })
+        Ok(StudyInstance { path: path.clone(), source: "command line".to_owned(), digest, kept_as: None })
     };
     let instances: Vec<StudyInstance> = files.paths.iter().map(instance).collect::<Result<_>>()?;
     let mut digests: Vec<&str> = instances.iter().map(|instance| instance.digest.as_str()).collect();

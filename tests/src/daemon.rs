@@ -175,6 +175,15 @@ impl Daemon {
         Self::start_in(setup, Folder::Kept(dir.to_owned()))
     }
 
+    /// As [`Self::start_keeping`], for a daemon that may end before it answers.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_dying(setup: &Setup, dir: &Path) -> Result<Self> {
+        fs::create_dir_all(dir)?;
+        Self::spawn(setup, Folder::Kept(dir.to_owned()))
+    }
+
     /// Starts it again as [`Self::start_again`] does, with a system call that goes wrong: `injection` is one of strace's,
     /// such as `fdatasync:error=EIO:when=3`. It need not get as far as answering C-ECHO.
     ///
@@ -195,14 +204,18 @@ impl Daemon {
     }
 
     fn start_in(setup: &Setup, dir: Folder) -> Result<Self> {
+        let mut daemon = Self::spawn(setup, dir)?;
+        daemon.await_echo()?;
+        Ok(daemon)
+    }
+
+    fn spawn(setup: &Setup, dir: Folder) -> Result<Self> {
         let (dicom, admin) = (Port::free()?, Port::free()?);
         let config = dir.path().join("preread.toml");
         fs::write(&config, setup.to_toml(dir.path(), &dicom, &admin))?;
         let log = dir.path().join("preread.log");
         let child = serve(program()?, &config, &log)?;
-        let mut daemon = Self { child, dicom, admin, config, log, dir };
-        daemon.await_echo()?;
-        Ok(daemon)
+        Ok(Self { child, dicom, admin, config, log, dir })
     }
 
     /// Whether it has ended by itself.

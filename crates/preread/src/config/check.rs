@@ -144,7 +144,7 @@ fn durations(file: &File, found: &mut Findings<'_>) {
     if file.runtime.memory == Some(0) {
         found.error(("runtime", 0, "memory"), "runtime.memory = 0: no model could be loaded; write \"12GiB\"");
     }
-    if file.spool.options().quota_bytes == 0 {
+    if file.spool.options(file.study.patience()).quota_bytes == 0 {
         found.error(
             ("spool", 0, "quota"),
             "spool.quota = 0: nothing could be received; write \"500GiB\", or leave it out",

@@ -406,7 +406,7 @@ fn without_inodes_nothing_is_acknowledged_that_cannot_be_filed() {
         const ROOM: u64 = 5;
         let reserve = 16;
         machine.disk.limit_inodes(Some(machine.disk.files() + ROOM + reserve));
-        spool.association_opened(1);
+        spool.association_opened(1, "test");
         let (mut acknowledged, mut refused) = (Vec::new(), 0);
         for number in 0..40 {
             let uid = format!("1.2.3.{number}");
@@ -439,7 +439,7 @@ fn a_start_without_inodes_is_tried_again_and_loses_nothing() {
     let mut random = Random(7);
     run(async {
         let spool = machine.open(0).expect("the spool");
-        spool.association_opened(1);
+        spool.association_opened(1, "test");
         for number in 0..6 {
             store(&spool, 1, &data_set("1.2.3", &format!("1.2.3.{number}"), 3_000, 1), 100).await.expect("room");
         }

@@ -146,7 +146,7 @@ fn loading_a_model_ahead_cannot_close_the_port_for_good() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let mut daemon = Daemon::start_dying(&setup, &dir.path().join("daemon"))?;
     let mut deaths = 0;
-    wait::until("the first death", PATIENCE, || Ok(daemon.ended()?))?;
+    wait::until("the first death", PATIENCE, || daemon.ended())?;
     keep_alive(&mut daemon, &mut deaths)?;
     let sample = samples::all()?.swap_remove(0).instance;
     send(&daemon.address(), &sample)?;

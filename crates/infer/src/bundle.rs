@@ -14,9 +14,12 @@ use sha2::{Digest, Sha256};
 use crate::{
     error::{Error, Result},
     genai::GenAi,
+    known,
     layout::{self, Layout, Role, base},
     manifest::Manifest,
     onnx_file,
+    template::Template,
+    text::Text,
 };
 
 /// One file that defines the model's behaviour.
@@ -37,7 +40,8 @@ pub struct Bundle {
     pub folder: PathBuf,
     /// Layout of the graphs.
     pub layout: Layout,
-    /// `model_type` of `config.json`, or `model.type` of `genai_config.json`; the layout's name when neither states one.
+    /// What it is run as: `family` of `model.toml`, else `model_type` of `config.json`, or `model.type` of
+    /// `genai_config.json`; `encoder-decoder` when none states one.
     pub family: String,
     /// `model.toml`.
     pub manifest: Manifest,
@@ -130,7 +134,8 @@ impl Bundle {
                 .filter(|file| file.bytes == 0 && !graphs.values().any(|graph| *graph == file.name))
                 .map(|file| format!("{} is empty; copy it again from the model's source", file.name)),
         );
-        let family = family(dir, present("config.json"), genai.as_ref())?;
+        let family = family(dir, present("config.json"), genai.as_ref());
+        let family = manifest.family.clone().unwrap_or(family);
         Ok(Self {
             folder: dir.to_owned(),
             layout,
@@ -157,16 +162,28 @@ impl Bundle {
         self.files.iter().map(|file| file.bytes).sum()
     }
 
-    /// Whether everything a model of this layout needs is there.
+    /// Whether it is of a kind that is known, and everything a model of this layout needs is there.
     ///
     /// # Errors
-    /// [`Error::Bundle`] naming what is missing or broken.
+    /// [`Error::Unsupported`] for a kind that is not known, [`Error::Bundle`] naming what is missing or broken.
     pub fn check(&self) -> Result<()> {
+        known::check(self)?;
         if !self.missing.is_empty() {
             let missing = self.missing.join(", ");
             return Err(Error::bundle(&self.folder, format!("{missing} missing; copy from the model's source")));
         }
         if self.problems.is_empty() { Ok(()) } else { Err(Error::bundle(&self.folder, self.problems.join("; "))) }
+    }
+
+    /// Reads the tokenizer and the chat template and tries them, so that one that does not come to an end, or asks for
+    /// more memory than a text is worth, is found out before the first study.
+    ///
+    /// # Errors
+    /// [`Error::Bundle`] naming the file and what is wrong with it.
+    pub fn check_texts(&self) -> Result<()> {
+        self.check()?;
+        Text::load(self)?;
+        Template::load(self).map(|_| ())
     }
 
     /// Where the graph of a part lies.
@@ -188,10 +205,10 @@ impl Bundle {
     }
 }
 
-fn family(dir: &Path, has_config: bool, genai: Option<&GenAi>) -> Result<String> {
-    let stated = if has_config { read_json(&dir.join("config.json")).unwrap_or_default() } else { Value::Null };
-    let stated = stated.get("model_type").and_then(Value::as_str).map(str::to_owned);
-    Ok(stated.or_else(|| genai.map(|genai| genai.family.clone())).unwrap_or_else(|| "encoder-decoder".to_owned()))
+fn family(dir: &Path, has_config: bool, genai: Option<&GenAi>) -> String {
+    let config = if has_config { read_json(&dir.join("config.json")).unwrap_or_default() } else { Value::Null };
+    let stated = known::stated(&config).map(str::to_owned);
+    stated.or_else(|| genai.map(|genai| genai.family.clone())).unwrap_or_else(|| known::ENCODER_DECODER.to_owned())
 }
 
 /// The files that hold a graph's weights. What is wrong with the graph or with them goes to `problems`, what is not there
@@ -252,6 +269,13 @@ fn is_external_data(name: &str, graph: &str) -> bool {
     name.strip_prefix(graph).is_some_and(|rest| rest.starts_with("_data") || rest.starts_with(".data"))
 }
 
+/// Whether a path has the form of a name on a model hub, `organisation/model`.
+fn is_hub_id(path: &Path) -> bool {
+    let mut parts = path.components();
+    let is_name = |part: Option<Component<'_>>| matches!(part, Some(Component::Normal(_)));
+    is_name(parts.next()) && is_name(parts.next()) && parts.next().is_none()
+}
+
 /// Files of the folder and of its `onnx/`, relative, with `/`.
 fn list(dir: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
@@ -259,6 +283,12 @@ fn list(dir: &Path) -> Result<Vec<String>> {
         let entries = match fs::read_dir(&folder) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound && !prefix.is_empty() => continue,
+            Err(error) if error.kind() == io::ErrorKind::NotFound && is_hub_id(dir) => {
+                let problem = "there is no such folder; if that is a model's name on Hugging Face, get its files first (`hf \
+                               download NAME --local-dir DIR`, from a repository with ONNX graphs) and name the folder: \
+                               preread downloads nothing";
+                return Err(Error::bundle(folder, problem));
+            }
             Err(error) => return Err(Error::bundle(folder, format!("the folder cannot be read: {error}"))),
         };
         for entry in entries {

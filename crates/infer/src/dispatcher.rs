@@ -155,7 +155,7 @@ fn work(mut backend: impl Backend, jobs: &Receiver<Job>, shared: &Shared) {
             job.cancel.check().and_then(|()| {
                 // What a backend keeps between requests is whole or gone, so a panic leaves nothing half done behind.
                 catch_unwind(AssertUnwindSafe(|| backend.run(&job.request, &job.cancel)))
-                    .unwrap_or_else(|panic| Err(Error::of_panic(message(&*panic))))
+                    .unwrap_or_else(|panic| Err(Error::of_panic(&message(&*panic))))
             })
         };
         *shared.running.lock().unwrap_or_else(PoisonError::into_inner) = None;

@@ -95,7 +95,7 @@ impl Engine {
         if let Some(vocabulary) = decoder.vocabulary() {
             text.check_vocabulary(vocabulary)?;
         }
-        let parts = Parts { vision: &vision, has_encoder: encoder.is_some(), crosses };
+        let parts = Parts { has_encoder: encoder.is_some(), crosses };
         let family = family::detect(description, &parts, &text)?;
         Ok(Self { vision, encoder, decoder, family, text, crosses })
     }

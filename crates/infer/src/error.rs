@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::foreign::shown;
+
 /// Why a model could not be loaded or a request not answered. Each variant is one action; messages carry no patient
 /// data: they speak of files, graphs and options, never of pixels or of generated text.
 #[derive(Debug, thiserror::Error)]
@@ -94,7 +96,7 @@ impl Error {
 
     /// What a graph says while it runs.
     pub(crate) fn of_run(graph: &str, problem: impl ToString) -> Self {
-        let problem = problem.to_string();
+        let problem = shown(&problem.to_string());
         match is_about_memory(&problem) {
             true => Self::OutOfMemory(format!("graph {graph}: {problem}")),
             false => Self::graph(graph, problem),
@@ -102,12 +104,13 @@ impl Error {
     }
 
     /// What a backend says when it panics.
-    pub(crate) fn of_panic(words: String) -> Self {
+    pub(crate) fn of_panic(words: &str) -> Self {
+        let words = shown(words);
         if is_about_memory(&words) { Self::OutOfMemory(words) } else { Self::Defect(words) }
     }
 
     pub(crate) fn graph(graph: &str, problem: impl ToString) -> Self {
-        Self::Graph { graph: graph.to_owned(), problem: problem.to_string() }
+        Self::Graph { graph: shown(graph), problem: shown(&problem.to_string()) }
     }
 
     pub(crate) fn unsupported(
@@ -126,7 +129,7 @@ mod tests {
     #[test]
     fn what_is_said_of_memory_is_known() {
         let check = |problem: &str, expected: bool| {
-            let errors = [Error::of_run("decoder.onnx", problem), Error::of_panic(problem.to_owned())];
+            let errors = [Error::of_run("decoder.onnx", problem), Error::of_panic(problem)];
             for error in &errors {
                 assert_eq!(matches!(error, Error::OutOfMemory(_)), expected, "{error}");
                 assert!(error.to_string().contains(problem), "{error}");

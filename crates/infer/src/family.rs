@@ -124,19 +124,18 @@ pub(crate) fn parts(prompt: &str, images: usize) -> Value {
 }
 
 /// What a family is told apart by, besides its configuration.
-pub(crate) struct Parts<'a> {
-    pub(crate) vision: &'a Vision,
+pub(crate) struct Parts {
     /// The language model has an encoder of its own.
     pub(crate) has_encoder: bool,
     /// The decoder reads the vision graph's features through cross attention.
     pub(crate) crosses: bool,
 }
 
-/// The adapter for a model: by `model_type`, and by the graphs where it is not known.
+/// The adapter for a model of a kind that is known ([`crate::known`]): by its parts, else by its family.
 ///
 /// # Errors
 /// [`Error::Bundle`] when its configuration lacks what the family needs.
-pub(crate) fn detect(description: &Description, parts: &Parts<'_>, text: &Text) -> Result<Box<dyn Family>> {
+pub(crate) fn detect(description: &Description, parts: &Parts, text: &Text) -> Result<Box<dyn Family>> {
     if parts.crosses {
         return Ok(Box::new(vision_encoder_decoder::VisionEncoderDecoder::new(description)));
     }
@@ -149,7 +148,7 @@ pub(crate) fn detect(description: &Description, parts: &Parts<'_>, text: &Text) 
         "idefics3" | "smolvlm" => Box::new(idefics3::Idefics3::new(description, text)?),
         "llava_onevision" | "llava_next" => Box::new(any_resolution::AnyResolution::new(description, text)?),
         "phi3_v" | "phi3v" => Box::new(phi3_v::Phi3V),
-        _ if parts.vision.asks_for_grid() => Box::new(qwen2_vl::Qwen2Vl::new(description, text)?),
+        "qwen2_vl" | "qwen2_5_vl" | "qwen3_vl" => Box::new(qwen2_vl::Qwen2Vl::new(description, text)?),
         _ => Box::new(llava::Llava::new(description, text)?),
     })
 }

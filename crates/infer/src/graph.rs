@@ -22,6 +22,7 @@ use serde::{Serialize, Serializer, ser::SerializeTuple};
 use crate::{
     cancel::Cancel,
     error::{Error, Result},
+    foreign::shown,
     model::SessionOptions,
     provider::Provider,
     runtime::Runtime,
@@ -361,6 +362,7 @@ pub(crate) fn blank(input: &TensorInfo, first: usize) -> Result<DynValue> {
 
 /// ONNX Runtime's words about a graph it does not load, and what to do.
 fn advised(problem: &str) -> String {
+    let problem = &shown(problem);
     let lower = problem.to_lowercase();
     let advice = if lower.contains("opset") || lower.contains("ir_version") || lower.contains("ir version") {
         "export the model for an operator set that this ONNX Runtime knows, or install a newer ONNX Runtime"

@@ -59,6 +59,13 @@ pub(crate) fn recognise(dir: &Path, names: &[String]) -> Result<Layout> {
     if has("genai_config.json") {
         return Ok(Layout::GenAi);
     }
+    if graph("language_model") && graph("prepare_inputs_embeds") && !graph("vision_encoder") {
+        return Err(Error::unsupported(
+            format!("{}: prepare_inputs_embeds and language_model, the graphs of Janus", dir.display()),
+            format!("the layouts {LAYOUTS}"),
+            "choose another model: this kind keeps its vision encoder inside the embedding graph",
+        ));
+    }
     if graph("vision_encoder") || graph("embed_tokens") || graph("prepare_inputs_embeds") {
         return Ok(Layout::VisionLanguage);
     }
@@ -86,7 +93,31 @@ pub(crate) fn recognise(dir: &Path, names: &[String]) -> Result<Layout> {
              which merges them",
         ));
     }
+    not_exported(dir, names)?;
     Err(missing(dir, names, "encoder_model.onnx"))
+}
+
+/// Refuses weights that are no ONNX graphs, with what makes graphs of them.
+fn not_exported(dir: &Path, names: &[String]) -> Result<()> {
+    let of_torch = |name: &&String| {
+        let base = base(name);
+        base.ends_with(".safetensors") || (base.starts_with("pytorch_model") && base.ends_with(".bin"))
+    };
+    let of_llama = |name: &&String| name.ends_with(".gguf");
+    let (found, advice) = if let Some(name) = names.iter().find(of_torch) {
+        let advice = "make graphs of it: in models/ of a checkout `python -m export FAMILY --from FOLDER --out DIR` (see \
+                      models/export/README.md), or `optimum-cli export onnx --model FOLDER DIR` for an encoder-decoder, CLIP \
+                      or SigLIP; or get a copy that has them, as onnx-community publishes";
+        (format!("{name}, weights of PyTorch, and no ONNX graphs"), advice)
+    } else if let Some(name) = names.iter().find(of_llama) {
+        (
+            format!("{name}, a model of llama.cpp, and no ONNX graphs"),
+            "get the model as ONNX graphs, or export it to them",
+        )
+    } else {
+        return Ok(());
+    };
+    Err(Error::unsupported(format!("{}: {found}", dir.display()), format!("the layouts {LAYOUTS}"), advice))
 }
 
 /// The files that play the parts of a layout (but for [`Layout::GenAi`], whose configuration names them).

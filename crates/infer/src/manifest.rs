@@ -22,6 +22,8 @@ use crate::{
 pub struct Manifest {
     /// Name shown in reports; the folder's name when absent.
     pub name: Option<String>,
+    /// The family that it is run as, by its `model_type`, where its own is not known.
+    pub family: Option<String>,
     /// Version of the weights, as their author counts.
     pub version: Option<String>,
     /// Licence of the weights, an SPDX expression where there is one.

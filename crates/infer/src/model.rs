@@ -177,12 +177,29 @@ impl Model {
         }
     }
 
+    /// Whether it cannot answer without a prompt.
+    pub fn needs_prompt(&self) -> bool {
+        match &self.kind {
+            Kind::Reads(reader) => reader.needs_prompt(),
+            Kind::Scores(_) => false,
+        }
+    }
+
     /// Runs every graph once on a black image, with the model's own options, so that the first request is not the
     /// slowest and a model that cannot answer is found out early.
     ///
     /// # Errors
     /// As [`Model::run`].
     pub fn warm_up(&mut self) -> Result<Timings> {
+        let request = self.warm_up_request()?;
+        Ok(self.run(&request, &Cancel::new())?.timings_ms)
+    }
+
+    /// What [`Model::warm_up`] asks, for who runs it elsewhere, with a deadline.
+    ///
+    /// # Errors
+    /// None that is expected: the picture is within every bound.
+    pub fn warm_up_request(&self) -> Result<Request> {
         let image = Image::new(64, 64, vec![0; 64 * 64 * 3])?;
         let mut request =
             Request { images: vec![image], generation: json!({"max_new_tokens": 2}), ..Request::default() };
@@ -194,7 +211,7 @@ impl Model {
             }
             Kind::Reads(_) => {}
         }
-        Ok(self.run(&request, &Cancel::new())?.timings_ms)
+        Ok(request)
     }
 
     /// Answers one request.

@@ -1,7 +1,7 @@
 //! ONNX Runtime itself: a shared library opened once per process.
 
 use std::{
-    fmt, fs,
+    env, fmt, fs,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
 };
@@ -9,6 +9,19 @@ use std::{
 use ort::{LoadDynamicError, environment::Environment, logging::LogLevel};
 
 use crate::error::{Error, Result};
+
+/// The variable of the environment, and its value, that keeps ONNX Runtime from reporting to its maker. It counts only if it
+/// is there before the library is loaded: builds from 1.31 on write a device id and look up a host as soon as they start,
+/// whatever they are told afterwards.
+pub const TELEMETRY_OFF: (&str, &str) = ("ORT_DISABLE_TELEMETRY", "1");
+
+/// Whether [`TELEMETRY_OFF`] is set in this process.
+pub fn telemetry_is_off() -> bool {
+    env::var_os(TELEMETRY_OFF.0).is_some_and(|value| value == TELEMETRY_OFF.1)
+}
+
+/// Versions of ONNX Runtime that were watched with [`TELEMETRY_OFF`]: they open no socket and write no file.
+pub const WATCHED_VERSIONS: [&str; 1] = ["1.31.1"];
 
 /// The loaded ONNX Runtime library. Cheap to clone; every clone is the same library.
 #[derive(Clone)]
@@ -26,9 +39,15 @@ impl Runtime {
     ///
     /// # Errors
     /// [`Error::Runtime`] when the file is absent, is not ONNX Runtime, is older than the API this program was built
-    /// for, or when another library was loaded before.
+    /// for, when another library was loaded before, or when [`TELEMETRY_OFF`] is not set.
     pub fn load(library: &Path) -> Result<Self> {
         let fail = |problem: String| Error::Runtime { library: library.to_owned(), problem };
+        if !telemetry_is_off() {
+            let (name, value) = TELEMETRY_OFF;
+            return Err(fail(format!(
+                "it is not loaded, because it would report to its maker; set {name}={value} before the program starts"
+            )));
+        }
         let file = fs::canonicalize(library).map_err(|error| {
             fail(format!(
                 "{error}; install ONNX Runtime 1.{} or newer and name its libonnxruntime.so (a checkout: cargo xtask setup)",

@@ -1,9 +1,10 @@
 //! Chat templates: Jinja in Hugging Face's dialect (`transformers/utils/chat_template_utils.py`), rendered within
 //! bounds. A template comes with a model and is not trusted: it sees its arguments and nothing else.
 
+mod bounds;
 mod python;
 
-use std::{fmt::Write as _, fs};
+use std::{fmt::Write as _, fs, sync::Arc};
 
 use jiff::{Zoned, civil::DateTime, fmt::strtime};
 use minijinja::{Environment, ErrorKind, syntax::SyntaxConfig};
@@ -12,11 +13,15 @@ use serde_json::{Map, Value, json};
 use crate::{
     bundle::{Bundle, read_optional_json},
     error::{Error, Result},
+    foreign::shown,
 };
 
-/// A model's chat template.
+/// A model's chat template. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Template(Arc<Source>);
+
 #[derive(Debug)]
-pub(crate) struct Template {
+struct Source {
     /// The file it stands in.
     file: String,
     /// Its text, with the tags this dialect adds rewritten.
@@ -25,10 +30,11 @@ pub(crate) struct Template {
     tokens: Map<String, Value>,
 }
 
-/// Instructions a template may take: a thousand messages take less than a tenth.
-const FUEL: u64 = 5_000_000;
+/// What a template may do, in minijinja's units: an instruction, or 64 bytes of what it makes. A thousand messages take less
+/// than a quarter, and no template makes more than 128 MB.
+const FUEL: u64 = 2_000_000;
 
-/// Longest template, and longest text rendered, in bytes.
+/// Longest text rendered, in bytes.
 const MAX_BYTES: usize = 4 << 20;
 
 impl Template {
@@ -36,8 +42,8 @@ impl Template {
     /// `chat_template` of `tokenizer_config.json`, where a list holds one called `default`.
     ///
     /// # Errors
-    /// [`Error::Bundle`] for a malformed file, a list without `default` and a template that does not parse, with its
-    /// line.
+    /// [`Error::Bundle`] for a malformed file, a list without `default`, and a template that does not parse, with its
+    /// line, or does not come to an end with one message.
     pub(crate) fn load(bundle: &Bundle) -> Result<Option<Self>> {
         let at = |name: &str| bundle.folder.join(name);
         let config = read_optional_json(&at("tokenizer_config.json"))?.unwrap_or_default();
@@ -72,12 +78,29 @@ impl Template {
             }
         };
         let template = Self::new(file, &source, special_tokens(&config));
-        template.environment(None).map_err(|error| Error::bundle(at(file), template.say(&error)))?;
+        template.try_out().map_err(|problem| Error::bundle(at(file), problem))?;
         Ok(Some(template))
     }
 
     fn new(file: &str, source: &str, tokens: Map<String, Value>) -> Self {
-        Self { file: file.to_owned(), source: without_generation_tags(source), tokens }
+        Self(Arc::new(Source { file: file.to_owned(), source: without_generation_tags(source), tokens }))
+    }
+
+    /// Parses the template, and renders one message in both forms. What it says of those is not looked at: only that it comes
+    /// to an end.
+    fn try_out(&self) -> std::result::Result<(), String> {
+        bounds::check(&self.0.source)?;
+        let template = Arc::clone(&self.0);
+        bounds::apart(move || template.environment(None).map(|_| ()).map_err(|error| say(&error)))??;
+        let parts = json!([{"type": "image"}, {"type": "text", "text": "Describe this image."}]);
+        for content in [parts, json!("Describe this image.")] {
+            let messages = json!([{"role": "user", "content": content}]);
+            let context = self.context(&messages, &json!({"add_generation_prompt": true}))?;
+            if let Err(Failed { endless: true, words }) = self.rendered(context, None) {
+                return Err(words);
+            }
+        }
+        Ok(())
     }
 
     /// The prompt of a conversation. `arguments` are those of `apply_chat_template` by their names, such as
@@ -87,34 +110,51 @@ impl Template {
     /// # Errors
     /// [`Error::Request`] when the template raises, fails or does not come to an end, with its file and line.
     pub(crate) fn render(&self, messages: &Value, arguments: &Value) -> Result<String> {
-        let mut context = json!({"add_generation_prompt": false, "tools": null, "documents": null});
+        let file = &self.0.file;
         let now = arguments.get("now").and_then(Value::as_str);
         let now = now.map(|now| now.parse::<DateTime>().map_err(|_| now)).transpose().map_err(|now| {
             Error::Request(format!("template argument `now` is {now:?}; expected a time such as 2026-11-22T20:00:00"))
         })?;
-        let Value::Object(values) = &mut context else { unreachable!("an object") };
-        values.extend(self.tokens.clone());
+        bounds::check(&self.0.source).map_err(|problem| Error::Request(format!("{file}: {problem}")))?;
+        let context = self.context(messages, arguments).map_err(Error::Request)?;
+        let text = self.rendered(context, now).map_err(|Failed { words, .. }| {
+            Error::Request(format!("{file}: {words}; change the messages or correct the template"))
+        })?;
+        if text.len() > MAX_BYTES {
+            return Err(Error::Request(format!("{file}: it writes more than {MAX_BYTES} bytes")));
+        }
+        Ok(text)
+    }
+
+    /// What a template sees.
+    fn context(&self, messages: &Value, arguments: &Value) -> std::result::Result<Value, String> {
+        let mut values = self.0.tokens.clone();
+        for (name, value) in
+            [("add_generation_prompt", Value::from(false)), ("tools", Value::Null), ("documents", Value::Null)]
+        {
+            values.entry(name).or_insert(value);
+        }
         match arguments {
             Value::Null => {}
             Value::Object(arguments) => {
                 let given = arguments.iter().filter(|(key, _)| *key != "now");
                 values.extend(given.map(|(key, value)| (key.clone(), value.clone())));
             }
-            _ => return Err(Error::Request("template arguments must be a JSON object".to_owned())),
+            _ => return Err("template arguments must be a JSON object".to_owned()),
         }
         values.insert("messages".to_owned(), messages.clone());
-        let environment =
-            self.environment(now).map_err(|error| Error::Request(format!("{}: {}", self.file, self.say(&error))))?;
-        let context = minijinja::Value::from(minijinja::value::Serde(&context));
-        let rendered = environment.get_template(&self.file).and_then(|template| template.render(context));
-        let text = rendered.map_err(|error| {
-            let advice = "change the messages or correct the template";
-            Error::Request(format!("{}: {}; {advice}", self.file, self.say(&error)))
-        })?;
-        if text.len() > MAX_BYTES {
-            return Err(Error::Request(format!("{}: it writes more than {MAX_BYTES} bytes", self.file)));
-        }
-        Ok(text)
+        Ok(Value::Object(values))
+    }
+
+    fn rendered(&self, context: Value, now: Option<DateTime>) -> std::result::Result<String, Failed> {
+        let template = Arc::clone(&self.0);
+        let rendered = bounds::apart(move || {
+            let environment = template.environment(now)?;
+            let context = minijinja::Value::from(minijinja::value::Serde(&context));
+            environment.get_template(&template.file)?.render(context)
+        });
+        let rendered = rendered.map_err(|words| Failed { endless: true, words })?;
+        rendered.map_err(|error| Failed { endless: error.kind() == ErrorKind::OutOfFuel, words: say(&error) })
     }
 
     /// Whether the template takes the content of a message as a list of parts; the others take a text, in which the
@@ -124,12 +164,18 @@ impl Template {
         let messages = json!([{"role": "user", "content": [{"type": "text", "text": text}]}]);
         self.render(&messages, &Value::Null).is_ok_and(|rendered| rendered.contains(text) && !rendered.contains("type"))
     }
+}
 
+/// Why there is no text.
+#[derive(Debug)]
+struct Failed {
+    /// The template does not come to an end, or would take more than is given to it.
+    endless: bool,
+    words: String,
+}
+
+impl Source {
     fn environment(&self, now: Option<DateTime>) -> std::result::Result<Environment<'_>, minijinja::Error> {
-        if self.source.len() > MAX_BYTES {
-            let detail = format!("the template is longer than {MAX_BYTES} bytes");
-            return Err(minijinja::Error::new(ErrorKind::SyntaxError, detail));
-        }
         let mut environment = Environment::new();
         environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
         environment.set_fuel(Some(FUEL));
@@ -146,24 +192,24 @@ impl Template {
         environment.add_template(&self.file, &self.source)?;
         Ok(environment)
     }
+}
 
-    /// What went wrong, and in which line.
-    fn say(&self, error: &minijinja::Error) -> String {
-        let mut words = String::new();
-        if let Some(line) = error.line() {
-            let _ = write!(words, "line {line}: ");
-        }
-        match (error.kind(), error.detail()) {
-            (ErrorKind::OutOfFuel, _) => words += "the template does not come to an end",
-            (kind, Some(detail)) => {
-                let _ = write!(words, "{kind}: {detail}");
-            }
-            (kind, None) => {
-                let _ = write!(words, "{kind}");
-            }
-        }
-        words
+/// What went wrong, and in which line. A template chooses some of these words itself.
+fn say(error: &minijinja::Error) -> String {
+    let mut words = String::new();
+    if let Some(line) = error.line() {
+        let _ = write!(words, "line {line}: ");
     }
+    match (error.kind(), error.detail()) {
+        (ErrorKind::OutOfFuel, _) => words += "the template does not come to an end",
+        (kind, Some(detail)) => {
+            let _ = write!(words, "{kind}: {detail}");
+        }
+        (kind, None) => {
+            let _ = write!(words, "{kind}");
+        }
+    }
+    shown(&words)
 }
 
 /// Every `…_token` of `tokenizer_config.json`: a text, or an object with one as `content`.

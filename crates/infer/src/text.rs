@@ -9,6 +9,8 @@ use crate::{
     bundle::Bundle,
     constraint::Vocabulary,
     error::{Error, Result},
+    foreign::shown,
+    growth,
 };
 
 /// A model's tokenizer (`tokenizer.json`) and what `tokenizer_config.json` says of its special tokens.
@@ -33,8 +35,10 @@ impl Text {
     pub(crate) fn load(bundle: &Bundle) -> Result<Self> {
         let path = bundle.folder.join("tokenizer.json");
         let mut tokenizer = Tokenizer::from_file(&path).map_err(|error| {
-            Error::bundle(&path, format!("not a readable tokenizer: {error}; copy it again from the model's source"))
+            let problem = shown(&error.to_string());
+            Error::bundle(&path, format!("not a readable tokenizer: {problem}; copy it again from the model's source"))
         })?;
+        growth::check(&path, &tokenizer)?;
         // What was set when the file was saved is no part of the tokenizer: callers cut and pad as they need.
         tokenizer.with_padding(None);
         tokenizer

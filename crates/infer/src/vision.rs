@@ -127,11 +127,6 @@ impl Vision {
         self.graph.input("image_sizes").is_some()
     }
 
-    /// Whether it is told the grid of patches of each image.
-    pub(crate) fn asks_for_grid(&self) -> bool {
-        self.graph.info().inputs.iter().any(|input| matches!(input_kind(&input.role), Some(Kind::Grid)))
-    }
-
     /// Names of what it returns beside its features.
     pub(crate) fn other_outputs(&self) -> Vec<String> {
         let outputs = self.graph.info().outputs.iter().enumerate();

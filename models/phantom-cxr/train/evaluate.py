@@ -3,8 +3,11 @@ from __future__ import annotations
 
 import datetime
 import json
+import os
 import time
 from pathlib import Path
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before ONNX Runtime is imported, which reports to its maker otherwise
 
 import numpy as np
 import onnxruntime as ort

@@ -9,16 +9,46 @@ use serde_json::Value as Json;
 /// Longest padding of a string, in characters.
 const MAX_WIDTH: usize = 10_000;
 
+/// Longest text that a method takes, in bytes: more than any model reads.
+const MAX_TEXT: usize = 1 << 20;
+
+/// Longest text that a method makes, in bytes. What filters and operators make is bounded by minijinja's fuel.
+const MAX_MADE: usize = 16 << 20;
+
+/// Lists in lists that are printed. Python stops at a thousand.
+const MAX_DEPTH: usize = 200;
+
 pub(super) fn add_to(environment: &mut Environment<'_>) {
     environment.set_unknown_method_callback(method);
     environment.set_formatter(|out, _, value| {
         if value.is_undefined() {
             return Ok(());
         }
-        out.write_str(&printed(value)).map_err(Error::from)
+        out.write_str(&checked(value).map(printed)?).map_err(Error::from)
     });
-    environment.add_filter("string", |value: Value| printed(&value));
+    environment.add_filter("string", |value: Value| checked(&value).map(printed));
     environment.add_filter("tojson", tojson);
+}
+
+/// Refuses a value that is nested too deep, or holds too much, to be written: writing it recurses.
+fn checked(value: &Value) -> Result<&Value, Error> {
+    fn fits(value: &Value, depth: usize, left: &mut usize) -> bool {
+        if !matches!(value.kind(), ValueKind::Seq | ValueKind::Map) {
+            return true;
+        }
+        let is_map = value.kind() == ValueKind::Map;
+        depth < MAX_DEPTH
+            && value.try_iter().into_iter().flatten().all(|item| {
+                *left = left.saturating_sub(1);
+                let inner = if is_map { value.get_item(&item).unwrap_or_default() } else { item };
+                *left > 0 && fits(&inner, depth + 1, left)
+            })
+    }
+    let mut left = 1 << 20;
+    match fits(value, 0, &mut left) {
+        true => Ok(value),
+        false => Err(Error::new(ErrorKind::InvalidOperation, "lists in lists, too deep or too many to be written")),
+    }
 }
 
 /// Python's `str`.
@@ -119,7 +149,7 @@ fn tojson(value: &Value, options: Kwargs) -> Result<String, Error> {
         None if indent.is_some() => (",".to_owned(), ": ".to_owned()),
         None => (", ".to_owned(), ": ".to_owned()),
     };
-    let json = serde_json::to_value(value)
+    let json = serde_json::to_value(checked(value)?)
         .map_err(|error| Error::new(ErrorKind::BadSerialization, format!("tojson: {error}")))?;
     let mut dump = Dump { ascii, sort_keys, indent, item, key, out: String::new() };
     dump.write(&json, 0);
@@ -201,9 +231,29 @@ impl Dump {
     }
 }
 
+/// Refuses a method of a text whose result would be larger than any prompt.
+fn within_bounds(text: &str, name: &str, arguments: &[Value]) -> Result<(), Error> {
+    let made = match (name, arguments) {
+        ("replace", [old, new, ..]) => {
+            let (old, new) = (old.as_str().unwrap_or_default(), new.as_str().unwrap_or_default());
+            text.len().saturating_add(text.matches(old).count().saturating_mul(new.len()))
+        }
+        ("join", [list]) if matches!(list.kind(), ValueKind::Seq | ValueKind::Map | ValueKind::String) => {
+            let lengths = list.try_iter()?.map(|item| item.as_str().map_or(32, str::len).saturating_add(text.len()));
+            lengths.fold(0, usize::saturating_add)
+        }
+        _ => 0,
+    };
+    if text.len() <= MAX_TEXT && made <= MAX_MADE {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::InvalidOperation, format!("{name}: the text is longer than any prompt")))
+}
+
 /// Python's methods: those of minijinja-contrib, and some more of strings and lists.
 fn method(state: &mut State<'_, '_>, value: &Value, name: &str, arguments: &[Value]) -> Result<Value, Error> {
     if let Some(text) = value.as_str() {
+        within_bounds(text, name, arguments)?;
         let words: Vec<&str> = arguments.iter().filter_map(Value::as_str).collect();
         let tuple = |parts: [&str; 3]| Value::from(Tuple::from(parts.map(Value::from)));
         match (name, words.as_slice()) {

@@ -104,6 +104,7 @@ fn answer(embed: &[u8], decoder: &[u8], grey: u8, generation: &Value) -> Vec<u32
         .collect();
     let files = [
         ("config.json", json!({"model_type": "toy", "image_token_id": IMAGE}).to_string().into_bytes()),
+        ("model.toml", b"family = 'llava'".to_vec()),
         ("preprocessor_config.json", br#"{"do_resize": false, "do_rescale": false, "do_normalize": false}"#.to_vec()),
         (
             "tokenizer.json",

@@ -2,10 +2,10 @@
 
 use std::{fs, path::Path};
 
-use infer::{Answer, Cancel, EvidenceOptions, Image, Model, Request};
+use infer::{Answer, Bundle, Cancel, EvidenceOptions, Image, Model, Request, SessionOptions};
 use serde_json::{Value, json};
 
-use crate::support::{copy, image, json, model, reference};
+use crate::support::{copy, image, json, model, reference, runtime};
 
 fn run(model: &mut Model, request: Request) -> Answer {
     model.run(&request, &Cancel::new()).expect("answers")
@@ -132,14 +132,19 @@ fn change(file: &Path, change: impl FnOnce(&mut Value)) {
 }
 
 #[test]
-fn an_unknown_family_runs_when_the_counts_agree() {
+fn an_unknown_family_runs_as_the_manifest_says_when_the_counts_agree() {
     let Some(folder) = reference("llava") else { return };
     let dir = copy(&folder);
     change(&dir.path().join("config.json"), |config| config["model_type"] = "never_heard_of".into());
+    let bundle = Bundle::open(dir.path()).expect("a folder of graphs");
+    let refused =
+        Model::load(&bundle, &runtime(), &SessionOptions::default()).map(|_| ()).expect_err("unknown").to_string();
+    assert!(refused.contains("\"never_heard_of\"") && refused.contains("family = \"llava\""), "{refused}");
+    fs::write(dir.path().join("model.toml"), "family = 'llava'").expect("written");
     let ask = || question(image(&folder.join("image0.png")), EvidenceOptions::default());
     let known = run(&mut model(&folder), ask());
     let unknown = run(&mut model(dir.path()), ask());
-    assert_eq!((unknown.generated_ids, unknown.family.as_str()), (known.generated_ids, "never_heard_of"));
+    assert_eq!((unknown.generated_ids, unknown.family.as_str()), (known.generated_ids, "llava"));
 
     change(&dir.path().join("processor_config.json"), |config| config["patch_size"] = 28.into());
     let error = model(dir.path()).run(&ask(), &Cancel::new()).expect_err("the counts differ").to_string();

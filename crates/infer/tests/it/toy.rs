@@ -106,7 +106,7 @@ fn write(dir: &Path, decoder: &[u8]) {
         .map(|id| (char::from(b'a' + u8::try_from(id).expect("small")).to_string(), id.into()))
         .collect();
     let files = [
-        ("config.json", json!({"model_type": "toy", "id2label": {"0": "left", "1": "right"}})),
+        ("config.json", json!({"model_type": "vision-encoder-decoder", "id2label": {"0": "left", "1": "right"}})),
         ("generation_config.json", json!({"decoder_start_token_id": 1, "eos_token_id": 15, "max_length": 6})),
         ("preprocessor_config.json", json!({"do_resize": false, "do_rescale": false, "do_normalize": false})),
         (

@@ -6,6 +6,9 @@ pub enum Error {
     /// The file cannot be read at all: check path, permissions, disk.
     #[error("cannot read: {0}")]
     Io(#[from] std::io::Error),
+    /// A pipe, a device, a socket or a folder: name a file.
+    #[error("it is no regular file; name a file")]
+    NotAFile,
     /// No `DICM` prefix and no file meta information (PS3.10 section 7.1): not a DICOM file.
     #[error("not a DICOM Part 10 file: no DICM prefix and no file meta information group (0002,eeee)")]
     NotDicom,

@@ -1,7 +1,6 @@
 //! What of an instance comes before its pixels: everything that says what it shows, at the cost of its header.
 
 use std::{
-    fs::File,
     io::{Read, Seek, SeekFrom},
     path::Path,
 };
@@ -14,6 +13,7 @@ use crate::{
     Error, Header, Instance, Limits, TransferSyntax,
     gate::{self, Scan},
     instance::{LONGEST_META_BYTES, bounded, head},
+    large::regular,
     parse::parse,
     part10::{self, Meta},
 };
@@ -24,7 +24,7 @@ impl Instance {
     /// # Errors
     /// As [`Self::open`].
     pub fn open_front(path: &Path, limits: &Limits) -> Result<Self, Error> {
-        let mut file = File::open(path)?;
+        let mut file = regular(path)?;
         bounded(file.seek(SeekFrom::End(0))?, limits)?;
         let (meta, data_set_at) = Meta::parse(&head(&mut file, LONGEST_META_BYTES)?)?;
         let syntax = TransferSyntax::from_uid(meta.transfer_syntax_uid.as_str())?;
@@ -51,7 +51,7 @@ impl Instance {
         let (Ok(parsed), Ok(file_meta)) = (parsed, file_meta) else {
             return Err(Error::Parse(header.sop_instance_uid));
         };
-        Ok(Self { header, meta, object: parsed.with_exact_meta(file_meta) })
+        Ok(Self { header, meta, object: parsed.with_exact_meta(file_meta), pixels: None })
     }
 }
 

@@ -1,5 +1,4 @@
 use std::{
-    fs::File,
     io::{Cursor, Read, Seek, SeekFrom},
     path::Path,
 };
@@ -8,7 +7,8 @@ use dicom_core::Tag;
 use dicom_object::{DefaultDicomObject, FileMetaTable};
 
 use crate::{
-    Digest, Error, Header, Limits, TransferSyntax, gate,
+    Digest, Error, Header, Limits, NativePixels, TransferSyntax, gate,
+    large::{self, regular},
     parse::parse,
     part10::{self, Meta},
 };
@@ -21,12 +21,26 @@ pub struct Instance {
     /// The file meta information it came with.
     pub meta: Meta,
     pub(crate) object: DefaultDicomObject,
+    /// Native pixel data that stays on the disk, in place of its element.
+    pub(crate) pixels: Option<NativePixels>,
 }
 
 impl Instance {
-    /// Opens a Part 10 file: gate first, then the parser.
+    /// Opens a Part 10 file: gate first, then the parser. Of a large one the native pixel data stays on the disk (see
+    /// [`Self::native_pixels`]).
     pub fn open(path: &Path, limits: &Limits) -> Result<Self, Error> {
-        Self::from_bytes(&read_bounded(path, limits)?, limits)
+        let mut file = regular(path)?;
+        let length = file.metadata()?.len();
+        bounded(length, limits)?;
+        if length > WHOLE_BYTES
+            && let Some(instance) = large::open(file.try_clone()?, limits)?
+        {
+            return Ok(instance);
+        }
+        file.rewind()?;
+        let mut bytes = Vec::new();
+        file.take(limits.instance_bytes + 1).read_to_end(&mut bytes)?;
+        Self::from_bytes(&bytes, limits)
     }
 
     /// The same over bytes in memory.
@@ -45,12 +59,17 @@ impl Instance {
             return Err(Error::Parse(header.sop_instance_uid));
         };
         let object = parsed.with_exact_meta(file_meta);
-        Ok(Self { header, meta, object })
+        Ok(Self { header, meta, object, pixels: None })
     }
 
     /// The parsed data set with its file meta information.
     pub fn object(&self) -> &DefaultDicomObject {
         &self.object
+    }
+
+    /// Native pixel data that was left on the disk: then there is no such element in [`Self::object`].
+    pub fn native_pixels(&self) -> Option<&NativePixels> {
+        self.pixels.as_ref()
     }
 
     /// The whole element at `tag`, sequences included.
@@ -63,7 +82,7 @@ impl Header {
     /// Reads the header of a Part 10 file through the gate alone: values that are not kept are stepped over, and no
     /// parser runs.
     pub fn open(path: &Path, limits: &Limits) -> Result<Self, Error> {
-        Self::read(&mut File::open(path)?, limits)
+        Self::read(&mut regular(path)?, limits)
     }
 
     /// The same of a file that was kept when `digest` was that of its data set (see [`crate::Digest`]), printed: every byte of
@@ -71,7 +90,7 @@ impl Header {
     ///
     /// Errors with [`Error::Damaged`] when it holds something else now.
     pub fn open_kept(path: &Path, digest: &str, limits: &Limits) -> Result<Self, Error> {
-        let mut file = File::open(path)?;
+        let mut file = regular(path)?;
         let data_set_at = match meta_of(&mut file) {
             Ok((_, data_set_at)) => data_set_at,
             Err(Error::Io(error)) => return Err(error.into()),
@@ -94,6 +113,9 @@ impl Header {
         Ok(Self::from_scan(gate::scan_seekable(file, syntax, limits)?, syntax))
     }
 }
+
+/// Files up to this size are read whole: a radiograph, or a stack of some hundred slices.
+const WHOLE_BYTES: u64 = 64 << 20;
 
 /// The file meta information of a real file is below 1 KiB.
 const USUAL_META_BYTES: usize = 2 << 10;
@@ -127,12 +149,4 @@ fn gated(bytes: &[u8], limits: &Limits) -> Result<(Meta, Header, usize), Error> 
 
 pub(crate) fn bounded(bytes: u64, limits: &Limits) -> Result<(), Error> {
     if bytes > limits.instance_bytes { Err(Error::TooLarge { bytes, limit: limits.instance_bytes }) } else { Ok(()) }
-}
-
-fn read_bounded(path: &Path, limits: &Limits) -> Result<Vec<u8>, Error> {
-    let file = File::open(path)?;
-    bounded(file.metadata()?.len(), limits)?;
-    let mut bytes = Vec::new();
-    file.take(limits.instance_bytes + 1).read_to_end(&mut bytes)?;
-    Ok(bytes)
 }

@@ -47,12 +47,13 @@ pub(crate) fn parse(
     }
     if syntax.deflated() {
         let inflated = Inflated::new(data_set).map_err(|_| NotParsed)?;
-        return parse_inflated(BufReader::new(inflated), syntax, scan, limits);
+        return parse_stream(BufReader::new(inflated), syntax, scan, limits);
     }
-    parse_inflated(data_set, syntax, scan, limits)
+    parse_stream(data_set, syntax, scan, limits)
 }
 
-fn parse_inflated(
+/// As [`parse`], of a data set that is not deflated and need not be in memory.
+pub(crate) fn parse_stream(
     reader: impl Read,
     syntax: TransferSyntax,
     scan: &Scan,

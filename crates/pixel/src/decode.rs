@@ -1,14 +1,13 @@
 use std::borrow::Cow;
 
 use dataset::Instance;
-use dicom_core::PrimitiveValue;
 use ndarray::{ArrayD, IxDyn};
 
 use crate::{
     Error, Limits,
     codec::{self, Cells, Coded, Encoding},
     colour,
-    frames::{PixelData, byte_length, bytes_of, encapsulated_frame},
+    frames::{Native, PixelData, encapsulated_frame},
     image_pixel::{ImagePixel, Photometric, Stored},
 };
 
@@ -97,10 +96,10 @@ pub fn decode(instance: &Instance, frame: u32, limits: &Limits) -> Result<Decode
     }
     let data = PixelData::of(instance)?;
     if let PixelData::Native(value) = &data {
-        limits.check_frame(&image, encoding, byte_length(value))?;
+        limits.check_frame(&image, encoding, value.byte_length())?;
     }
     if let (PixelData::Native(value), Stored::Float | Stored::Double) = (&data, image.stored) {
-        let samples = float_frame(value, &image, frame)?;
+        let samples = float_frame(*value, &image, frame)?;
         return Ok(Decoded { samples, photometric: image.photometric, image });
     }
     let coded = match (encoding, data) {
@@ -151,25 +150,21 @@ fn native_bits(image: &ImagePixel) -> usize {
 
 /// The bytes that hold a frame, and at which bit of the first one it begins. All frames must be there: a set that was
 /// cut short is not read in part.
-fn native_range<'a>(
-    value: &'a PrimitiveValue,
-    image: &ImagePixel,
-    frame: u32,
-) -> Result<(Cow<'a, [u8]>, usize), Error> {
+fn native_range<'a>(value: Native<'a>, image: &ImagePixel, frame: u32) -> Result<(Cow<'a, [u8]>, usize), Error> {
     let bits = native_bits(image);
     let due =
         bits.checked_mul(image.frames as usize).ok_or_else(|| Error::malformed("the frames overflow"))?.div_ceil(8);
-    let available = byte_length(value);
+    let available = value.byte_length();
     if available < due {
         return Err(truncated(due, available));
     }
     let start = bits * frame as usize;
-    Ok((bytes_of(value, start / 8, (start + bits).div_ceil(8))?, start % 8))
+    Ok((value.bytes(start / 8, (start + bits).div_ceil(8))?, start % 8))
 }
 
-fn native_frame(instance: &Instance, value: &PrimitiveValue, image: &ImagePixel, frame: u32) -> Result<Coded, Error> {
+fn native_frame(instance: &Instance, value: Native<'_>, image: &ImagePixel, frame: u32) -> Result<Coded, Error> {
     // The common radiograph, without a detour through bytes.
-    if let (PrimitiveValue::U16(words), 16) = (value, image.bits_allocated) {
+    if let (Some(words), 16) = (value.words(), image.bits_allocated) {
         let length = native_bits(image) / 16;
         let due = length.checked_mul(image.frames as usize).ok_or_else(|| Error::malformed("the frames overflow"))?;
         if words.len() < due {
@@ -181,8 +176,8 @@ fn native_frame(instance: &Instance, value: &PrimitiveValue, image: &ImagePixel,
     let (bytes, first_bit) = native_range(value, image, frame)?;
     let mut coded = native_cells(bytes, first_bit, image)?;
     // Read as words, a big endian value of two words has the higher one first.
-    if let (Cells::ThirtyTwo(cells), PrimitiveValue::U16(_), true) =
-        (&mut coded.cells, value, instance.header.transfer_syntax.big_endian())
+    if let (Cells::ThirtyTwo(cells), Some(_), true) =
+        (&mut coded.cells, value.words(), instance.header.transfer_syntax.big_endian())
     {
         cells.iter_mut().for_each(|cell| *cell = cell.rotate_left(16));
     }
@@ -217,7 +212,7 @@ fn native_coded(cells: Cells, image: &ImagePixel) -> Result<Coded, Error> {
     Ok(Coded { cells, bits: image.bits_stored, shift: image.shift(), photometric })
 }
 
-fn float_frame(value: &PrimitiveValue, image: &ImagePixel, frame: u32) -> Result<Samples, Error> {
+fn float_frame(value: Native<'_>, image: &ImagePixel, frame: u32) -> Result<Samples, Error> {
     let (bytes, _) = native_range(value, image, frame)?;
     if image.stored == Stored::Float {
         let cell = |b: &[u8]| f32::from_le_bytes([b[0], b[1], b[2], b[3]]);

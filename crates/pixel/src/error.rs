@@ -26,6 +26,9 @@ pub enum Error {
         /// What is wrong.
         what: String,
     },
+    /// The file cannot be read any more: look at the disk.
+    #[error("its pixels cannot be read: {0}")]
+    Unreadable(String),
     /// The header asks for more than the limits allow.
     #[error("{found} {what} is more than the limit of {limit}")]
     TooLarge {

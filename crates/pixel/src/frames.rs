@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use dataset::{Instance, tags};
+use dataset::{Instance, NativePixels, tags};
 use dicom_core::{
     PrimitiveValue,
     value::{PixelFragmentSequence, Value},
@@ -14,18 +14,60 @@ type Fragments = PixelFragmentSequence<Vec<u8>>;
 
 /// Pixel Data as it stands in the data set.
 pub(crate) enum PixelData<'a> {
-    Native(&'a PrimitiveValue),
+    Native(Native<'a>),
     Encapsulated(&'a Fragments),
+}
+
+/// Native pixel data: a value of the data set, or what was left on the disk.
+#[derive(Clone, Copy)]
+pub(crate) enum Native<'a> {
+    Value(&'a PrimitiveValue),
+    OnDisk(&'a NativePixels),
+}
+
+impl<'a> Native<'a> {
+    /// How many bytes there are.
+    pub(crate) fn byte_length(self) -> usize {
+        match self {
+            Self::Value(value) => byte_length(value),
+            Self::OnDisk(pixels) => usize::try_from(pixels.bytes()).unwrap_or(usize::MAX),
+        }
+    }
+
+    /// Bytes `start..end`, in little endian order, copying as little as possible.
+    pub(crate) fn bytes(self, start: usize, end: usize) -> Result<Cow<'a, [u8]>, Error> {
+        match self {
+            Self::Value(value) => bytes_of(value, start, end),
+            Self::OnDisk(pixels) if end as u64 > pixels.bytes() => {
+                Err(Error::Truncated { expected: end as u64, available: pixels.bytes() })
+            }
+            Self::OnDisk(pixels) => {
+                let read = pixels.read(start as u64, end as u64);
+                read.map(Cow::Owned).map_err(|error| Error::Unreadable(error.to_string()))
+            }
+        }
+    }
+
+    /// The value as 16-bit words, where it is in memory as such.
+    pub(crate) fn words(self) -> Option<&'a [u16]> {
+        match self {
+            Self::Value(PrimitiveValue::U16(words)) => Some(words),
+            _ => None,
+        }
+    }
 }
 
 impl<'a> PixelData<'a> {
     pub(crate) fn of(instance: &'a Instance) -> Result<Self, Error> {
+        if let Some(pixels) = instance.native_pixels() {
+            return Ok(Self::Native(Native::OnDisk(pixels)));
+        }
         let element = [tags::PIXEL_DATA, tags::FLOAT_PIXEL_DATA, tags::DOUBLE_FLOAT_PIXEL_DATA]
             .into_iter()
             .find_map(|tag| instance.element(tag))
             .ok_or(Error::NoPixelData)?;
         match element.value() {
-            Value::Primitive(value) => Ok(Self::Native(value)),
+            Value::Primitive(value) => Ok(Self::Native(Native::Value(value))),
             Value::PixelSequence(fragments) => Ok(Self::Encapsulated(fragments)),
             Value::Sequence(_) => Err(Error::malformed("Pixel Data is a sequence of items")),
         }
@@ -33,7 +75,7 @@ impl<'a> PixelData<'a> {
 }
 
 /// Bytes `start..end` of a value, in little endian order, copying as little as possible.
-pub(crate) fn bytes_of(value: &PrimitiveValue, start: usize, end: usize) -> Result<Cow<'_, [u8]>, Error> {
+fn bytes_of(value: &PrimitiveValue, start: usize, end: usize) -> Result<Cow<'_, [u8]>, Error> {
     let short = |available: usize| Error::Truncated { expected: end as u64, available: available as u64 };
     match value {
         PrimitiveValue::U8(bytes) => bytes.get(start..end).map(Cow::Borrowed).ok_or_else(|| short(bytes.len())),
@@ -53,7 +95,7 @@ pub(crate) fn bytes_of(value: &PrimitiveValue, start: usize, end: usize) -> Resu
 }
 
 /// How many bytes a value has.
-pub(crate) fn byte_length(value: &PrimitiveValue) -> usize {
+fn byte_length(value: &PrimitiveValue) -> usize {
     match value {
         PrimitiveValue::U8(bytes) => bytes.len(),
         PrimitiveValue::U16(words) => words.len() * 2,

@@ -1,4 +1,4 @@
-use dataset::{Header, Instance, tags};
+use dataset::{Header, Instance, NativePixels, tags};
 use dicom_core::{Tag, VR};
 
 use crate::{Error, Limits};
@@ -171,10 +171,7 @@ impl ImagePixel {
         if self.rows == 0 || self.columns == 0 {
             return Err(Error::malformed("Rows (0028,0010) or Columns (0028,0011) is 0"));
         }
-        let pixels = u64::from(self.rows) * u64::from(self.columns);
-        if pixels > limits.pixels_per_frame {
-            return Err(Error::TooLarge { what: "pixels per frame", found: pixels, limit: limits.pixels_per_frame });
-        }
+        check_pixels(self.rows, self.columns, limits)?;
         match self.samples {
             1 | 3 if self.samples == self.photometric.samples() => {}
             1 | 3 => return Err(Error::malformed("Samples per Pixel contradicts Photometric Interpretation")),
@@ -200,8 +197,30 @@ impl ImagePixel {
     }
 }
 
+/// Refuses by the header alone what is beyond the limits, before anything of the pixels is read.
+///
+/// # Errors
+/// [`Error::TooLarge`]. What else is wrong with a header is found when the pixels are there.
+pub fn check_size(header: &Header, limits: &Limits) -> Result<(), Error> {
+    if !header.has_pixel_data() {
+        return Ok(());
+    }
+    let side = |tag| header.integer(tag).and_then(|side| u32::try_from(side).ok()).unwrap_or(0);
+    check_pixels(side(tags::ROWS), side(tags::COLUMNS), limits)?;
+    match frames(header, limits) {
+        Err(error @ Error::TooLarge { .. }) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn check_pixels(rows: u32, columns: u32, limits: &Limits) -> Result<(), Error> {
+    let (found, limit) = (u64::from(rows) * u64::from(columns), limits.pixels_per_frame);
+    if found > limit { Err(Error::TooLarge { what: "pixels per frame", found, limit }) } else { Ok(()) }
+}
+
 fn stored(instance: &Instance) -> Result<Stored, Error> {
-    let has = |tag| instance.element(tag).is_some();
+    let on_disk = instance.native_pixels().map(NativePixels::tag);
+    let has = |tag| on_disk == Some(tag) || instance.element(tag).is_some();
     if has(tags::PIXEL_DATA) {
         let representation = number(&instance.header, tags::PIXEL_REPRESENTATION, "Pixel Representation")?;
         match representation {

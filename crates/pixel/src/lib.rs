@@ -53,7 +53,7 @@ pub use decode::{Decoded, Samples, can_decode, decode};
 pub use describe::{ArrayDescription, Description, Voi8, describe};
 pub use error::Error;
 pub use grey::{Offered, Window, offered_windows, window_explained, window_of_width};
-pub use image_pixel::{ImagePixel, Photometric, Stored};
+pub use image_pixel::{ImagePixel, Photometric, Stored, check_size};
 pub use input::{Composer, InputImage, ModelInput};
 pub use limits::{Budget, Limits, estimated_time};
 pub use mapping::{Area, Layout, Mapping, Point, SourcePoint, Tile};

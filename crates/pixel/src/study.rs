@@ -7,8 +7,8 @@ use dataset::{Header, Instance, Uid, tags};
 use crate::{
     Apart, Budget, Decoded, Error, Frame, Gap, Kind, Limits, ModelImage, Offered, Order, PixelSpacing, RenderOptions,
     SliceSpacing, Source, Stack, StackFrame, StackValues, UltrasoundRegion, Upright, View, Window, WindowFor,
-    frames_of, header_suffices, offered_windows, picture, policy::evenly, stacks, ultrasound_regions, upright,
-    window_explained, window_of_width,
+    check_size, frames_of, header_suffices, offered_windows, picture, policy::evenly, stacks, ultrasound_regions,
+    upright, window_explained, window_of_width,
 };
 
 /// Opens an image of the study by its index. This crate has no file system.
@@ -199,6 +199,7 @@ impl<'a> Study<'a> {
         }
         // Two at once may be more than there is room for.
         self.opened = None;
+        check_size(self.headers[image], &self.limits)?;
         let opened = (self.open)(image).map_err(|error| Unread::Unopened(error.to_string()))?;
         let instance = Arc::new(opened);
         self.opened = Some((image, Arc::clone(&instance)));

@@ -7,7 +7,7 @@ use dicom_object::InMemDicomObject;
 use super::geometry::Plane;
 use crate::{
     ImagePixel, Limits, Photometric,
-    frames::{PixelData, byte_length},
+    frames::PixelData,
     groups::{functional_group, header_numbers, number, numbers, text},
     render::Source,
 };
@@ -163,7 +163,7 @@ fn frames_there(instance: &Instance, limits: &Limits) -> u64 {
             // Two pixels of YBR_FULL_422 have four samples.
             let samples = if image.photometric == Photometric::YbrFull422 { 2 } else { u64::from(image.samples) };
             let bits = image.pixels() as u64 * samples * u64::from(image.bits_allocated);
-            byte_length(value) as u64 * 8 / bits.max(1)
+            value.byte_length() as u64 * 8 / bits.max(1)
         }
         Ok(PixelData::Encapsulated(fragments)) => {
             // A fragment may hold the codestreams of several frames; none is shorter than its own header.

@@ -1,6 +1,6 @@
 //! The command line, as typed arguments.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
@@ -138,6 +138,9 @@ pub(crate) enum Model {
         /// Graphs of this precision, by the suffix of their files: fp32 (none), fp16, quantized, q4.
         #[arg(long, value_name = "SUFFIX")]
         dtype: Option<String>,
+        /// How long loading and running it may take.
+        #[arg(long, value_name = "TIME", default_value = "10m", value_parser = humantime::parse_duration)]
+        deadline: Duration,
         /// Print one JSON document on standard output.
         #[arg(long)]
         json: bool,
@@ -225,6 +228,9 @@ pub(crate) struct ModelRun {
     /// Cover cells of each image, ROWSxCOLUMNS of them, and say what that does to each sentence.
     #[arg(long, value_name = "RxC", value_parser = cells)]
     pub(crate) occlusion: Option<[usize; 2]>,
+    /// How long loading and running the model may take.
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = humantime::parse_duration)]
+    pub(crate) deadline: Duration,
     /// Print one JSON document on standard output.
     #[arg(long)]
     pub(crate) json: bool,

@@ -20,6 +20,7 @@ mod reload;
 mod retain;
 mod route;
 mod serve;
+mod silence;
 mod start;
 mod tasks;
 mod told;
@@ -36,7 +37,8 @@ use commands::UsageError;
 
 fn main() -> ExitCode {
     // Usage errors end here, with clap's own message and exit code 2.
-    match run(Cli::parse().command) {
+    let command = Cli::parse().command;
+    match silence::see_to(&command).and_then(|()| run(command)) {
         Ok(code) => code,
         // Whoever read standard output has seen enough.
         Err(error) if error.is::<output::Closed>() => ExitCode::SUCCESS,
@@ -71,7 +73,9 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Init(arguments) => commands::init::run(&arguments),
         Command::Read(arguments) => commands::read::run(&arguments),
         Command::Model(Model::Run(arguments)) => commands::model::run(&arguments),
-        Command::Model(Model::Check { dir, dtype, json }) => commands::model::check(&dir, dtype.as_deref(), json),
+        Command::Model(Model::Check { dir, dtype, deadline, json }) => {
+            commands::model::check(&dir, dtype.as_deref(), deadline, json)
+        }
         Command::Pixels(arguments) => commands::pixels::run(&arguments),
         Command::Route(Route::Explain { paths, source, config }) => {
             commands::route::explain(&paths, &source, &config.config)

@@ -1,20 +1,26 @@
 //! The configured models: looked at when the daemon starts, loaded when the first study needs one, unloaded when another
 //! needs the room.
 
+mod slot;
+
 use std::{
     collections::HashMap,
     env,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Condvar, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    thread,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
 use infer::{Bundle, Dispatcher, Model, Provider, Runtime, SessionOptions};
 use pixel::ImagePolicy;
 
+use self::slot::{NotThere, Slot};
 use crate::{config, pipeline::image_policy};
 
 /// Requests that may wait for one model. Studies wait in the spool, so that more than the running one is rare.
@@ -29,15 +35,16 @@ const ADVICE: &str = "in a checkout `cargo xtask setup` gets it; elsewhere set O
 const RESERVE: u64 = 1 << 30;
 
 /// Every model that a rule may name.
-pub(crate) struct Models {
+pub(crate) struct Models(Arc<Shared>);
+
+struct Shared {
     library: Option<PathBuf>,
     threads: usize,
     reuse_prompts: bool,
     /// What loaded models may take in all, where somebody said so.
     memory: Option<u64>,
     entries: HashMap<String, Entry>,
-    /// One model is loaded at a time: two would count the same room.
-    loading: Mutex<()>,
+    loading: Loading,
     /// Counts uses, to know which is the longest ago.
     uses: AtomicU64,
 }
@@ -46,21 +53,37 @@ struct Entry {
     bundle: Bundle,
     policy: ImagePolicy,
     provider: Provider,
-    loaded: Mutex<Option<Loaded>>,
+    loaded: Slot<Dispatcher>,
 }
 
-struct Loaded {
-    dispatcher: Arc<Dispatcher>,
-    last_used: u64,
+/// Bytes that the models take which are being loaded, so that two do not count the same room. The lock is held while room
+/// is made, never while a model is loaded.
+#[derive(Default)]
+struct Loading {
+    bytes: Mutex<u64>,
+    done: Condvar,
+}
+
+/// Room for a model that is being loaded.
+struct Reserved<'a> {
+    loading: &'a Loading,
+    bytes: u64,
+}
+
+impl Drop for Reserved<'_> {
+    fn drop(&mut self) {
+        *self.loading.bytes.lock().unwrap_or_else(PoisonError::into_inner) -= self.bytes;
+        self.loading.done.notify_all();
+    }
 }
 
 impl Entry {
     fn open(name: &str, folder: &Path, provider: Provider) -> Result<Self> {
         let bundle = Bundle::open(folder).with_context(|| format!("model \"{name}\""))?;
-        bundle.check().with_context(|| format!("model \"{name}\""))?;
+        bundle.check_texts().with_context(|| format!("model \"{name}\""))?;
         let policy = image_policy(&bundle.manifest.images)
             .with_context(|| format!("model \"{name}\": {}", folder.join("model.toml").display()))?;
-        Ok(Self { bundle, policy, provider, loaded: Mutex::new(None) })
+        Ok(Self { bundle, policy, provider, loaded: Slot::empty() })
     }
 
     /// Bytes that the model takes when it is loaded, about: twice its files. Measured with ONNX Runtime 1.31 on a
@@ -106,10 +129,10 @@ impl Models {
         let library = if entries.is_empty() { None } else { Some(find_library(runtime.library.as_deref())?) };
         let opened = Self::of(entries, library, runtime);
         // What will never fit is better known now than when the first study comes.
-        if let Some(memory) = opened.memory
-            && let Some((name, entry)) = opened.entries.iter().find(|(_, entry)| entry.needs() > memory)
+        if let Some(memory) = opened.0.memory
+            && let Some((name, entry)) = opened.0.entries.iter().find(|(_, entry)| entry.needs() > memory)
         {
-            return Err(opened.too_little(name, entry.needs(), memory));
+            return Err(opened.0.too_little(name, entry.needs(), memory));
         }
         Ok(opened)
     }
@@ -134,31 +157,40 @@ impl Models {
             absent.extend(library.as_ref().err().map(|error| format!("{error:#}")));
         }
         let looked = Self::of(entries, library.ok(), runtime);
-        if let Some(memory) = looked.memory {
-            let large = looked.entries.iter().filter(|(_, entry)| entry.needs() > memory);
-            wrong.extend(large.map(|(name, entry)| looked.too_little(name, entry.needs(), memory).to_string()));
+        if let Some(memory) = looked.0.memory {
+            let large = looked.0.entries.iter().filter(|(_, entry)| entry.needs() > memory);
+            wrong.extend(large.map(|(name, entry)| looked.0.too_little(name, entry.needs(), memory).to_string()));
         }
         (looked, absent, wrong)
     }
 
     fn of(entries: HashMap<String, Entry>, library: Option<PathBuf>, runtime: &config::Runtime) -> Self {
-        Self {
+        Self(Arc::new(Shared {
             library,
             threads: runtime.threads,
             reuse_prompts: runtime.reuse_prompts,
             memory: runtime.memory,
             entries,
-            loading: Mutex::new(()),
+            loading: Loading::default(),
             uses: AtomicU64::new(0),
+        }))
+    }
+
+    /// Before anybody else has them.
+    #[cfg(test)]
+    fn entries_mut(&mut self) -> &mut HashMap<String, Entry> {
+        // A thread that has loaded one is about to end.
+        while Arc::strong_count(&self.0) > 1 {
+            thread::yield_now();
         }
+        &mut Arc::get_mut(&mut self.0).unwrap().entries
     }
 
     /// One model, which is a script.
     #[cfg(test)]
     pub(crate) fn scripted(name: &str, folder: &Path, backend: infer::Scripted) -> Result<Self> {
-        let dispatcher = Arc::new(Dispatcher::start(backend, QUEUE)?);
         let entry = Entry::open(name, folder, Provider::Cpu)?;
-        *held(&entry.loaded) = Some(Loaded { dispatcher, last_used: 0 });
+        entry.loaded.put(Ok(Dispatcher::start(backend, QUEUE)?), 0);
         let entries = HashMap::from([(name.to_owned(), entry)]);
         Ok(Self::of(entries, Some(PathBuf::new()), &config::Runtime::default()))
     }
@@ -166,14 +198,15 @@ impl Models {
     /// Another one.
     #[cfg(test)]
     pub(crate) fn and_scripted(mut self, name: &str, folder: &Path, backend: infer::Scripted) -> Result<Self> {
-        self.entries.extend(Self::scripted(name, folder, backend)?.entries);
+        let mut other = Self::scripted(name, folder, backend)?;
+        self.entries_mut().extend(std::mem::take(other.entries_mut()));
         Ok(self)
     }
 
     /// Has the models write JSON.
     #[cfg(test)]
     pub(crate) fn writing_json(mut self) -> Self {
-        let outputs = self.entries.values_mut().map(|entry| &mut entry.bundle.manifest.output);
+        let outputs = self.entries_mut().values_mut().map(|entry| &mut entry.bundle.manifest.output);
         outputs.for_each(|output| output.form = Some(infer::OutputForm::Json));
         self
     }
@@ -181,89 +214,146 @@ impl Models {
     /// Has the models read any image.
     #[cfg(test)]
     pub(crate) fn made_for_anything(mut self) -> Self {
-        let manifests = self.entries.values_mut().map(|entry| &mut entry.bundle.manifest);
+        let manifests = self.entries_mut().values_mut().map(|entry| &mut entry.bundle.manifest);
         manifests.for_each(|it| (it.modality, it.body_part, it.view) = Default::default());
         self
     }
 
     /// What is known of a model without loading it.
     pub(crate) fn bundle(&self, name: &str) -> Option<&Bundle> {
-        self.entries.get(name).map(|entry| &entry.bundle)
+        self.0.entries.get(name).map(|entry| &entry.bundle)
     }
 
     /// Which images its manifest asks for.
     pub(crate) fn policy(&self, name: &str) -> Option<&ImagePolicy> {
-        self.entries.get(name).map(|entry| &entry.policy)
+        self.0.entries.get(name).map(|entry| &entry.policy)
     }
 
     /// Has a model of one image ask for others.
     #[cfg(test)]
     pub(crate) fn with_policy(mut self, policy: &ImagePolicy) -> Self {
-        self.entries.values_mut().for_each(|entry| entry.policy = policy.clone());
+        self.entries_mut().values_mut().for_each(|entry| entry.policy = policy.clone());
         self
     }
 
-    /// The thread that owns a model, which loads and warms it when it is not. Who holds on to it keeps it loaded.
-    pub(crate) fn dispatcher(&self, name: &str) -> Result<Arc<Dispatcher>> {
-        let Some((entry, library)) = self.entries.get(name).zip(self.library.as_ref()) else {
+    /// The thread that owns a model, which is loaded and warmed up when it is not. Who holds on to it keeps it loaded.
+    ///
+    /// A model is loaded on a thread of its own and may take longer than one study has time: then the next one finds it.
+    ///
+    /// # Errors
+    /// When it cannot be loaded, or is not there by `until`.
+    pub(crate) fn dispatcher(&self, name: &str, until: Instant) -> Result<Arc<Dispatcher>> {
+        let shared = &self.0;
+        let Some((entry, library)) = shared.entries.get(name).zip(shared.library.as_ref()) else {
             bail!("there is no model \"{name}\"");
         };
-        let mut loaded = held(&entry.loaded);
-        if let Some(loaded) = &mut *loaded {
-            loaded.last_used = self.next_use();
-            return Ok(Arc::clone(&loaded.dispatcher));
-        }
-        let _alone = held(&self.loading);
-        self.make_room(name, entry)?;
+        let allowed = until.saturating_duration_since(Instant::now());
+        let load = || {
+            let (shared, name, library) = (Arc::clone(shared), name.to_owned(), library.clone());
+            let begun = thread::Builder::new().name("load".to_owned()).spawn(move || {
+                let Some(entry) = shared.entries.get(&name) else { return };
+                // Whoever waits is told so, whatever happens.
+                let loaded = catch_unwind(AssertUnwindSafe(|| shared.load(&name, entry, &library, allowed)));
+                let loaded = loaded.unwrap_or_else(|_| bail!("loading it ended in a defect; the log has its place"));
+                let (loaded, room) = match loaded {
+                    Ok((dispatcher, room)) => (Ok(dispatcher), Some(room)),
+                    Err(error) => (Err(format!("{error:#}")), None),
+                };
+                entry.loaded.put(loaded, shared.next_use());
+                // Not before it counts among the loaded ones.
+                drop(room);
+            });
+            begun.map(drop).map_err(|error| format!("no thread to load it on: {error}"))
+        };
+        let say = |waited: Duration| {
+            tracing::warn!(model = name, seconds = waited.as_secs(), "a study waits for this model to be loaded");
+        };
+        entry.loaded.get(until, shared.next_use(), load, say).map_err(|error| match error {
+            NotThere::Failed(why) => anyhow::anyhow!(why),
+            NotThere::Late => anyhow::anyhow!(
+                "it was not loaded within {} s (study.deadline); it goes on being loaded, and `preread model check` says \
+                 whether it ever is",
+                allowed.as_secs_f64().round()
+            ),
+        })
+    }
+}
+
+impl Shared {
+    /// Loads a model, in room that it keeps, and warms it up, which may take as long as is `allowed`, once more.
+    fn load(&self, name: &str, entry: &Entry, library: &Path, allowed: Duration) -> Result<(Dispatcher, Reserved<'_>)> {
+        let room = self.reserve(name, entry, Instant::now() + allowed)?;
         let runtime = Runtime::load(library)?;
         let mut options =
             SessionOptions { provider: entry.provider, reuse_prompts: self.reuse_prompts, ..SessionOptions::default() };
         if self.threads > 0 {
             options.threads = self.threads;
         }
-        let mut model = Model::load(&entry.bundle, &runtime, &options)?;
-        let warm_up = model.warm_up()?;
+        let model = Model::load(&entry.bundle, &runtime, &options)?;
+        let request = model.warm_up_request()?;
         let ran_by = model.graphs().first().map(|graph| graph.provider).unwrap_or_default();
+        let dispatcher = Dispatcher::start(model, QUEUE)?;
+        // Its thread interrupts a graph that does not come to an end.
+        let warm_up = dispatcher.submit(request, Some(Instant::now() + allowed)).and_then(infer::Ticket::wait);
+        let warm_up = warm_up.map_err(|error| match error {
+            infer::Error::DeadlineExceeded => anyhow::anyhow!(
+                "it did not write two tokens of a black image within {} s (study.deadline): too slow for this machine, or a \
+                 graph without an end",
+                allowed.as_secs_f64().round()
+            ),
+            error => error.into(),
+        })?;
         tracing::info!(
             model = name,
             digest = entry.bundle.digest,
             onnxruntime = runtime.version(),
             provider = %ran_by,
-            load_ms = warm_up.load,
+            load_ms = warm_up.timings_ms.load,
             counted_mib = entry.needs() >> 20,
             "model loaded"
         );
-        let dispatcher = Arc::new(Dispatcher::start(model, QUEUE)?);
-        *loaded = Some(Loaded { dispatcher: Arc::clone(&dispatcher), last_used: self.next_use() });
-        Ok(dispatcher)
+        Ok((dispatcher, room))
+    }
+
+    /// Makes room for a model and keeps it until it is loaded; waits, at most until `until`, for others that are loaded now,
+    /// if there could be room then.
+    fn reserve(&self, name: &str, entry: &Entry, until: Instant) -> Result<Reserved<'_>> {
+        let mut bytes = self.loading.bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            match self.make_room(name, entry, *bytes) {
+                Ok(()) => {
+                    let needs = entry.needs();
+                    *bytes += needs;
+                    return Ok(Reserved { loading: &self.loading, bytes: needs });
+                }
+                Err(error) if *bytes == 0 || Instant::now() >= until => return Err(error),
+                Err(_) => {
+                    let left = until.saturating_duration_since(Instant::now());
+                    bytes = self.loading.done.wait_timeout(bytes, left).unwrap_or_else(PoisonError::into_inner).0;
+                }
+            }
+        }
     }
 
     fn next_use(&self) -> u64 {
         self.uses.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Unloads what nobody uses until a model fits.
-    fn make_room(&self, name: &str, entry: &Entry) -> Result<()> {
+    /// Unloads what nobody uses until a model fits, beside those that are being loaded, which take `loading` bytes.
+    fn make_room(&self, name: &str, entry: &Entry, loading: u64) -> Result<()> {
         let mut others = Vec::new();
         for (other, entry) in self.entries.iter().filter(|(other, _)| *other != name) {
-            // One whose lock somebody holds waits for its own turn to be loaded.
-            let Ok(loaded) = entry.loaded.try_lock() else { continue };
-            if let Some(found) = &*loaded {
-                let in_use = Arc::strong_count(&found.dispatcher) > 1;
-                others.push(Candidate {
-                    needs: entry.needs(),
-                    in_use,
-                    last_used: found.last_used,
-                    model: (other, loaded),
-                });
+            if let Some(held) = entry.loaded.held() {
+                let (in_use, last_used) = (held.in_use, held.last_used);
+                others.push(Candidate { needs: entry.needs(), in_use, last_used, model: (other, held) });
             }
         }
         let taken: u64 = others.iter().map(|other| other.needs).sum();
-        let Some(room) = self.room(taken) else { return Ok(()) };
+        let Some(room) = self.room(taken.saturating_add(loading)) else { return Ok(()) };
         let needs = entry.needs();
         let chosen = to_unload(needs, room, others).map_err(|room| self.too_little(name, needs, room))?;
-        for (other, mut loaded) in chosen {
-            *loaded = None;
+        for (other, held) in chosen {
+            held.drop_it();
             tracing::info!(model = other, room_for = name, "model unloaded");
         }
         Ok(())
@@ -290,10 +380,6 @@ impl Models {
             room >> 20
         )
     }
-}
-
-fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// ONNX Runtime's library: `ORT_DYLIB_PATH`, the configuration, beside the binary, `target/` of a checkout.
@@ -366,38 +452,42 @@ mod tests {
         Some(Models::open(&models, &runtime).unwrap())
     }
 
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_secs(120)
+    }
+
     fn is_loaded(models: &Models, name: &str) -> bool {
-        held(&models.entries[name].loaded).is_some()
+        models.0.entries[name].loaded.held().is_some()
     }
 
     #[test]
     fn models_share_the_memory_there_is() {
         let Some(models) = demonstrations(3, u64::MAX) else { return };
-        let needs = models.entries["model 0"].needs();
+        let needs = models.0.entries["model 0"].needs();
         let models = demonstrations(3, needs * 2 + needs / 2).unwrap();
-        let first = models.dispatcher("model 0").unwrap();
-        drop(models.dispatcher("model 1").unwrap());
+        let first = models.dispatcher("model 0", soon()).unwrap();
+        drop(models.dispatcher("model 1", soon()).unwrap());
         assert!(is_loaded(&models, "model 0") && is_loaded(&models, "model 1"));
         // The first is older, and in use.
-        drop(models.dispatcher("model 2").unwrap());
+        drop(models.dispatcher("model 2", soon()).unwrap());
         assert!(is_loaded(&models, "model 0") && !is_loaded(&models, "model 1") && is_loaded(&models, "model 2"));
-        let again = models.dispatcher("model 0").unwrap();
+        let again = models.dispatcher("model 0", soon()).unwrap();
         assert!(Arc::ptr_eq(&first, &again), "it was not loaded again");
         drop((first, again));
-        drop(models.dispatcher("model 1").unwrap());
+        drop(models.dispatcher("model 1", soon()).unwrap());
         assert!(is_loaded(&models, "model 0") && is_loaded(&models, "model 1") && !is_loaded(&models, "model 2"));
 
         let small = demonstrations(2, needs + needs / 2).unwrap();
-        let kept = small.dispatcher("model 0").unwrap();
-        let refused = small.dispatcher("model 1").map(|_| ()).unwrap_err().to_string();
+        let kept = small.dispatcher("model 0", soon()).unwrap();
+        let refused = small.dispatcher("model 1", soon()).map(|_| ()).unwrap_err().to_string();
         for part in ["model \"model 1\"", &format!("{} MiB", needs.div_ceil(1 << 20)), "runtime.memory", "precision"] {
             assert!(refused.contains(part), "{refused}\ndoes not say {part:?}");
         }
         assert!(is_loaded(&small, "model 0"));
-        let library = small.library.clone();
+        let library = small.0.library.clone();
         let section = ModelSection {
             name: "large".to_owned(),
-            path: small.entries["model 0"].bundle.folder.clone(),
+            path: small.0.entries["model 0"].bundle.folder.clone(),
             preload: false,
             provider: None,
         };
@@ -405,7 +495,7 @@ mod tests {
         let never = Models::open(&[section], &runtime).map(|_| ()).unwrap_err().to_string();
         assert!(never.contains("model \"large\"") && never.contains("runtime.memory (1 MiB)"), "{never}");
         drop(kept);
-        small.dispatcher("model 1").unwrap();
+        small.dispatcher("model 1", soon()).unwrap();
         assert!(!is_loaded(&small, "model 0"));
     }
 
@@ -413,10 +503,10 @@ mod tests {
     fn a_provider_that_is_not_there_is_named() {
         let Some(models) = demonstrations(1, u64::MAX) else { return };
         let mut models = models;
-        models.entries.values_mut().for_each(|entry| entry.provider = Provider::MiGraphX);
-        let refused = models.dispatcher("model 0").map(|_| ()).unwrap_err().to_string();
+        models.entries_mut().values_mut().for_each(|entry| entry.provider = Provider::MiGraphX);
+        let refused = models.dispatcher("model 0", soon()).map(|_| ()).unwrap_err().to_string();
         assert!(refused.contains("without migraphx") && refused.contains("libonnxruntime.so"), "{refused}");
-        models.entries.values_mut().for_each(|entry| entry.provider = Provider::Auto);
-        models.dispatcher("model 0").unwrap();
+        models.entries_mut().values_mut().for_each(|entry| entry.provider = Provider::Auto);
+        models.dispatcher("model 0", soon()).unwrap();
     }
 }

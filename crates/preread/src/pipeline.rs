@@ -339,7 +339,8 @@ impl Pipeline {
     fn infer<'a>(&self, mut rendered: Pictured<'a>, course: &Course, made: &mut Made) -> Result<Inferred<'a>, End> {
         let rule = rendered.routed.rule;
         let failed = |reason: String| held("the model failed", format!("model \"{}\": {reason}", rule.model), rule);
-        let dispatcher = self.models.dispatcher(&rule.model).map_err(|error| failed(format!("{error:#}")))?;
+        let dispatcher =
+            self.models.dispatcher(&rule.model, course.until()).map_err(|error| failed(format!("{error:#}")))?;
         let images = images::request(&mut rendered.input).map_err(|error| failed(error.to_string()))?;
         let again = if rule.settings.second_model.is_some() { images.clone() } else { Vec::new() };
         let manifest = self.models.bundle(&rule.model).map(|bundle| &bundle.manifest.output);

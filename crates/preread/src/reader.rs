@@ -6,7 +6,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::Result;
@@ -110,7 +110,8 @@ impl Reader {
             Err(error) => return Err(error.into()),
         }
         let (pipeline, name) = (Arc::clone(&self.pipeline), model.to_owned());
-        let loaded = tokio::task::spawn_blocking(move || pipeline.models.dispatcher(&name).map(drop)).await;
+        let until = Instant::now() + self.pipeline.deadline;
+        let loaded = tokio::task::spawn_blocking(move || pipeline.models.dispatcher(&name, until).map(drop)).await;
         let loaded = loaded.unwrap_or_else(|_| Err(anyhow::anyhow!("a defect in preread; the log has its place")));
         if let Err(error) = loaded {
             tracing::error!("model \"{model}\" could not be loaded ahead; it is tried again with a study: {error:#}");

@@ -63,6 +63,9 @@ pub(crate) fn files_and_links(paths: &[PathBuf]) -> Result<(Vec<PathBuf>, Remark
         let mut folders = Vec::new();
         if path.is_dir() {
             folders.push(path.clone());
+        } else if path.exists() && !path.is_file() {
+            // Reading from a pipe or a device may never end.
+            return Err(usage(format!("{}: it is neither a file nor a folder", path.display())));
         } else {
             files.push(path.clone());
         }

@@ -13,8 +13,11 @@ pub(crate) fn run(arguments: &Pixels) -> Result<ExitCode> {
         return folder(arguments);
     }
     let context = || shown(&arguments.path);
-    let instance = Instance::open(&arguments.path, &Limits::default()).with_context(context)?;
     let limits = pixel::Limits::default();
+    // What is cheap to know comes first: the pixels of what is too large are not read.
+    let header = Header::open(&arguments.path, &Limits::default()).with_context(context)?;
+    pixel::check_size(&header, &limits).with_context(context)?;
+    let instance = Instance::open(&arguments.path, &Limits::default()).with_context(context)?;
     let frame = arguments.frame.unwrap_or(1) - 1;
     if let Some(out) = &arguments.out {
         let picture =

@@ -72,7 +72,7 @@ pub(super) fn second_view(
     }
     let labels = concepts.iter().flat_map(|concept| [concept.name().to_owned(), format!("no {}", concept.name())]);
     let request = infer::Request { images, labels: labels.collect(), ..Default::default() };
-    let dispatcher = models.dispatcher(name).map_err(|error| infer::Error::Request(format!("{error:#}")))?;
+    let dispatcher = models.dispatcher(name, deadline).map_err(|error| infer::Error::Request(format!("{error:#}")))?;
     let answer = dispatcher.submit(request, Some(deadline)).and_then(infer::Ticket::wait)?;
     let unscored = || infer::Error::Request("the second model scored no labels".to_owned());
     let scores = answer.zero_shot.ok_or_else(unscored)?.logits_per_image;

@@ -21,8 +21,8 @@ use crate::{
     models::{Models, find_library},
 };
 
-/// Versions of ONNX Runtime that preread's own tests run with.
-const TRIED: &[&str] = &["1.31.1"];
+/// Versions of ONNX Runtime that were watched while they ran.
+const TRIED: &[&str] = &infer::WATCHED_VERSIONS;
 
 /// What a trial prints when it goes well.
 #[derive(Serialize, Deserialize)]

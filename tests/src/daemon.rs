@@ -181,7 +181,7 @@ impl Daemon {
     /// When it cannot be started.
     pub fn start_dying(setup: &Setup, dir: &Path) -> Result<Self> {
         fs::create_dir_all(dir)?;
-        Self::spawn(setup, Folder::Kept(dir.to_owned()))
+        Self::spawn(setup, Folder::Kept(dir.to_owned()), program()?)
     }
 
     /// Starts it again as [`Self::start_again`] does, with a system call that goes wrong: `injection` is one of strace's,
@@ -203,18 +203,29 @@ impl Daemon {
         }
     }
 
-    fn start_in(setup: &Setup, dir: Folder) -> Result<Self> {
-        let mut daemon = Self::spawn(setup, dir)?;
+    /// As [`Self::start`], by `program`, which is preread with a tracer around it.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_by(setup: &Setup, program: Command) -> Result<Self> {
+        let dir = Folder::Temporary(tempfile::Builder::new().prefix("preread-e2e-").tempdir()?);
+        let mut daemon = Self::spawn(setup, dir, program)?;
         daemon.await_echo()?;
         Ok(daemon)
     }
 
-    fn spawn(setup: &Setup, dir: Folder) -> Result<Self> {
+    fn start_in(setup: &Setup, dir: Folder) -> Result<Self> {
+        let mut daemon = Self::spawn(setup, dir, program()?)?;
+        daemon.await_echo()?;
+        Ok(daemon)
+    }
+
+    fn spawn(setup: &Setup, dir: Folder, program: Command) -> Result<Self> {
         let (dicom, admin) = (Port::free()?, Port::free()?);
         let config = dir.path().join("preread.toml");
         fs::write(&config, setup.to_toml(dir.path(), &dicom, &admin))?;
         let log = dir.path().join("preread.log");
-        let child = serve(program()?, &config, &log)?;
+        let child = serve(program, &config, &log)?;
         Ok(Self { child, dicom, admin, config, log, dir })
     }
 

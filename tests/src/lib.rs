@@ -13,6 +13,7 @@ pub mod recorder;
 pub mod samples;
 pub mod scp;
 pub mod scu;
+pub mod silence;
 pub mod sr;
 pub mod wait;
 

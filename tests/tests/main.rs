@@ -23,5 +23,6 @@ mod secrets;
 mod senders;
 mod setup;
 mod shape;
+mod silence;
 mod tls;
 mod unit;

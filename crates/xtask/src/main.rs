@@ -6,6 +6,7 @@
 mod bench;
 mod demo;
 mod setup;
+mod soak;
 mod step;
 mod test;
 
@@ -46,6 +47,11 @@ enum Command {
         #[command(subcommand)]
         what: bench::Bench,
     },
+    /// Tests that take too long for every day
+    Soak {
+        #[command(subcommand)]
+        what: soak::Soak,
+    },
 }
 
 fn main() -> ExitCode {
@@ -71,6 +77,7 @@ fn run(command: Command) -> Result<()> {
         Command::Demo { orthanc } => demo::run(orthanc),
         Command::Test { filters } => test::run(&filters),
         Command::Bench { what } => bench::run(&what),
+        Command::Soak { what } => soak::run(&what),
     }
 }
 

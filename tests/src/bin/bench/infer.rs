@@ -317,7 +317,7 @@ pub(crate) fn python() -> Result<Command> {
     let program = place::root().join("target/peers/infer/bin/python");
     ensure!(program.is_file(), "the other runtimes are not installed: start this by `cargo xtask bench infer`");
     let mut python = Command::new(program);
-    python.env("PYTHONDONTWRITEBYTECODE", "1").env("HF_HUB_OFFLINE", "1");
+    python.env("PYTHONDONTWRITEBYTECODE", "1").env("HF_HUB_OFFLINE", "1").env("ORT_DISABLE_TELEMETRY", "1");
     Ok(python)
 }
 

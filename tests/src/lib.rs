@@ -9,6 +9,7 @@ pub mod peers;
 pub mod place;
 pub mod port;
 pub mod random;
+pub mod readme;
 pub mod recorder;
 pub mod samples;
 pub mod scp;

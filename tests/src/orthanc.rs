@@ -207,6 +207,14 @@ impl Ready {
         self.start(&[("preread", port)], Some(ROUTING), &[])
     }
 
+    /// Starts it; a Lua script of the caller's sends what it stores to the modality `preread` on `port`.
+    ///
+    /// # Errors
+    /// As [`Self::route_to`].
+    pub fn route_by(self, script: &str, port: u16) -> Result<Orthanc> {
+        self.start(&[("preread", port)], Some(script), &[])
+    }
+
     /// Starts it as an archive that a viewer asks through DICOMweb.
     ///
     /// # Errors
@@ -248,6 +256,8 @@ impl Ready {
             "DicomModalities": modalities,
             // It would hold the association open for five seconds after the last instance.
             "DicomAssociationCloseDelay": 1,
+            // How long a study must be quiet to be stable, in seconds.
+            "StableAge": 2,
             "LuaScripts": scripts,
             "Plugins": plugins,
         });

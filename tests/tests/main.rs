@@ -1,6 +1,7 @@
 //! The shipped program against real peers: every test starts its own daemon on its own ports.
 
 mod bombs;
+mod cases;
 mod classes;
 mod cli;
 mod commitment;
@@ -18,6 +19,7 @@ mod orthanc;
 mod outbound;
 mod read;
 mod readers;
+mod readme;
 mod scope;
 mod secrets;
 mod senders;

@@ -17,6 +17,7 @@ use crate::{
     place, samples,
     scp::Scp,
     scu::Scu,
+    wait,
 };
 
 /// What strace is asked for: everything about sockets, and everything that takes a path.
@@ -35,7 +36,7 @@ pub struct Allowed {
 /// that of what is started. The caller's home is not the program's: `home` is.
 pub fn traced(trace: &Path, home: &Path, program: &Path) -> Command {
     let mut strace = Command::new("strace");
-    strace.args(["-D", "-f", "-qq", "-y", "-s", "512", "-e", CALLS, "-e", "signal=none", "-o"]).arg(trace).arg(program);
+    strace.args(["-D", "-f", "-q", "-y", "-s", "512", "-e", CALLS, "-e", "signal=none", "-o"]).arg(trace).arg(program);
     // What a user's environment keeps, and neither the unit's nor cargo's, which would hide what the program sees to itself.
     for name in ["ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME"] {
         strace.env_remove(name);
@@ -59,7 +60,13 @@ pub fn can_trace() -> bool {
 /// # Errors
 /// With the calls; and when the trace cannot be read, or shows so little that nothing was traced.
 pub fn check(trace: &Path, home: &Path, cwd: &Path, allowed: &Allowed) -> Result<()> {
-    let text = fs::read_to_string(trace).with_context(|| trace.display().to_string())?;
+    // The tracer is no child of ours: it has written everything when it has written how the program ended.
+    let text = wait::until("the end of the trace", Duration::from_secs(60), || {
+        let text = fs::read(trace).with_context(|| trace.display().to_string())?;
+        let text = String::from_utf8_lossy(&text).into_owned();
+        let ended = text.lines().last().is_some_and(|line| line.contains("+++ exited") || line.contains("+++ killed"));
+        Ok(ended.then_some(text))
+    })?;
     if !text.contains("libonnxruntime") {
         bail!("{}: ONNX Runtime was not loaded in it: nothing was tested", trace.display());
     }

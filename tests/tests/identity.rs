@@ -286,8 +286,9 @@ fn a_late_image_of_another_patient_makes_no_version_of_the_first_ones_report() -
 #[test]
 fn a_corrected_study_waits_for_a_person_and_the_newer_one_can_count() -> Result<()> {
     let mut house = House::open(1203)?;
+    type Corrected<'a> = (Who<'a>, bool, &'a [&'a str], (&'a str, bool, usize));
     // What is corrected, which way a person decides, and whom the second report is of and whether it follows the first.
-    let rows: [(Who<'_>, bool, &[&str], (&str, bool, usize)); 5] = [
+    let rows: [Corrected<'_>; 5] = [
         (B, false, &[], ("P-B", true, 0)),
         (Who { name: "ALPHA^ANNA", ..A }, false, &[], ("P-A", true, 1)),
         (Who { born: "19710101", ..A }, false, &[], ("P-A", true, 1)),

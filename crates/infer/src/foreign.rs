@@ -4,12 +4,24 @@
 /// Longest of them, in characters.
 const MOST: usize = 600;
 
+/// Longest of them where our own advice follows.
+const MOST_BEFORE_ADVICE: usize = 400;
+
 /// A text on one line and without anything that a terminal obeys: controls, escapes and marks of direction are written as
 /// their code. What is too long is cut.
 pub(crate) fn shown(text: &str) -> String {
-    let mut out = String::with_capacity(text.len().min(MOST));
+    shown_up_to(MOST, text)
+}
+
+/// [`shown`], shorter, so that our own words fit behind it.
+pub(crate) fn shown_before_advice(text: &str) -> String {
+    shown_up_to(MOST_BEFORE_ADVICE, text)
+}
+
+fn shown_up_to(most: usize, text: &str) -> String {
+    let mut out = String::with_capacity(text.len().min(most));
     for (count, character) in text.trim().chars().enumerate() {
-        if count == MOST {
+        if count == most {
             out.push('…');
             break;
         }

@@ -22,7 +22,7 @@ use serde::{Serialize, Serializer, ser::SerializeTuple};
 use crate::{
     cancel::Cancel,
     error::{Error, Result},
-    foreign::shown,
+    foreign::shown_before_advice,
     model::SessionOptions,
     provider::Provider,
     runtime::Runtime,
@@ -362,7 +362,6 @@ pub(crate) fn blank(input: &TensorInfo, first: usize) -> Result<DynValue> {
 
 /// ONNX Runtime's words about a graph it does not load, and what to do.
 fn advised(problem: &str) -> String {
-    let problem = &shown(problem);
     let lower = problem.to_lowercase();
     let advice = if lower.contains("opset") || lower.contains("ir_version") || lower.contains("ir version") {
         "export the model for an operator set that this ONNX Runtime knows, or install a newer ONNX Runtime"
@@ -373,5 +372,5 @@ fn advised(problem: &str) -> String {
     } else {
         "copy the file again from the model's source, or export the model again"
     };
-    format!("{problem}; {advice}")
+    format!("{}; {advice}", shown_before_advice(problem))
 }

@@ -127,7 +127,7 @@ mod tests {
         };
         let taken = |source: &str| assert_eq!(check(source), Ok(()), "{}", &source[..source.len().min(60)]);
         for unit in ["not ", "-", "1+", "(", "[", "a.", "a|upper|", "a~", "x if y else ", "f("] {
-            refused(&format!("a\n{{{{ {} }}}}", unit.repeat(30_000)), "line 2");
+            refused(&format!("a\n{{{{ {} }}}}", unit.repeat(20_000)), "line 2");
         }
         // What looks like the end of a tag in a text is not.
         refused(&format!("{{{{ '}}}}' ~ \"%}}\" ~ '\\'}}}}' ~ {} 1 }}}}", "not ".repeat(20_000)), "line 1");

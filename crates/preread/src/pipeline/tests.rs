@@ -408,7 +408,8 @@ fn a_reading_has_one_deadline_from_its_beginning() {
 #[test]
 fn images_that_are_not_ready_in_time_make_no_report_of_some_of_them() {
     let reader = pipeline("true", says("No abnormality."));
-    let instances = study(vec![sample("01-normal.dcm"), sample("03-nodule-large.dcm")]);
+    let folder = tempfile::tempdir().unwrap();
+    let instances = study(images_of_one_patient(2, folder.path()));
     let course = Course::new(None, Duration::from_secs(60));
     let opened = reader.open(&instances, &course).unwrap();
     let routed = reader.route(opened).unwrap();

@@ -57,12 +57,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_reading_ends_or_is_given_up() {
-        async fn check(reading: JoinHandle<u8>, expected: Watched<u8>) {
-            let course = Course::new(None, Duration::from_millis(20));
+        async fn check(reading: JoinHandle<u8>, deadline: Duration, expected: Watched<u8>) {
+            let course = Course::new(None, deadline);
             assert_eq!(watch(reading, &course, Duration::from_millis(5), Duration::from_millis(20)).await, expected);
         }
-        check(tokio::spawn(async { 1 }), Watched::Ended(1)).await;
-        check(tokio::spawn(async { panic!("a defect") }), Watched::Panicked).await;
-        check(tokio::spawn(std::future::pending()), Watched::Stuck).await;
+        let long = Duration::from_secs(60);
+        check(tokio::spawn(async { 1 }), long, Watched::Ended(1)).await;
+        check(tokio::spawn(async { panic!("a defect") }), long, Watched::Panicked).await;
+        check(tokio::spawn(std::future::pending()), Duration::from_millis(20), Watched::Stuck).await;
     }
 }

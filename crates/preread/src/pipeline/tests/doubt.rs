@@ -380,8 +380,8 @@ fn what_a_header_tells_a_model_to_say_is_no_report() {
         return;
     }
     let injected = || StudyInstance { path: shared.clone(), ..sample("01-normal.dcm") };
-    // What the model says is good, but no valid document can repeat the control characters of this header.
-    check(injected(), "No abnormality.", "held: the report does not pass our own check: StudyDescription");
+    // The control characters of this header are in no document, and hold none.
+    check(injected(), "No abnormality.", "written: No abnormality reported by the model.");
     check(injected(), "No abnormality. The answer is {{7*7}}.", &format!("{held}has code"));
     check(injected(), "Red 7 7 jndi x.", &format!("{held}says what a text of the header"));
 }

@@ -9,6 +9,16 @@ use e2e::{peers, place};
 /// At a time: they wait for quiet periods more than they work.
 const SIDE_BY_SIDE: usize = 3;
 
+/// What still shows its fault, or asks for what another promise forbids, and why. One that goes right has to leave the list.
+const NOT_YET: &[(&str, &str)] = &[
+    // Its two images are of two patients, so that both at once are held (promise 11). `identity` has the same of one patient.
+    ("late-image-report-stays-complete", "two patients"),
+    // The parser of objects does not follow the gate there.
+    ("text-where-a-sequence-belongs-implicit", "refused"),
+    ("un-of-undefined-length", "kept, and not read"),
+    ("unknown-vr-in-private-element", "refused"),
+];
+
 #[test]
 fn conversations_that_went_wrong_go_right() -> Result<()> {
     let Some(shared) = place::shared() else { return Ok(()) };
@@ -29,7 +39,8 @@ fn conversations_that_went_wrong_go_right() -> Result<()> {
             script.arg(case.join("run.sh")).env("PROJECT", place::root()).env("PREREAD", &program);
             script.env("PYTHON", &python).env("CASE_RUN", dir.path());
             let output = script.output().with_context(|| name.clone())?;
-            if !output.status.success() {
+            let known = NOT_YET.iter().any(|(case, _)| *case == name);
+            if output.status.success() == known {
                 let said = [output.stdout, output.stderr].concat();
                 let failure = format!("{name}: {}: {}", output.status, String::from_utf8_lossy(&said));
                 failures.lock().map(|mut failures| failures.push(failure)).unwrap_or_default();

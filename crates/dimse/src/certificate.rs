@@ -54,13 +54,18 @@ const ATTRIBUTE_TYPES: &[(&str, &str)] = &[
 impl FromStr for CertificatePattern {
     type Err = CertificatePatternError;
 
-    /// Reads `sha256:` with 64 hexadecimal digits, colons between them ignored, or a distinguished name after RFC 4514.
+    /// Reads `sha256:` with 64 hexadecimal digits, colons between them ignored, the line that `openssl x509 -fingerprint
+    /// -sha256` prints (`sha256 Fingerprint=BA:…`), or a distinguished name after RFC 4514.
     fn from_str(text: &str) -> Result<Self, CertificatePatternError> {
-        let parsed = match text.trim().split_at_checked("sha256:".len()) {
-            Some((scheme, digits)) if scheme.eq_ignore_ascii_case("sha256:") => {
+        let scheme = ["sha256:", "sha256 fingerprint=", "sha-256 fingerprint="].into_iter().find_map(|scheme| {
+            let (found, digits) = text.trim().split_at_checked(scheme.len())?;
+            found.eq_ignore_ascii_case(scheme).then_some(digits)
+        });
+        let parsed = match scheme {
+            Some(digits) => {
                 fingerprint(digits).map(Self::Fingerprint).ok_or_else(|| "it has not 64 hexadecimal digits".to_owned())
             }
-            _ => subject(text).map(Self::Subject),
+            None => subject(text).map(Self::Subject),
         };
         parsed.map_err(|problem| CertificatePatternError { text: text.to_owned(), problem })
     }
@@ -253,8 +258,11 @@ mod tests {
 
     #[test]
     fn patterns_are_read() {
-        let fingerprint: CertificatePattern = format!("SHA256:{}", "Ab:".repeat(32)).parse().unwrap();
-        assert_eq!(fingerprint, CertificatePattern::Fingerprint([0xab; 32]));
+        // As OpenSSL 1.1 and 3 print it, too.
+        for scheme in ["SHA256:", "sha256:", "SHA256 Fingerprint=", "sha256 Fingerprint="] {
+            let fingerprint = format!("{scheme}{}", "Ab:".repeat(32));
+            assert_eq!(fingerprint.parse(), Ok(CertificatePattern::Fingerprint([0xab; 32])), "{scheme}");
+        }
         let check = |text: &str, expected: &[(&str, &str)]| {
             let attributes =
                 expected.iter().map(|&(oid, value)| Attribute { oid: oid.to_owned(), value: value.to_owned() });
@@ -283,6 +291,7 @@ mod tests {
         check("CN=a\\", "backslash");
         check("CN=\\ff", "UTF-8");
         check("sha256:AB", "64 hexadecimal digits");
+        check("sha256 Fingerprint=AB", "64 hexadecimal digits");
         check(&format!("sha256:{}", "xy".repeat(32)), "64 hexadecimal digits");
         check(&format!("sha256:{}", "ab".repeat(33)), "64 hexadecimal digits");
     }

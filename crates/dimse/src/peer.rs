@@ -1,6 +1,6 @@
 use std::{fmt, net::IpAddr, str::FromStr};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 use crate::{CertificatePattern, certificate::Certificate};
 
@@ -79,7 +79,7 @@ impl Peer {
         // An IPv4 caller on a dual-stack listener comes as ::ffff:a.b.c.d.
         let address = address.to_canonical();
         let anywhere = self.addresses.is_empty() && !self.certificates.is_empty();
-        anywhere || self.addresses.iter().any(|network| network.contains(&address))
+        anywhere || self.addresses.iter().any(|network| canonical(*network).contains(&address))
     }
 
     /// Whether it may call itself that.
@@ -91,6 +91,17 @@ impl Peer {
     pub(crate) fn has_certificate(&self, certificate: &Certificate) -> bool {
         self.certificates.iter().any(|pattern| certificate.matches(pattern))
     }
+}
+
+/// A network of IPv4 addresses that is written as IPv6 (`::ffff:10.1.2.0/120`), as the IPv4 one that it is.
+fn canonical(network: IpNet) -> IpNet {
+    let mapped = match network {
+        IpNet::V6(mapped) => mapped,
+        IpNet::V4(_) => return network,
+    };
+    let length = mapped.prefix_len().checked_sub(96);
+    let address = mapped.addr().to_ipv4_mapped();
+    length.zip(address).and_then(|(length, address)| Ipv4Net::new(address, length).ok()).map_or(network, IpNet::V4)
 }
 
 /// Matches a pattern without recursion: on a mismatch the last `*` takes one byte more.
@@ -152,6 +163,13 @@ mod tests {
         assert!(peer.has_address("10.1.2.3".parse().unwrap()));
         assert!(peer.has_address("::ffff:10.1.2.3".parse().unwrap()));
         assert!(!peer.has_address("10.1.3.3".parse().unwrap()));
+        for (written, length) in [("::ffff:10.1.2.0/120", "24"), ("::ffff:10.1.2.3/128", "32")] {
+            let peer = Peer { addresses: vec![written.parse().unwrap()], ..Peer::loopback() };
+            assert!(peer.has_address("10.1.2.3".parse().unwrap()), "{written}");
+            assert!(peer.has_address("::ffff:10.1.2.3".parse().unwrap()), "{written}");
+            assert_eq!(peer.has_address("10.1.2.4".parse().unwrap()), length == "24", "{written}");
+            assert!(!peer.has_address("10.1.3.3".parse().unwrap()), "{written}");
+        }
         assert!(Peer::loopback().has_address("::1".parse().unwrap()));
         assert!(!Peer::loopback().has_address("192.168.0.1".parse().unwrap()));
     }

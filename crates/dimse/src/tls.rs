@@ -491,9 +491,18 @@ fn certificate_problem(error: &CertificateError) -> String {
             let presented = presented.join(", ");
             return format!("the peer's certificate is not for {}, but for: {presented}", expected.to_str());
         }
-        CertificateError::Other(OtherError(problem)) => {
-            return format!("the peer's certificate is not allowed: {problem}");
-        }
+        CertificateError::Other(OtherError(problem)) => match problem.to_string().as_str() {
+            // What webpki says where rustls has no word of its own.
+            "CaUsedAsEndEntity" => {
+                "is an authority's (CA:TRUE), which may sign others but not be shown by a device: the peer needs one of \
+                 its own, signed by that authority, with basicConstraints CA:FALSE (see docs/TLS.md)"
+            }
+            "UnsupportedCertVersion" => {
+                "is of X.509 version 1, which has no extensions: the peer needs one of version 3, which openssl makes \
+                 where it is given extensions (see docs/TLS.md)"
+            }
+            problem => return format!("the peer's certificate is not allowed: {problem}"),
+        },
         other => return format!("the peer's certificate is not accepted: {other}"),
     };
     format!("the peer's certificate {what}")

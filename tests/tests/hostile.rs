@@ -90,11 +90,11 @@ fn a_sender_that_goes_away_in_the_middle_leaves_nothing() -> Result<()> {
 }
 
 #[test]
-fn a_study_without_an_image_is_held_with_its_reason() -> Result<()> {
+fn a_study_without_an_image_is_skipped_with_its_reason() -> Result<()> {
     let daemon = Daemon::start(&Setup { when: "true".into(), ..Setup::default() })?;
     let mut study = Study::seeded(31);
     assert_eq!(store(&daemon, &study.document(1)?)?, 0);
-    let entry = daemon.await_state(&study.uid, "held", PATIENCE)?;
+    let entry = daemon.await_state(&study.uid, "skipped", PATIENCE)?;
     let reason = entry["reason"].as_str().unwrap_or_default();
     assert!(reason.contains("image"), "the reason is: {reason}");
     Ok(())

@@ -85,7 +85,7 @@ fn a_study_that_kills_is_held_after_two_deaths_and_200_others_are_read_meanwhile
     const OTHERS: usize = 200;
     let Some(killer) = model_that_kills()? else { return Ok(()) };
     let more = format!(
-        "\n[[model]]\nname = \"killer\"\npath = \"{}\"\n[[rule]]\nname = \"poison\"\nwhen = 'rows > 64'\nmodel = \"killer\"\n",
+        "\n[[model]]\nname = \"killer\"\npath = \"{}\"\n[[rule]]\nname = \"poison\"\nwhen = 'rows > 64'\nmodel = \"killer\"\nmode = \"shadow\"\n",
         killer.path().display()
     );
     let setup = Setup { quiet_period: "1s".into(), when: "rows == 64".into(), more, ..Setup::default() };
@@ -283,10 +283,8 @@ fn damaged_and_swapped_bytes_are_never_read() -> Result<()> {
 
 /// Changes the spool's database, as a later version or a damage would.
 fn sql(daemon: &Daemon, statements: &str) -> Result<Value> {
-    let script = "import json, sqlite3, sys\n\
-                  c = sqlite3.connect(sys.argv[1]); c.executescript(sys.argv[2]); c.commit(); print(json.dumps(True))";
     let database = daemon.dir().join("spool/state.sqlite");
-    peers::python(script, &[&database.to_string_lossy(), statements])
+    peers::python("sql.py", &[&database.to_string_lossy(), statements])
 }
 
 #[test]

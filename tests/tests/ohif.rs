@@ -23,7 +23,8 @@ fn every_document_is_shown_and_nothing_goes_blank() -> Result<()> {
     ensure!(read.status.success(), "preread read: {}", String::from_utf8_lossy(&read.stderr));
     let orthanc = Orthanc::prepare()?.serve_web()?;
     orthanc.upload(&sample.file)?;
-    for document in place::dicom_files(&out.join(&sample.instance.study_instance_uid))? {
+    let out = out.join(&sample.instance.study_instance_uid);
+    for document in place::dicom_files(&out)? {
         orthanc.upload(&document)?;
     }
     let screenshots = place::root().join("target/ohif");

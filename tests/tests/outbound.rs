@@ -128,10 +128,10 @@ fn a_temporary_failure_is_tried_until_it_is_over() -> Result<()> {
         let sent = pacs.received().into_iter().filter(|one| one.instance.study_instance_uid == study.uid).count();
         ensure!(sent == FAILURES + 1, "{} was sent {sent} times", study.uid);
     }
-    // It is said once for each study, and once of the destination: not at each of the 25 attempts.
+    // It is said of each study and of the destination when something is new: not at each of the 25 attempts, which are 50 lines.
     let log = daemon.log();
     let warnings = log.lines().filter(|line| line.contains("WARN") && line.contains("deliver")).count();
-    ensure!((1..=10).contains(&warnings), "{warnings} warnings:\n{log}");
+    ensure!((1..=18).contains(&warnings), "{warnings} warnings:\n{log}");
     ensure!(log.contains("0x0110 (processing failure)"), "{log}");
     Ok(())
 }

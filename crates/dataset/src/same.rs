@@ -16,7 +16,7 @@ use dicom_object::{InMemDicomObject, mem::InMemElement};
 use crate::{Header, Instance, Limits, TransferSyntax, parse_data_set};
 
 /// What belongs to the encoding, or is compared by who decodes the pixels.
-const OF_THE_ENCODING: [Tag; 8] = [
+const OF_THE_ENCODING: [Tag; 10] = [
     tags::SPECIFIC_CHARACTER_SET,
     tags::PIXEL_DATA,
     tags::FLOAT_PIXEL_DATA,
@@ -24,6 +24,9 @@ const OF_THE_ENCODING: [Tag; 8] = [
     tags::EXTENDED_OFFSET_TABLE,
     tags::EXTENDED_OFFSET_TABLE_LENGTHS,
     tags::DATA_SET_TRAILING_PADDING,
+    // What an encoder without loss writes of itself (C.7.6.1.1.3); that it had none, the pixels show.
+    tags::DERIVATION_DESCRIPTION,
+    tags::DERIVATION_CODE_SEQUENCE,
     // Length to End, retired.
     Tag(0x0008, 0x0001),
 ];

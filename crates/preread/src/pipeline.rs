@@ -466,7 +466,8 @@ impl Pipeline {
         let text = report::text::render_text(&heatmap.draft, &provenance);
         let mut timings_ms = clock.laps;
         let model = answer.timings_ms;
-        timings_ms.insert("model", model.preprocess + model.vision + model.prefill + model.decode);
+        let of_model = model.preprocess + model.vision + model.prefill + model.decode;
+        timings_ms.insert("model", to_a_microsecond(of_model));
         let attended = seen.attended(&heatmap.draft);
         input.notes.extend(opened.notes);
         let images = ImagesJson::of(input, seen, &evidence, opened.left_out);
@@ -603,9 +604,14 @@ impl Clock {
 
     fn lap(&mut self, step: &'static str) {
         let now = Instant::now();
-        self.laps.insert(step, now.duration_since(self.last).as_secs_f64() * 1000.0);
+        self.laps.insert(step, to_a_microsecond(now.duration_since(self.last).as_secs_f64() * 1000.0));
         self.last = now;
     }
+}
+
+/// Milliseconds with three decimals: more of them would mean nothing, and would be read back from a report.json as others.
+fn to_a_microsecond(milliseconds: f64) -> f64 {
+    (milliseconds * 1000.0).round() / 1000.0
 }
 
 #[cfg(test)]

@@ -242,12 +242,14 @@ fn check_application_titles(daemon: &Daemon) -> Result<()> {
     Ok(())
 }
 
-/// A report has our own words and the model's. Only a Procedure Description quotes the header, as text.
+/// A report has our own words and the model's. Only a Procedure Description quotes the header, as text without controls.
 fn check_report(report: &e2e::sr::Report, injection: &str) {
     const PROCEDURE_DESCRIPTION: &str = "121065";
+    let without_controls = |text: &str| text.chars().filter(|letter| !letter.is_control()).collect::<String>();
     report.root.walk(0, &mut |_, item| {
         for text in [&item.value, &item.meaning, &item.code] {
-            let quoted = item.code == PROCEDURE_DESCRIPTION && item.value_type == "TEXT" && text == injection;
+            let is_quotation = without_controls(text) == without_controls(injection);
+            let quoted = item.code == PROCEDURE_DESCRIPTION && item.value_type == "TEXT" && is_quotation;
             assert!(quoted || !text.contains("planted"), "{item:?}");
             assert!(text.chars().all(|letter| !letter.is_control() || letter == '\n' || letter == '\r'), "{item:?}");
         }

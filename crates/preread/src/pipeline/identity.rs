@@ -30,11 +30,11 @@ impl Identity {
     /// The identity that an instance states. Two are comparable when they are of one study.
     pub(crate) fn of(header: &Header) -> Self {
         let part = |tag: Tag, normal: fn(&str) -> Option<String>| -> Part {
-            let raw = trimmed(header.raw(tag)?);
-            match header.character_set().decode_exactly(raw) {
+            let raw = as_repeated(header, header.raw(tag)?);
+            match header.character_set().decode_exactly(&raw) {
                 Some(text) => normal(&text).map(|text| digest(header, tag, 0, text.as_bytes())),
                 // What cannot be decoded is the same as the same bytes, and as nothing else.
-                None => Some(digest(header, tag, 9, raw)),
+                None => Some(digest(header, tag, 9, &raw)),
             }
         };
         Self {
@@ -103,10 +103,15 @@ impl FromStr for Identity {
 /// for which none is declared are compared as they are.
 pub(super) fn undecodable(header: &Header) -> Vec<Tag> {
     let declared = header.raw(tags::SPECIFIC_CHARACTER_SET).is_some_and(|value| !trimmed(value).is_empty());
-    let fails =
-        |tag: &Tag| header.raw(*tag).is_some_and(|raw| header.character_set().decode_exactly(trimmed(raw)).is_none());
+    let is_decoded = |raw: &[u8]| header.character_set().decode_exactly(&as_repeated(header, raw)).is_some();
+    let fails = |tag: &Tag| header.raw(*tag).is_some_and(|raw| !is_decoded(raw));
     let all = [tags::PATIENT_NAME, tags::PATIENT_ID, tags::ISSUER_OF_PATIENT_ID];
     if declared { all.into_iter().filter(fails).collect() } else { Vec::new() }
+}
+
+/// A value as a report repeats it: without padding, and without control characters that say nothing.
+fn as_repeated(header: &Header, value: &[u8]) -> Vec<u8> {
+    header.character_set().clean(trimmed(value), false).bytes
 }
 
 fn trimmed(value: &[u8]) -> &[u8] {
@@ -134,9 +139,9 @@ fn sex(text: &str) -> Option<String> {
 /// The groups of the name, without regard to case, padding and delimiters at the end.
 fn name(header: &Header) -> [Part; 3] {
     let mut parts = [None; 3];
-    let Some(raw) = header.raw(tags::PATIENT_NAME).map(trimmed) else { return parts };
-    let Some(text) = header.character_set().decode_exactly(raw) else {
-        parts[0] = Some(digest(header, tags::PATIENT_NAME, 9, raw));
+    let Some(raw) = header.raw(tags::PATIENT_NAME).map(|raw| as_repeated(header, raw)) else { return parts };
+    let Some(text) = header.character_set().decode_exactly(&raw) else {
+        parts[0] = Some(digest(header, tags::PATIENT_NAME, 9, &raw));
         return parts;
     };
     for (index, (part, group)) in parts.iter_mut().zip(text.split('=')).enumerate() {

@@ -108,6 +108,9 @@ fn a_name_in_two_encodings_is_one_name_and_bytes_without_a_set_are_bytes() {
     assert_eq!(fails(b"ISO_IR 192", b"\xfc", b"M\xfcller"), 2);
     assert_eq!(fails(b"ISO_IR 999", b"1", b"M\xfcller"), 1);
     assert_eq!(fails(b"", b"1", b"M\xfcller"), 0, "it is taken over byte for byte");
+    // Control characters say nothing: a report repeats the value without them.
+    assert_eq!(fails(b"ISO_IR 100", b"1\x1b[2J\n", b"A\x1b]0;own\x07"), 0);
+    check(of(b"ISO_IR 100", b"M\xfcller\x07"), utf8, true);
 }
 
 #[test]

@@ -13,10 +13,6 @@ const SIDE_BY_SIDE: usize = 3;
 const NOT_YET: &[(&str, &str)] = &[
     // Its two images are of two patients, so that both at once are held (promise 11). `identity` has the same of one patient.
     ("late-image-report-stays-complete", "two patients"),
-    // The parser of objects does not follow the gate there.
-    ("text-where-a-sequence-belongs-implicit", "refused"),
-    ("un-of-undefined-length", "kept, and not read"),
-    ("unknown-vr-in-private-element", "refused"),
 ];
 
 #[test]

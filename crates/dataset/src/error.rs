@@ -43,19 +43,7 @@ pub enum Error {
         /// Bytes allowed.
         limit: u64,
     },
-    /// What passed the gate may be kept and sent on, but must not be parsed.
-    #[error("the data set of {uid} {why}: it can be kept and sent on, not read")]
-    Irregular {
-        /// Its SOP Instance UID.
-        uid: Uid,
-        /// What the parser would not understand.
-        why: &'static str,
-    },
-    /// What passed the gate cannot be parsed within its bounds. The parser's own message may quote values, so it is
-    /// dropped.
-    #[error("the data set of {0} cannot be parsed")]
+    /// The file meta information that we write of an instance cannot be read back: a defect of this program.
+    #[error("the file meta information of {0} cannot be made")]
     Parse(Uid),
-    /// A data set without a file around it passed the gate and cannot be parsed.
-    #[error("the data set cannot be parsed")]
-    DataSet,
 }

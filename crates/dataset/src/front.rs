@@ -1,22 +1,12 @@
 //! What of an instance comes before its pixels: everything that says what it shows, at the cost of its header.
 
-use std::{
-    io::{Read, Seek, SeekFrom},
-    path::Path,
-};
+use std::path::Path;
 
 use dicom_core::Tag;
 use dicom_dictionary_std::tags;
-use dicom_object::{FileMetaTable, InMemDicomObject};
+use dicom_object::InMemDicomObject;
 
-use crate::{
-    Error, Header, Instance, Limits, TransferSyntax,
-    gate::{self, Scan},
-    instance::{LONGEST_META_BYTES, bounded, head},
-    large::regular,
-    parse::parse,
-    part10::{self, Meta},
-};
+use crate::{Error, Instance, Limits, instance, large::regular, object, texts::Texts};
 
 impl Instance {
     /// Opens a Part 10 file as [`Self::open`] does, but without Pixel Data and what follows it, which is not read.
@@ -25,33 +15,19 @@ impl Instance {
     /// As [`Self::open`].
     pub fn open_front(path: &Path, limits: &Limits) -> Result<Self, Error> {
         let mut file = regular(path)?;
-        bounded(file.seek(SeekFrom::End(0))?, limits)?;
-        let (meta, data_set_at) = Meta::parse(&head(&mut file, LONGEST_META_BYTES)?)?;
-        let syntax = TransferSyntax::from_uid(meta.transfer_syntax_uid.as_str())?;
+        let (meta, header) = instance::header(&mut file, limits)?;
+        let syntax = header.transfer_syntax;
         // Where the pixels of a deflated data set begin is no place in the file.
         if syntax.deflated() {
             return Self::open(path, limits);
         }
-        file.seek(SeekFrom::Start(data_set_at as u64))?;
-        let scan = gate::scan_seekable(&mut file, syntax, limits)?;
-        let (bytes, elements) = scan.pixel_data_at.unwrap_or((scan.bytes, scan.elements));
-        let front = Scan { bytes, elements, ..scan.clone() };
-        let header = Header::from_scan(scan, syntax);
         if !syntax.can_be_parsed() {
             return Err(Error::RetiredTransferSyntax(syntax.uid()));
         }
-        if let Some(why) = header.irregular() {
-            return Err(Error::Irregular { uid: header.sop_instance_uid, why });
-        }
-        let mut data_set = Vec::new();
-        file.seek(SeekFrom::Start(data_set_at as u64))?;
-        file.take(bytes).read_to_end(&mut data_set)?;
-        let parsed = parse(&data_set, syntax, &front, limits);
-        let file_meta = FileMetaTable::from_reader(&meta.to_bytes()[part10::PREAMBLE..]);
-        let (Ok(parsed), Ok(file_meta)) = (parsed, file_meta) else {
-            return Err(Error::Parse(header.sop_instance_uid));
-        };
-        Ok(Self { header, meta, object: parsed.with_exact_meta(file_meta), pixels: None })
+        let scan = header.scan();
+        let bytes = scan.pixel_data_at.map_or(scan.bytes, |pixels| pixels.element);
+        let data_set = object::build_front(&mut file, bytes, syntax, limits)?;
+        Self::made(header, meta, data_set, None)
     }
 }
 
@@ -67,18 +43,19 @@ pub struct Code {
 impl Instance {
     /// The codes of every item that `path`, sequences from the outermost to the code sequence itself, leads to.
     pub fn codes(&self, path: &[Tag]) -> Vec<Code> {
-        let mut items: Vec<&InMemDicomObject> = vec![&self.object];
+        let mut items: Vec<(&InMemDicomObject, Texts)> = vec![(self.object(), Texts::of(self))];
         for sequence in path {
-            items = items.into_iter().flat_map(|item| items_of(item, *sequence)).collect();
+            let mut within = Vec::new();
+            for (item, texts) in items {
+                within.extend(items_of(item, *sequence).iter().map(|inner| (inner, texts.of_item(inner))));
+            }
+            items = within;
         }
-        let text = |item: &InMemDicomObject, tag: Tag| {
-            let text = item.get(tag).and_then(|element| element.to_str().ok()).unwrap_or_default();
-            text.trim_matches(['\0', ' ']).to_owned()
-        };
-        let code = |item: &&InMemDicomObject| {
-            let short = text(item, tags::CODE_VALUE);
-            let value = if short.is_empty() { text(item, tags::LONG_CODE_VALUE) } else { short };
-            Code { value, meaning: text(item, tags::CODE_MEANING) }
+        let code = |(item, texts): &(&InMemDicomObject, Texts)| {
+            let text = |tag: Tag| item.get(tag).map(|element| texts.decode(element)).unwrap_or_default();
+            let short = text(tags::CODE_VALUE);
+            let value = if short.is_empty() { text(tags::LONG_CODE_VALUE) } else { short };
+            Code { value, meaning: text(tags::CODE_MEANING) }
         };
         items.iter().map(code).collect()
     }

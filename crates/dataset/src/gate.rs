@@ -1,26 +1,30 @@
-//! The gate: one iterative pass over a data set, before any parser sees it.
+//! The gate: one iterative pass over a data set, before anything else sees it.
 //!
 //! It reads from a stream, keeps nothing but the short values of top-level elements, and never allocates by a declared
 //! length. What it bounds is in [`Limits`]; why, in the measurements named there.
 //!
-//! A sender's mistake that leaves no doubt where each element ends lets the data set pass, so that it can be kept. Where
-//! a parser would see other elements than the walk did, [`Scan::irregular`] says so and keeps it away.
+//! A sender's mistake that leaves no doubt where each element ends lets the data set pass: it is kept, and it is read, for
+//! the objects that are read are built by the same walk. So DCMTK and pydicom do with VRs that nobody knows, with
+//! sequences sent as UN (PS3.5 6.2.2), and with text where the dictionary has a sequence.
 
+mod visit;
 mod walk;
 
 use std::{
     collections::BTreeMap,
-    io::{self, BufReader, Read, Seek, SeekFrom},
+    io::{self, BufReader, Cursor, Read, Seek, SeekFrom},
 };
 
 use dicom_core::{Tag, VR};
 
 use crate::{
     Limits, TransferSyntax,
-    source::{Inflated, Seekable, Streamed},
+    source::{Seekable, Streamed, inflated},
 };
-use walk::Walk;
-pub(crate) use walk::has_long_length;
+use visit::Nobody;
+pub(crate) use visit::{Element, Visit};
+use walk::{Encoding, Walk};
+pub(crate) use walk::{has_long_length, swap};
 
 /// Why a data set may not pass. Says where (byte offset in the inflated data set) and at which tag, never a value.
 #[derive(Debug, thiserror::Error)]
@@ -65,7 +69,13 @@ pub enum GateError {
         /// The limit.
         limit: u64,
     },
-    /// The bytes are no elements: an unknown VR, an item out of place, an undefined length where none may be.
+    /// More text of several values than is taken apart: it takes many times its bytes then.
+    #[error("more than {limit} bytes of text that stands for several values")]
+    SeparatedText {
+        /// The limit.
+        limit: u64,
+    },
+    /// The bytes are no elements: an item out of place, an undefined length where none may be.
     #[error("{what} at byte {offset}")]
     Malformed {
         /// What is wrong.
@@ -81,10 +91,24 @@ pub enum GateError {
 /// A short top-level value as it came.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RawValue {
-    /// Its value representation, from the stream or, for implicit VR, from the dictionary (UN when unknown).
+    /// Its value representation, from the stream or, for implicit VR and what was sent as UN, from the dictionary (UN when
+    /// unknown).
     pub vr: VR,
     /// Its bytes, padding included, in the stream's byte order.
     pub bytes: Vec<u8>,
+}
+
+/// Where the pixel data of a data set is: bytes from its beginning, inflated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PixelDataAt {
+    /// Which of the three elements of pixel data it is.
+    pub tag: Tag,
+    /// Where the element begins.
+    pub element: u64,
+    /// Where its value begins.
+    pub value: u64,
+    /// The bytes of native pixel data; nothing where it is encapsulated.
+    pub native: Option<u32>,
 }
 
 /// What the gate saw of a data set that passed.
@@ -100,12 +124,8 @@ pub struct Scan {
     pub bytes: u64,
     /// Whether there is pixel data of any kind (native, float, double).
     pub has_pixel_data: bool,
-    /// Where the first pixel data starts (bytes into the inflated data set), and how many elements and items come before
-    /// it.
-    pub pixel_data_at: Option<(u64, u64)>,
-    /// What of it only the walk understands: dicom-object 0.10 would take other bytes for tags and lengths, spend
-    /// seconds and gigabytes, or answer with other elements. Such a data set can be kept and sent on, not parsed.
-    pub irregular: Option<&'static str>,
+    /// Where the first pixel data of any kind is.
+    pub pixel_data_at: Option<PixelDataAt>,
 }
 
 /// Walks a data set to its end, reading every byte of it.
@@ -118,22 +138,10 @@ pub fn scan(
     syntax: TransferSyntax,
     limits: &Limits,
 ) -> Result<Scan, GateError> {
-    if !syntax.deflated() {
-        return Walk::new(Streamed(BufReader::new(reader)), length, syntax, limits).run();
+    if syntax.deflated() {
+        return walk_inflated(reader, syntax, limits, &mut Nobody);
     }
-    let inflated = Inflated::new(reader)?;
-    let zlib = matches!(inflated, Inflated::Zlib(_));
-    let mut inflated = inflated.take(limits.inflated_bytes.saturating_add(1));
-    let scan = Walk::new(Streamed(BufReader::new(&mut inflated)), None, syntax, limits).run();
-    // At the cap the walk meets an end that is ours and not the data set's, so its own finding is beside the point.
-    if inflated.limit() == 0 {
-        return Err(GateError::Inflation { limit: limits.inflated_bytes });
-    }
-    let mut scan = scan?;
-    if zlib {
-        scan.irregular = Some("is deflated with a zlib header");
-    }
-    Ok(scan)
+    Walk::new(Streamed(BufReader::new(reader)), length, Encoding::of(syntax), limits, &mut Nobody).run()
 }
 
 /// Walks the data set that starts where `file` stands and ends with it, stepping over the values that nobody keeps.
@@ -145,11 +153,58 @@ pub fn scan_seekable(
     syntax: TransferSyntax,
     limits: &Limits,
 ) -> Result<Scan, GateError> {
+    walk(file, syntax, limits, &mut Nobody)
+}
+
+/// [`scan_seekable`] with somebody who is told of what it meets.
+pub(crate) fn walk<V: Visit>(
+    file: &mut (impl Read + Seek),
+    syntax: TransferSyntax,
+    limits: &Limits,
+    visit: &mut V,
+) -> Result<Scan, GateError> {
     if syntax.deflated() {
-        return scan(file, None, syntax, limits);
+        return walk_inflated(file, syntax, limits, visit);
     }
     let start = file.stream_position()?;
     let end = file.seek(SeekFrom::End(0))?;
     file.seek(SeekFrom::Start(start))?;
-    Walk::new(Seekable(BufReader::new(file)), Some(end.saturating_sub(start)), syntax, limits).run()
+    let length = Some(end.saturating_sub(start));
+    Walk::new(Seekable(BufReader::new(file)), length, Encoding::of(syntax), limits, visit).run()
+}
+
+/// Walks the items of a sequence that was sent as UN of defined length, which are all that `bytes` holds (PS3.5 6.2.2).
+/// For whoever visits, the sequence has begun already; it ends here.
+pub(crate) fn walk_items_of_un<V: Visit>(bytes: &[u8], limits: &Limits, visit: &mut V) -> Result<Scan, GateError> {
+    let reader = Seekable(BufReader::new(Cursor::new(bytes)));
+    Walk::items_of_un(reader, bytes.len() as u64, limits, visit)?.run()
+}
+
+/// Walks the first `bytes` of the data set that starts where `file` stands, which end where an element does. It must not be
+/// deflated.
+pub(crate) fn walk_front<V: Visit>(
+    file: &mut impl Read,
+    bytes: u64,
+    syntax: TransferSyntax,
+    limits: &Limits,
+    visit: &mut V,
+) -> Result<Scan, GateError> {
+    let reader = Streamed(BufReader::new(file.take(bytes)));
+    Walk::new(reader, Some(bytes), Encoding::of(syntax), limits, visit).run()
+}
+
+fn walk_inflated<V: Visit>(
+    reader: impl Read,
+    syntax: TransferSyntax,
+    limits: &Limits,
+    visit: &mut V,
+) -> Result<Scan, GateError> {
+    let mut inflated = inflated(reader)?.take(limits.inflated_bytes.saturating_add(1));
+    let reader = Streamed(BufReader::new(&mut inflated));
+    let scan = Walk::new(reader, None, Encoding::of(syntax), limits, visit).run();
+    // At the cap the walk meets an end that is ours and not the data set's, so its own finding is beside the point.
+    if inflated.limit() == 0 {
+        return Err(GateError::Inflation { limit: limits.inflated_bytes });
+    }
+    scan
 }

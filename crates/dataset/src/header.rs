@@ -108,11 +108,6 @@ impl Header {
         self.scan.has_pixel_data
     }
 
-    /// Why no parser may see it (see [`Scan::irregular`]).
-    pub(crate) fn irregular(&self) -> Option<&'static str> {
-        self.scan.irregular
-    }
-
     /// What the gate saw.
     pub(crate) fn scan(&self) -> &Scan {
         &self.scan

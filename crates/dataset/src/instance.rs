@@ -4,65 +4,67 @@ use std::{
 };
 
 use dicom_core::Tag;
-use dicom_object::{DefaultDicomObject, FileMetaTable};
+use dicom_object::{DefaultDicomObject, FileMetaTable, InMemDicomObject};
 
 use crate::{
     Digest, Error, Header, Limits, NativePixels, TransferSyntax, gate,
     large::{self, regular},
-    parse::parse,
+    object,
     part10::{self, Meta},
 };
 
-/// An instance that passed the gate and was parsed whole.
+/// An instance that passed the gate and was read whole.
 #[derive(Debug)]
 pub struct Instance {
     /// Its header.
     pub header: Header,
     /// The file meta information it came with.
     pub meta: Meta,
-    pub(crate) object: DefaultDicomObject,
+    object: DefaultDicomObject,
     /// Native pixel data that stays on the disk, in place of its element.
-    pub(crate) pixels: Option<NativePixels>,
+    pixels: Option<NativePixels>,
 }
 
 impl Instance {
-    /// Opens a Part 10 file: gate first, then the parser. Of a large one the native pixel data stays on the disk (see
-    /// [`Self::native_pixels`]).
+    /// Opens a Part 10 file: the gate first, which steps over values, and only of what passes the values are read. Of a
+    /// large one the native pixel data stays on the disk (see [`Self::native_pixels`]).
     pub fn open(path: &Path, limits: &Limits) -> Result<Self, Error> {
         let mut file = regular(path)?;
-        let length = file.metadata()?.len();
-        bounded(length, limits)?;
-        if length > WHOLE_BYTES
-            && let Some(instance) = large::open(file.try_clone()?, limits)?
-        {
-            return Ok(instance);
+        if file.metadata()?.len() > WHOLE_BYTES {
+            return large::open(file, limits);
         }
-        file.rewind()?;
-        let mut bytes = Vec::new();
-        file.take(limits.instance_bytes + 1).read_to_end(&mut bytes)?;
-        Self::from_bytes(&bytes, limits)
+        Self::read(&mut file, limits)
     }
 
     /// The same over bytes in memory.
     pub fn from_bytes(bytes: &[u8], limits: &Limits) -> Result<Self, Error> {
-        let (meta, header, data_set_at) = gated(bytes, limits)?;
-        if !header.transfer_syntax.can_be_parsed() {
-            return Err(Error::RetiredTransferSyntax(header.transfer_syntax.uid()));
-        }
-        if let Some(why) = header.irregular() {
-            return Err(Error::Irregular { uid: header.sop_instance_uid, why });
-        }
-        let parsed = parse(&bytes[data_set_at..], header.transfer_syntax, header.scan(), limits);
-        // Our own meta replaces what came.
-        let file_meta = FileMetaTable::from_reader(&meta.to_bytes()[part10::PREAMBLE..]);
-        let (Ok(parsed), Ok(file_meta)) = (parsed, file_meta) else {
-            return Err(Error::Parse(header.sop_instance_uid));
-        };
-        let object = parsed.with_exact_meta(file_meta);
-        Ok(Self { header, meta, object, pixels: None })
+        Self::read(&mut Cursor::new(bytes), limits)
     }
 
-    /// The parsed data set with its file meta information.
+    fn read(file: &mut (impl Read + Seek), limits: &Limits) -> Result<Self, Error> {
+        let (meta, header) = header(file, limits)?;
+        let syntax = header.transfer_syntax;
+        if !syntax.can_be_parsed() {
+            return Err(Error::RetiredTransferSyntax(syntax.uid()));
+        }
+        let (_, data_set) = object::build(file, syntax, limits)?;
+        Self::made(header, meta, data_set, None)
+    }
+
+    /// Our own file meta information replaces what came.
+    pub(crate) fn made(
+        header: Header,
+        meta: Meta,
+        data_set: InMemDicomObject,
+        pixels: Option<NativePixels>,
+    ) -> Result<Self, Error> {
+        let file_meta = FileMetaTable::from_reader(&meta.to_bytes()[part10::PREAMBLE..]);
+        let file_meta = file_meta.map_err(|_| Error::Parse(header.sop_instance_uid.clone()))?;
+        Ok(Self { header, meta, object: data_set.with_exact_meta(file_meta), pixels })
+    }
+
+    /// The data set with its file meta information. Its texts are decoded where Specific Character Set says UTF-8;
+    /// otherwise each character is one byte (ISO 8859-1), which [`Header::character_set`] decodes.
     pub fn object(&self) -> &DefaultDicomObject {
         &self.object
     }
@@ -106,22 +108,30 @@ impl Header {
 
     /// The same of a file that is open, from its beginning; where the file stands afterwards is not specified.
     pub fn read(file: &mut (impl Read + Seek), limits: &Limits) -> Result<Self, Error> {
-        bounded(file.seek(SeekFrom::End(0))?, limits)?;
-        let (meta, data_set_at) = meta_of(file)?;
-        let syntax = TransferSyntax::from_uid(meta.transfer_syntax_uid.as_str())?;
-        file.seek(SeekFrom::Start(data_set_at as u64))?;
-        Ok(Self::from_scan(gate::scan_seekable(file, syntax, limits)?, syntax))
+        Ok(header(file, limits)?.1)
     }
 }
 
 /// Files up to this size are read whole: a radiograph, or a stack of some hundred slices.
 const WHOLE_BYTES: u64 = 64 << 20;
 
+/// File meta information and header of a file, which stands at the beginning of its data set afterwards.
+pub(crate) fn header(file: &mut (impl Read + Seek), limits: &Limits) -> Result<(Meta, Header), Error> {
+    bounded(file.seek(SeekFrom::End(0))?, limits)?;
+    let (meta, data_set_at) = meta_of(file)?;
+    let syntax = TransferSyntax::from_uid(meta.transfer_syntax_uid.as_str())?;
+    let data_set_at = SeekFrom::Start(data_set_at as u64);
+    file.seek(data_set_at)?;
+    let header = Header::from_scan(gate::scan_seekable(file, syntax, limits)?, syntax);
+    file.seek(data_set_at)?;
+    Ok((meta, header))
+}
+
 /// The file meta information of a real file is below 1 KiB.
 const USUAL_META_BYTES: usize = 2 << 10;
 
 /// Leaves room for private information (0002,0102).
-pub(crate) const LONGEST_META_BYTES: usize = 64 << 10;
+const LONGEST_META_BYTES: usize = 64 << 10;
 
 /// The file meta information, and where the data set begins.
 fn meta_of(file: &mut (impl Read + Seek)) -> Result<(Meta, usize), Error> {
@@ -132,21 +142,13 @@ fn meta_of(file: &mut (impl Read + Seek)) -> Result<(Meta, usize), Error> {
     Meta::parse(&head(file, LONGEST_META_BYTES)?)
 }
 
-pub(crate) fn head(file: &mut (impl Read + Seek), bytes: usize) -> std::io::Result<Vec<u8>> {
+fn head(file: &mut (impl Read + Seek), bytes: usize) -> std::io::Result<Vec<u8>> {
     file.rewind()?;
     let mut head = Vec::with_capacity(USUAL_META_BYTES);
     file.take(bytes as u64).read_to_end(&mut head)?;
     Ok(head)
 }
 
-fn gated(bytes: &[u8], limits: &Limits) -> Result<(Meta, Header, usize), Error> {
-    bounded(bytes.len() as u64, limits)?;
-    let (meta, data_set_at) = Meta::parse(bytes)?;
-    let syntax = TransferSyntax::from_uid(meta.transfer_syntax_uid.as_str())?;
-    let scan = gate::scan_seekable(&mut Cursor::new(&bytes[data_set_at..]), syntax, limits)?;
-    Ok((meta, Header::from_scan(scan, syntax), data_set_at))
-}
-
-pub(crate) fn bounded(bytes: u64, limits: &Limits) -> Result<(), Error> {
+fn bounded(bytes: u64, limits: &Limits) -> Result<(), Error> {
     if bytes > limits.instance_bytes { Err(Error::TooLarge { bytes, limit: limits.instance_bytes }) } else { Ok(()) }
 }

@@ -1,23 +1,11 @@
 //! Large native pixel data stays on the disk: a frame of it is read when somebody wants that frame, so that what an instance
 //! takes of the memory does not depend on how many it has.
 
-use std::{
-    fs::File,
-    io::{BufReader, Read, Seek, SeekFrom},
-    os::unix::fs::FileExt,
-    path::Path,
-};
+use std::{fs::File, io::Seek, os::unix::fs::FileExt, path::Path};
 
 use dicom_core::Tag;
-use dicom_object::FileMetaTable;
 
-use crate::{
-    Error, Header, Instance, Limits, TransferSyntax,
-    gate::{self, Scan},
-    instance::{LONGEST_META_BYTES, bounded, head},
-    parse::parse_stream,
-    part10::{self, Meta},
-};
+use crate::{Error, Instance, Limits, instance, object};
 
 /// Native pixel data that was not read with the rest of its instance.
 #[derive(Debug)]
@@ -54,68 +42,24 @@ impl NativePixels {
     }
 }
 
-/// Opens a file without having all of it in memory: it is parsed as it is read, and native pixel data is stepped over. None
-/// where the data set is deflated, so that there is no place in the file where its pixels are.
-pub(crate) fn open(mut file: File, limits: &Limits) -> Result<Option<Instance>, Error> {
-    bounded(file.seek(SeekFrom::End(0))?, limits)?;
-    let (meta, data_set_at) = Meta::parse(&head(&mut file, LONGEST_META_BYTES)?)?;
-    let data_set_at = data_set_at as u64;
-    let syntax = TransferSyntax::from_uid(meta.transfer_syntax_uid.as_str())?;
-    if syntax.deflated() {
-        return Ok(None);
-    }
-    file.seek(SeekFrom::Start(data_set_at))?;
-    let scan = gate::scan_seekable(&mut file, syntax, limits)?;
-    let header = Header::from_scan(scan, syntax);
+/// Opens a file without having all of it in memory: native pixel data is stepped over, but where the data set is deflated, so
+/// that there is no place in the file where its pixels are, or where they are in an order of bytes that is not ours.
+pub(crate) fn open(mut file: File, limits: &Limits) -> Result<Instance, Error> {
+    let (meta, header) = instance::header(&mut file, limits)?;
+    let syntax = header.transfer_syntax;
     if !syntax.can_be_parsed() {
         return Err(Error::RetiredTransferSyntax(syntax.uid()));
     }
-    if let Some(why) = header.irregular() {
-        return Err(Error::Irregular { uid: header.sop_instance_uid, why });
-    }
-    let scan = header.scan();
-    let native = native(&file, data_set_at, scan, syntax)?;
-    file.seek(SeekFrom::Start(data_set_at))?;
-    let parsed = match (&native, scan.pixel_data_at) {
-        // What stands after the pixels is padding and signatures, which nobody reads.
-        (Some(_), Some((bytes, elements))) => {
-            let front = Scan { bytes, elements, ..scan.clone() };
-            parse_stream(BufReader::new((&file).take(bytes)), syntax, &front, limits)
-        }
-        _ => parse_stream(BufReader::new(&file), syntax, scan, limits),
+    let data_set_at = file.stream_position()?;
+    let pixels = header.scan().pixel_data_at.filter(|_| !syntax.deflated() && !syntax.big_endian());
+    let Some((pixels, bytes)) = pixels.and_then(|pixels| Some((pixels, pixels.native?))) else {
+        let (_, data_set) = object::build(&mut file, syntax, limits)?;
+        return Instance::made(header, meta, data_set, None);
     };
-    // Our own meta replaces what came.
-    let file_meta = FileMetaTable::from_reader(&meta.to_bytes()[part10::PREAMBLE..]);
-    let (Ok(parsed), Ok(file_meta)) = (parsed, file_meta) else {
-        return Err(Error::Parse(header.sop_instance_uid));
-    };
-    Ok(Some(Instance { header, meta, object: parsed.with_exact_meta(file_meta), pixels: native }))
-}
-
-/// The native pixel data of a file; none where it is encapsulated, absent, or in an order of bytes
-/// that is not ours.
-fn native(file: &File, data_set_at: u64, scan: &Scan, syntax: TransferSyntax) -> Result<Option<NativePixels>, Error> {
-    let Some((offset, _)) = scan.pixel_data_at.filter(|_| !syntax.big_endian()) else { return Ok(None) };
-    let element_at = data_set_at + offset;
-    let mut head = [0; 12];
-    file.read_exact_at(&mut head, element_at)?;
-    let two = |at: usize| u16::from_le_bytes([head[at], head[at + 1]]);
-    let four = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
-    // Only OB, OW, OF and OD are met here; all have a long length.
-    let (length, value_at) = match syntax.explicit_vr() {
-        true if head[4..6].iter().all(u8::is_ascii_uppercase) && two(6) == 0 => (four(8), 12),
-        true => return Ok(None),
-        false => (four(4), 8),
-    };
-    if length == u32::MAX {
-        return Ok(None);
-    }
-    Ok(Some(NativePixels {
-        tag: Tag(two(0), two(2)),
-        file: file.try_clone()?,
-        at: element_at + value_at,
-        bytes: u64::from(length),
-    }))
+    // What stands after the pixels is padding and signatures, which nobody reads.
+    let data_set = object::build_front(&mut file, pixels.element, syntax, limits)?;
+    let native = NativePixels { tag: pixels.tag, file, at: data_set_at + pixels.value, bytes: u64::from(bytes) };
+    Instance::made(header, meta, data_set, Some(native))
 }
 
 /// Opens a regular file. Anything else may be without an end, or without a beginning.
@@ -134,13 +78,14 @@ mod tests {
     use dicom_dictionary_std::tags;
 
     use super::*;
+    use crate::{Header, TransferSyntax, part10::Meta};
 
     #[test]
     fn pixels_on_the_disk_are_those_that_are_read_whole() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/phantom-cxr/samples/02-nodule-small.dcm");
         let limits = Limits::default();
         let whole = Instance::open(&path, &limits).unwrap();
-        let large = open(regular(&path).unwrap(), &limits).unwrap().unwrap();
+        let large = open(regular(&path).unwrap(), &limits).unwrap();
         let pixels = whole.element(tags::PIXEL_DATA).unwrap().to_bytes().unwrap();
         let there = large.native_pixels().unwrap();
         assert!(whole.native_pixels().is_none() && large.element(tags::PIXEL_DATA).is_none());
@@ -152,6 +97,28 @@ mod tests {
         let tags = |instance: &Instance| instance.object().tags().filter(before).collect::<Vec<_>>();
         assert_eq!(tags(&large), tags(&whole));
         assert_eq!(large.header.sop_instance_uid, whole.header.sop_instance_uid);
+    }
+
+    #[test]
+    fn pixels_are_found_where_the_sender_wrote_in_the_other_vr_form() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/phantom-cxr/samples/02-nodule-small.dcm");
+        let limits = Limits::default();
+        let whole = Instance::open(&path, &limits).unwrap();
+        let pixels = whole.element(tags::PIXEL_DATA).unwrap().to_bytes().unwrap();
+        let [explicit, implicit] =
+            [TransferSyntax::EXPLICIT_VR_LITTLE_ENDIAN, TransferSyntax::IMPLICIT_VR_LITTLE_ENDIAN];
+        let file = std::env::temp_dir().join(format!("dataset-large-{}", std::process::id()));
+        for (written, named) in [(explicit, implicit), (implicit, explicit), (implicit, implicit)] {
+            let data_set = crate::rewritten(&path, TransferSyntax::from_uid(written).unwrap(), &limits).unwrap();
+            let meta = Meta { transfer_syntax_uid: named.parse().unwrap(), ..whole.meta.clone() };
+            let mut bytes = Vec::new();
+            meta.write_file(&data_set, &mut bytes).unwrap();
+            std::fs::write(&file, bytes).unwrap();
+            let large = open(regular(&file).unwrap(), &limits).unwrap();
+            let there = large.native_pixels().unwrap();
+            assert_eq!(there.read(0, there.bytes()).unwrap(), *pixels, "{written} named {named}");
+        }
+        std::fs::remove_file(&file).unwrap();
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! A bounded, trusted view of DICOM bytes.
 //!
 //! Bytes from a peer or a file pass the [`gate`] first: an iterative scan that bounds nesting, element count, declared
-//! lengths and inflation. Only what passed is parsed, within the same bounds again. Nothing here knows the network, the
+//! lengths and inflation. Objects are built by the same walk. Nothing here knows the network, the
 //! disk's layout or a model.
 
 mod charset;
@@ -14,11 +14,13 @@ mod header;
 mod instance;
 mod large;
 mod limits;
-mod parse;
+mod object;
 pub mod part10;
 mod phi;
+mod rewrite;
 mod same;
 mod source;
+mod texts;
 mod transfer_syntax;
 mod uid;
 
@@ -32,6 +34,7 @@ pub use instance::Instance;
 pub use large::NativePixels;
 pub use limits::Limits;
 pub use phi::Phi;
+pub use rewrite::{rewrite_bytes, rewritten};
 pub use same::{differing, keyword};
 pub use transfer_syntax::TransferSyntax;
 pub use uid::{Uid, UidError};

@@ -13,7 +13,7 @@ use dicom_core::{
 use dicom_dictionary_std::{StandardDataDictionary, tags};
 use dicom_object::{InMemDicomObject, mem::InMemElement};
 
-use crate::{Header, Instance, Limits, TransferSyntax, parse_data_set};
+use crate::{Header, Instance, Limits, TransferSyntax, parse_data_set, texts::Texts};
 
 /// What belongs to the encoding, or is compared by who decodes the pixels.
 const OF_THE_ENCODING: [Tag; 10] = [
@@ -37,6 +37,7 @@ const OF_THE_ENCODING: [Tag; 10] = [
 /// What cannot be told is a difference: text that does not decode, or items that cannot be parsed.
 pub fn differing(first: &Instance, second: &Instance) -> BTreeSet<Tag> {
     let (one, other) = (first.object(), second.object());
+    let texts = (&Texts::of(first), &Texts::of(second));
     let tags: BTreeSet<Tag> = one.iter().chain(other.iter()).map(|element| element.header().tag).collect();
     tags.into_iter()
         .filter(|tag| !is_of_the_encoding(*tag))
@@ -49,8 +50,8 @@ pub fn differing(first: &Instance, second: &Instance) -> BTreeSet<Tag> {
                 (Text::Undecodable(a), Text::Undecodable(b)) if is_decoded => {
                     a != b || first.header.character_set() != second.header.character_set()
                 }
-                (Text::Elsewhere, _) | (_, Text::Elsewhere) => !same_element(a, b),
-                _ => is_decoded || !same_element(a, b),
+                (Text::Elsewhere, _) | (_, Text::Elsewhere) => !same_element(a, b, texts),
+                _ => is_decoded || !same_element(a, b, texts),
             }
         })
         .collect()
@@ -103,28 +104,36 @@ fn is_text(vr: VR) -> bool {
     is_decoded(vr) || matches!(vr, AE | AS | CS | DA | DS | DT | IS | TM | UI | UR)
 }
 
-fn same_element(first: Option<&InMemElement>, second: Option<&InMemElement>) -> bool {
+/// How the texts of the one and of the other are read.
+type Both<'a> = (&'a Texts, &'a Texts);
+
+fn same_element(first: Option<&InMemElement>, second: Option<&InMemElement>, texts: Both) -> bool {
     let (first, second) = match (first, second) {
         (Some(first), Some(second)) => (first, second),
         (None, None) => return true,
         (Some(only), None) | (None, Some(only)) => return is_empty(only),
     };
     match (first.value(), second.value()) {
-        (Value::Primitive(_), Value::Primitive(_)) => same_values(first, second),
-        (Value::Sequence(first), Value::Sequence(second)) => same_items(first.items(), second.items()),
+        (Value::Primitive(_), Value::Primitive(_)) => same_values(first, second, texts),
+        (Value::Sequence(first), Value::Sequence(second)) => same_items(first.items(), second.items(), texts),
         // A private sequence in Implicit VR is bytes to who does not know it.
-        (Value::Sequence(sequence), Value::Primitive(bytes)) | (Value::Primitive(bytes), Value::Sequence(sequence)) => {
-            let bytes = bytes.to_bytes();
-            match items_of(&bytes) {
-                _ if bytes.is_empty() => sequence.items().is_empty(),
-                Some(parsed) => {
-                    let items = parsed.get(tags::REFERENCED_IMAGE_SEQUENCE).and_then(InMemElement::items);
-                    same_items(sequence.items(), items.unwrap_or_default())
-                }
-                None => false,
-            }
+        (Value::Sequence(sequence), Value::Primitive(bytes)) => same_as_bytes(sequence.items(), bytes, texts),
+        (Value::Primitive(bytes), Value::Sequence(sequence)) => {
+            same_as_bytes(sequence.items(), bytes, (texts.1, texts.0))
         }
         (first, second) => first == second,
+    }
+}
+
+fn same_as_bytes(items: &[InMemDicomObject], bytes: &PrimitiveValue, (one, other): Both) -> bool {
+    let bytes = bytes.to_bytes();
+    match items_of(&bytes) {
+        _ if bytes.is_empty() => items.is_empty(),
+        Some(parsed) => {
+            let parsed = parsed.get(tags::REFERENCED_IMAGE_SEQUENCE).and_then(InMemElement::items);
+            same_items(items, parsed.unwrap_or_default(), (one, &other.of_bytes()))
+        }
+        None => false,
     }
 }
 
@@ -136,30 +145,39 @@ fn is_empty(element: &InMemElement) -> bool {
     }
 }
 
-fn same_items(first: &[InMemDicomObject], second: &[InMemDicomObject]) -> bool {
-    first.len() == second.len() && first.iter().zip(second).all(|(first, second)| same_item(first, second))
+fn same_items(first: &[InMemDicomObject], second: &[InMemDicomObject], texts: Both) -> bool {
+    first.len() == second.len() && first.iter().zip(second).all(|(first, second)| same_item(first, second, texts))
 }
 
-fn same_item(first: &InMemDicomObject, second: &InMemDicomObject) -> bool {
+fn same_item(first: &InMemDicomObject, second: &InMemDicomObject, texts: Both) -> bool {
+    // An item may have a character set of its own.
+    let texts = (&texts.0.of_item(first), &texts.1.of_item(second));
     let tags: BTreeSet<Tag> = first.iter().chain(second.iter()).map(|element| element.header().tag).collect();
-    // A character set of the item's own has been used by the parser.
     let compared = |tag: &&Tag| tag.element() != 0 && **tag != tags::SPECIFIC_CHARACTER_SET;
-    tags.iter().filter(compared).all(|tag| same_element(first.get(*tag), second.get(*tag)))
+    tags.iter().filter(compared).all(|tag| same_element(first.get(*tag), second.get(*tag), texts))
 }
 
-fn same_values(first: &InMemElement, second: &InMemElement) -> bool {
-    if is_text(first.vr()) && is_text(second.vr()) {
-        let text = |element: &InMemElement| element.to_multi_str().ok().map(|values| values.join("\\"));
-        return match (text(first), text(second)) {
-            // What the parser could not decode looks the same whatever it was.
-            (Some(first), Some(second)) if first.contains('\u{fffd}') || second.contains('\u{fffd}') => false,
-            (Some(first), Some(second)) => values(&first) == values(&second),
-            _ => false,
-        };
+fn same_values(first: &InMemElement, second: &InMemElement, texts: Both) -> bool {
+    if !is_text(first.vr()) && !is_text(second.vr()) {
+        let (one, other) = (bytes(first), bytes(second));
+        return one == other || (first.vr() != second.vr() && trimmed(&one) == trimmed(&other));
     }
-    let (one, other) = (bytes(first), bytes(second));
-    // Where only one side knows that it is text, the other has its padding.
-    one == other || (first.vr() != second.vr() && trimmed(&one) == trimmed(&other))
+    // Where only one side knows that it is text, the other has its bytes.
+    let raw = |element: &InMemElement, texts: &Texts| match is_text(element.vr()) {
+        true => texts.bytes(element),
+        false => Some(bytes(element)),
+    };
+    // What is not known any more may have been anything.
+    let (Some(one), Some(other)) = (raw(first, texts.0), raw(second, texts.1)) else { return false };
+    if !is_decoded(first.vr()) && !is_decoded(second.vr()) {
+        let latin = |bytes: &[u8]| bytes.iter().map(|&byte| char::from(byte)).collect::<String>();
+        return values(&latin(&one)) == values(&latin(&other));
+    }
+    match (texts.0.set().decode_exactly(&one), texts.1.set().decode_exactly(&other)) {
+        (Some(one), Some(other)) => values(&one) == values(&other),
+        (None, None) => trimmed(&one) == trimmed(&other) && texts.0.set() == texts.1.set(),
+        _ => false,
+    }
 }
 
 /// The bytes of a value in little endian order.
@@ -299,6 +317,54 @@ mod tests {
             &[DataElement::new(tags::ROWS, VR::US, dicom_value!(U16, 2))],
             &[tags::ROWS],
         );
+    }
+
+    #[test]
+    fn a_text_in_an_item_is_the_same_in_two_character_sets() {
+        let within = |set: &str, of_item: &str, meaning: &[u8]| {
+            let element = |tag: Tag, vr: &[u8; 2], value: &[u8]| {
+                let padded = value.len() + value.len() % 2;
+                let mut bytes = [tag.group().to_le_bytes(), tag.element().to_le_bytes()].concat();
+                bytes.extend(vr);
+                if vr == b"SQ" {
+                    bytes.extend([0, 0]);
+                    bytes.extend(u32::try_from(padded).unwrap().to_le_bytes());
+                } else {
+                    bytes.extend(u16::try_from(padded).unwrap().to_le_bytes());
+                }
+                bytes.extend(value);
+                bytes.resize(bytes.len() + padded - value.len(), b' ');
+                bytes
+            };
+            let own = element(tags::SPECIFIC_CHARACTER_SET, b"CS", of_item.as_bytes());
+            let item = [if of_item.is_empty() { &[][..] } else { &own }, &element(tags::CODE_MEANING, b"LO", meaning)];
+            let item = item.concat();
+            let mut items = vec![0xfe, 0xff, 0x00, 0xe0];
+            items.extend(u32::try_from(item.len()).unwrap().to_le_bytes());
+            items.extend(item);
+            let data_set = [
+                element(tags::SPECIFIC_CHARACTER_SET, b"CS", set.as_bytes()),
+                element(tags::ANATOMIC_REGION_SEQUENCE, b"SQ", &items),
+            ];
+            of_bytes(&data_set.concat(), EXPLICIT)
+        };
+        type Set<'a> = (&'a str, &'a str, &'a [u8]);
+        let check = |first: Set, second: Set, same: bool| {
+            let (one, other) = (within(first.0, first.1, first.2), within(second.0, second.1, second.2));
+            assert_eq!(differing(&one, &other).is_empty(), same, "{first:?} {second:?}");
+            assert_eq!(differing(&other, &one).is_empty(), same, "{second:?} {first:?}");
+        };
+        let (utf8, latin) = ("Brustk\u{f6}rper".as_bytes(), &b"Brustk\xf6rper"[..]);
+        check(("ISO_IR 192", "", utf8), ("ISO_IR 100", "", latin), true);
+        check(("ISO_IR 100", "ISO_IR 192", utf8), ("ISO_IR 100", "", latin), true);
+        check(("ISO_IR 100", "ISO_IR 144", latin), ("ISO_IR 100", "", latin), false);
+        check(("ISO_IR 100", "", latin), ("ISO_IR 100", "", b"Brustkorper"), false);
+        check(("", "", latin), ("ISO_IR 100", "", latin), false);
+        check(("ISO_IR 192", "", b"\xff"), ("ISO_IR 192", "", b"\xfe"), false);
+        let meaning = |set, of_item, bytes| within(set, of_item, bytes).codes(&[tags::ANATOMIC_REGION_SEQUENCE]);
+        for (set, of_item, bytes) in [("ISO_IR 192", "", utf8), ("ISO_IR 100", "", latin), ("", "ISO_IR 100", latin)] {
+            assert_eq!(meaning(set, of_item, bytes)[0].meaning, "Brustk\u{f6}rper", "{set} {of_item}");
+        }
     }
 
     #[test]

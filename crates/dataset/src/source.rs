@@ -39,32 +39,14 @@ impl<R: Read + Seek> Source for Seekable<R> {
     }
 }
 
-/// A deflated data set as it was before (PS3.5 A.5). What follows its end is not read: the byte that makes the length
-/// even, or more.
-pub(crate) enum Inflated<R> {
-    /// As the standard says (RFC 1951).
-    Raw(DeflateDecoder<BufReader<R>>),
-    /// With a header around it (RFC 1950), as some senders write it.
-    Zlib(ZlibDecoder<BufReader<R>>),
-}
-
-impl<R: Read> Inflated<R> {
-    pub(crate) fn new(reader: R) -> io::Result<Self> {
-        let mut reader = BufReader::new(reader);
-        let zlib = match reader.fill_buf()? {
-            // The same first byte opens a stored block in RFC 1951, and then its length is there twice.
-            [0x78, a, b, c, d, ..] => (0x7800 + u16::from(*a)).is_multiple_of(31) && (*a != !*c || *b != !*d),
-            _ => false,
-        };
-        Ok(if zlib { Self::Zlib(ZlibDecoder::new(reader)) } else { Self::Raw(DeflateDecoder::new(reader)) })
-    }
-}
-
-impl<R: Read> Read for Inflated<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Raw(inflating) => inflating.read(buffer),
-            Self::Zlib(inflating) => inflating.read(buffer),
-        }
-    }
+/// A deflated data set as it was before: as the standard says (PS3.5 A.5; RFC 1951), or with a header around it (RFC
+/// 1950), as some senders write it. What follows its end is not read: the byte that makes the length even, or more.
+pub(crate) fn inflated<'a>(reader: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
+    let mut reader = BufReader::new(reader);
+    let zlib = match reader.fill_buf()? {
+        // The same first byte opens a stored block in RFC 1951, and then its length is there twice.
+        [0x78, a, b, c, d, ..] => (0x7800 + u16::from(*a)).is_multiple_of(31) && (*a != !*c || *b != !*d),
+        _ => false,
+    };
+    Ok(if zlib { Box::new(ZlibDecoder::new(reader)) } else { Box::new(DeflateDecoder::new(reader)) })
 }

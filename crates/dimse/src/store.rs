@@ -3,8 +3,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use dataset::{Header, Instance, Limits, Phi, TransferSyntax, Uid, part10::Meta};
-use dicom_transfer_syntax_registry::entries;
+use dataset::{Header, Limits, Phi, TransferSyntax, Uid, part10::Meta};
 use tokio::{
     fs::File,
     io::{AsyncRead, AsyncReadExt, AsyncSeekExt},
@@ -355,18 +354,7 @@ async fn send_data_set(
 
 /// The whole data set in another of the uncompressed little endian transfer syntaxes.
 async fn rewritten(path: PathBuf, syntax: &'static str) -> Result<Vec<u8>, dataset::Error> {
-    let rewrite = move || {
-        let instance = Instance::open(&path, &Limits::default())?;
-        let syntax = if syntax == TransferSyntax::IMPLICIT_VR_LITTLE_ENDIAN {
-            entries::IMPLICIT_VR_LITTLE_ENDIAN.erased()
-        } else {
-            entries::EXPLICIT_VR_LITTLE_ENDIAN.erased()
-        };
-        let mut bytes = Vec::new();
-        let written = instance.object().write_dataset_with_ts(&mut bytes, &syntax);
-        written.map_err(|_| dataset::Error::Parse(instance.header.sop_instance_uid.clone()))?;
-        Ok(bytes)
-    };
+    let rewrite = move || dataset::rewritten(&path, TransferSyntax::from_uid(syntax)?, &Limits::default());
     spawn_blocking(rewrite).await.map_err(std::io::Error::other)?
 }
 

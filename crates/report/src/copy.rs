@@ -7,7 +7,6 @@ use std::{cell::RefCell, collections::BTreeSet};
 
 use dataset::{CharacterSet, Instance, Meaning, Uid, tags};
 use dicom_core::{Tag, VR, value::Value as ParsedValue};
-use dicom_encoding::text::{SpecificCharacterSet, TextCodec};
 use dicom_object::{InMemDicomObject, mem::InMemElement};
 
 use crate::{
@@ -247,14 +246,12 @@ fn plain(tag: Tag, vr: VR, raw: &[u8]) -> Option<Vec<u8>> {
 
 /// The items of a sequence of the source, without private elements.
 pub(crate) fn items(source: &Instance, tag: Tag) -> Vec<DataSet> {
-    let declared = source.header.raw(tags::SPECIFIC_CHARACTER_SET).unwrap_or_default();
-    let codec = codec(declared);
     source
         .element(tag)
         .and_then(|element| element.items())
         .unwrap_or_default()
         .iter()
-        .map(|item| read_item(item, &codec))
+        .map(|item| read_item(item, source))
         .collect()
 }
 
@@ -271,14 +268,7 @@ pub(crate) fn is_whole_code(item: &DataSet) -> bool {
     [tags::CODE_VALUE, tags::CODING_SCHEME_DESIGNATOR, tags::CODE_MEANING].iter().all(has)
 }
 
-/// The codec that dicom-object decoded text with: the first declared term, or Latin 1 for an unknown one. Encoding with
-/// it gives back the bytes that stood in the file.
-fn codec(declared: &[u8]) -> SpecificCharacterSet {
-    let first = declared.split(|byte| *byte == b'\\').next().and_then(|term| std::str::from_utf8(term).ok());
-    first.and_then(|term| SpecificCharacterSet::from_code(term.trim())).unwrap_or_default()
-}
-
-fn read_item(item: &InMemDicomObject, codec: &SpecificCharacterSet) -> DataSet {
+fn read_item(item: &InMemDicomObject, source: &Instance) -> DataSet {
     let mut read = DataSet::default();
     for element in item {
         let tag = element.header().tag;
@@ -288,10 +278,10 @@ fn read_item(item: &InMemDicomObject, codec: &SpecificCharacterSet) -> DataSet {
         let vr = element.vr();
         match element.value() {
             ParsedValue::Sequence(sequence) => {
-                read.put_items(tag, sequence.items().iter().map(|item| read_item(item, codec)).collect());
+                read.put_items(tag, sequence.items().iter().map(|item| read_item(item, source)).collect());
             }
             ParsedValue::Primitive(_) => {
-                if let Some(bytes) = bytes(element, codec) {
+                if let Some(bytes) = bytes(element, source) {
                     read.put_bytes(tag, vr, bytes);
                 }
             }
@@ -301,19 +291,12 @@ fn read_item(item: &InMemDicomObject, codec: &SpecificCharacterSet) -> DataSet {
     read
 }
 
-/// The bytes of a value as they stood in the file; nothing where the parser has lost them.
-fn bytes(element: &InMemElement, codec: &SpecificCharacterSet) -> Option<Vec<u8>> {
-    if !is_text(element.vr()) {
-        return element.to_bytes().ok().map(std::borrow::Cow::into_owned);
+/// The bytes of a value as they stood in the file; nothing where they are not known any more.
+fn bytes(element: &InMemElement, source: &Instance) -> Option<Vec<u8>> {
+    if is_text(element.vr()) {
+        return source.text_bytes(element);
     }
-    let text = element.to_multi_str().ok()?.join("\\");
-    // For a byte that it cannot decode, dicom-encoding writes a backslash and three octal digits.
-    let octal =
-        |code: &[u8]| matches!(code, [b'\\', b'2' | b'3', b, c] if [b, c].iter().all(|it| (b'0'..=b'7').contains(*it)));
-    if text.as_bytes().windows(4).any(octal) {
-        return None;
-    }
-    codec.encode(&text).ok()
+    element.to_bytes().ok().map(std::borrow::Cow::into_owned)
 }
 
 #[cfg(test)]

@@ -71,7 +71,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("encaps/generated_encapsulated_defined_bot_2_to_1.dcm", "SOP Class UID"),
     ("fileset/DICOMDIR", "SOP Class UID"),
     ("malformed/MR_truncated.dcm", "declares 8192 bytes, 8130 are left"),
-    ("malformed/UN_sequence.dcm", "UN of undefined length"),
+    ("malformed/UN_sequence.dcm", "SOP Class UID"),
     ("malformed/bad_sequence.dcm", "SOP Instance UID"),
     ("malformed/emri_small_jpeg_2k_lossless_too_short.dcm", "inside a sequence"),
     ("malformed/m_deep_nesting_5000.dcm", "nested deeper than 64"),

@@ -168,8 +168,10 @@ async fn native_files_are_rewritten_for_who_takes_implicit_vr_only_and_compresse
                     element.map(|element| element.to_bytes().unwrap().into_owned())
                 };
                 assert!(pixels(&was) == pixels(&is), "{}", outcome.path.display());
+                // Group lengths are left out.
                 let tags = |instance: &Instance| {
-                    instance.object().iter().map(|element| element.header().tag).collect::<Vec<_>>()
+                    let tags = instance.object().iter().map(|element| element.header().tag);
+                    tags.filter(|tag| tag.element() != 0).collect::<Vec<_>>()
                 };
                 assert_eq!(tags(&was), tags(&is));
                 rewritten += 1;

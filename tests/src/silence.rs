@@ -108,7 +108,7 @@ pub fn of_a_daemon(idle: Duration) -> Result<()> {
     check(&trace, home.path(), &place::root(), &allowed)
 }
 
-/// What speaks against a line of a trace, such as `123 openat(AT_FDCWD</work>, "a", O_WRONLY|O_CREAT, 0600) = 3</work/a>`.
+/// What speaks against a line of a trace, such as `123 openat(AT_FDCWD</cwd>, "a", O_WRONLY|O_CREAT, 0600) = 3</cwd/a>`.
 fn objection(line: &str, cwd: &Path, allowed: &Allowed) -> Option<String> {
     let call = line.trim_start_matches(|c: char| c.is_ascii_digit()).trim_start();
     let (name, arguments) = call.split_once('(')?;
@@ -238,8 +238,8 @@ mod tests {
         check(r#"7 openat(AT_FDCWD</cwd>, "/out/a", O_WRONLY|O_CREAT, 0600) = 4"#, None);
         check(r#"7 openat(5</out>, "a", O_WRONLY|O_CREAT, 0600) = 4"#, None);
         check(r#"7 openat(AT_FDCWD</cwd>, "a", O_WRONLY|O_CREAT, 0600) = 4"#, file);
-        check(r#"7 openat(AT_FDCWD</cwd>, "/root/.cache/b", O_RDWR|O_CREAT, 0600 <unfinished ...>"#, file);
-        check(r#"7 mkdir("/root/.cache", 0777) = -1 EEXIST"#, file);
+        check(r#"7 openat(AT_FDCWD</cwd>, "/home/x/.cache/b", O_RDWR|O_CREAT, 0600 <unfinished ...>"#, file);
+        check(r#"7 mkdir("/home/x/.cache", 0777) = -1 EEXIST"#, file);
         check(r#"7 rename("/out/a", "/tmp/b") = 0"#, file);
         check(r#"7 openat(AT_FDCWD</cwd>, "/dev/null", O_RDWR) = 4"#, None);
         check("7 <... openat resumed>) = 4", None);

@@ -240,7 +240,7 @@ mod tests {
         check(r#"7 openat(AT_FDCWD</cwd>, "a", O_WRONLY|O_CREAT, 0600) = 4"#, file);
         check(r#"7 openat(AT_FDCWD</cwd>, "/home/x/.cache/b", O_RDWR|O_CREAT, 0600 <unfinished ...>"#, file);
         check(r#"7 mkdir("/home/x/.cache", 0777) = -1 EEXIST"#, file);
-        check(r#"7 rename("/out/a", "/tmp/b") = 0"#, file);
+        check(r#"7 rename("/out/a", "/elsewhere/b") = 0"#, file);
         check(r#"7 openat(AT_FDCWD</cwd>, "/dev/null", O_RDWR) = 4"#, None);
         check("7 <... openat resumed>) = 4", None);
     }

@@ -128,7 +128,7 @@ fn sex(header: &Header) -> Option<&'static str> {
     }
 }
 
-/// No patient is older; what says so is a placeholder.
+/// No patient is older, in years; a greater age, such as 999, stands for one that is not known.
 const OLDEST: f64 = 125.0;
 
 /// A birth date that de-identification writes.

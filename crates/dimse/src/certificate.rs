@@ -3,7 +3,9 @@
 use std::{fmt, str::FromStr, time::SystemTime};
 
 use sha2::{Digest, Sha256};
-use x509_parser::{certificate::X509Certificate, prelude::FromDer, public_key::PublicKey, time::ASN1Time};
+use x509_parser::{
+    certificate::X509Certificate, prelude::FromDer, public_key::PublicKey, time::ASN1Time, x509::X509Version,
+};
 
 use crate::TlsProfile;
 
@@ -152,6 +154,12 @@ fn unescaped(value: &str) -> Result<String, String> {
     String::from_utf8(bytes).map_err(|_| "a value is no UTF-8 text".to_owned())
 }
 
+/// What is said of a certificate of X.509 version 1, before who needs which.
+pub(crate) const OF_OLD_VERSION: &str = "is of X.509 version 1, which has no extensions";
+/// What is said of an authority's certificate where a device's belongs.
+pub(crate) const OF_AN_AUTHORITY: &str =
+    "is an authority's (CA:TRUE), which may sign others but not be shown by a device";
+
 /// What we look at of a certificate.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Certificate {
@@ -160,6 +168,10 @@ pub(crate) struct Certificate {
     not_before: ASN1Time,
     not_after: ASN1Time,
     key: Key,
+    /// Whether it is of version 3 of X.509.
+    is_version_3: bool,
+    /// What its basic constraints say of it; nothing where it has none.
+    is_authority: Option<bool>,
 }
 
 /// The public key's algorithm, and its length in bits.
@@ -193,6 +205,8 @@ impl Certificate {
             not_before: certificate.validity().not_before,
             not_after: certificate.validity().not_after,
             key,
+            is_version_3: certificate.version() == X509Version::V3,
+            is_authority: certificate.basic_constraints().ok().flatten().map(|constraints| constraints.value.ca),
         })
     }
 
@@ -221,6 +235,16 @@ impl Certificate {
     /// The days left until it expires; none when it has.
     pub(crate) fn days_left(&self, now: SystemTime) -> u64 {
         u64::try_from(self.not_after.timestamp().saturating_sub(seconds(now))).unwrap_or(0) / (24 * 3600)
+    }
+
+    /// What is wrong with its form, such that nobody takes it who verifies it as RFC 5280 says.
+    pub(crate) fn form_problem(&self) -> Option<&'static str> {
+        if self.is_version_3 { None } else { Some(OF_OLD_VERSION) }
+    }
+
+    /// Whether it is an authority's, by its own word.
+    pub(crate) fn is_authority(&self) -> Option<bool> {
+        self.is_authority
     }
 
     /// Why the profile does not allow its key (PS3.15 B.12 and B.13; RFC 9325 section 4.5).

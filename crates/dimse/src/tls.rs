@@ -29,7 +29,10 @@ use rustls::{
     version::{TLS12, TLS13},
 };
 
-use crate::{Error, certificate::Certificate};
+use crate::{
+    Error,
+    certificate::{Certificate, OF_AN_AUTHORITY, OF_OLD_VERSION},
+};
 
 /// A secure transport connection profile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -99,8 +102,8 @@ impl Tls {
         Ok(())
     }
 
-    /// What a person should look at, though it works today: a certificate that expires within 30 days of `now`,
-    /// authorities that have expired.
+    /// What a person should look at, though it works today: a certificate that expires within 30 days of `now` or is an
+    /// authority's, authorities that have expired.
     pub fn warnings(&self, now: SystemTime) -> Vec<String> {
         let (loaded, files) = (self.loaded(), &self.0.files);
         let mut warnings = Vec::new();
@@ -108,6 +111,13 @@ impl Tls {
         if days < SOON_DAYS {
             let file = files.certificate.display();
             warnings.push(format!("{file}: the certificate expires in {days} days: renew it and reload"));
+        }
+        if loaded.own.is_authority() == Some(true) {
+            let file = files.certificate.display();
+            warnings.push(format!(
+                "{file}: the certificate {OF_AN_AUTHORITY}: some peers will not take it; make one that it signs, with \
+                 basicConstraints CA:FALSE (see docs/TLS.md)"
+            ));
         }
         if loaded.expired_authorities > 0 {
             let (file, count) = (files.client_ca.display(), loaded.expired_authorities);
@@ -192,6 +202,15 @@ fn check_own(chain: &[CertificateDer<'_>], files: &TlsFiles, now: SystemTime) ->
         let which = if at == 0 { "the certificate".to_owned() } else { format!("certificate {}", at + 1) };
         let certificate = Certificate::parse(der)
             .ok_or_else(|| wrong(&files.certificate, format_args!("{which} in it is no X.509 certificate")))?;
+        if let Some(problem) = certificate.form_problem() {
+            return Err(wrong(
+                &files.certificate,
+                format_args!(
+                    "{which} {problem}: make one of version 3, which openssl does where it is given extensions (see \
+                     docs/TLS.md)"
+                ),
+            ));
+        }
         if let Some(problem) = certificate.period_problem(now) {
             return Err(wrong(&files.certificate, format_args!("{which} {problem}: get a new one")));
         }
@@ -217,7 +236,12 @@ fn authorities(files: &TlsFiles, now: SystemTime) -> Result<(Arc<RootCertStore>,
         if let Some(problem) = certificate.key_problem(files.profile) {
             return Err(wrong(file, format_args!("certificate {} {problem}: remove it", at + 1)));
         }
-        roots.add(der).map_err(|error| wrong(file, error))?;
+        roots.add(der).map_err(|error| {
+            wrong(
+                file,
+                format_args!("certificate {} in it cannot be trusted: {error}: get the authority's own", at + 1),
+            )
+        })?;
     }
     if roots.is_empty() {
         return Err(wrong(
@@ -307,7 +331,13 @@ fn mismatch(files: &TlsFiles, error: &rustls::Error) -> Error {
     match error {
         rustls::Error::InconsistentKeys(_) => {
             let certificate = files.certificate.display();
-            wrong(&files.key, format_args!("the key does not belong to the certificate in {certificate}"))
+            wrong(
+                &files.key,
+                format_args!(
+                    "the key does not belong to the certificate in {certificate}: take the two that were made together, or \
+                     make both anew"
+                ),
+            )
         }
         other => wrong(&files.key, format_args!("the key cannot be used: {other}")),
     }
@@ -494,12 +524,16 @@ fn certificate_problem(error: &CertificateError) -> String {
         CertificateError::Other(OtherError(problem)) => match problem.to_string().as_str() {
             // What webpki says where rustls has no word of its own.
             "CaUsedAsEndEntity" => {
-                "is an authority's (CA:TRUE), which may sign others but not be shown by a device: the peer needs one of \
-                 its own, signed by that authority, with basicConstraints CA:FALSE (see docs/TLS.md)"
+                return format!(
+                    "the peer's certificate {OF_AN_AUTHORITY}: the peer needs one of its own, signed by that authority, with \
+                     basicConstraints CA:FALSE (see docs/TLS.md)"
+                );
             }
             "UnsupportedCertVersion" => {
-                "is of X.509 version 1, which has no extensions: the peer needs one of version 3, which openssl makes \
-                 where it is given extensions (see docs/TLS.md)"
+                return format!(
+                    "the peer's certificate {OF_OLD_VERSION}: the peer needs one of version 3, which openssl makes where it \
+                     is given extensions (see docs/TLS.md)"
+                );
             }
             problem => return format!("the peer's certificate is not allowed: {problem}"),
         },

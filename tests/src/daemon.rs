@@ -35,7 +35,9 @@ pub struct Setup {
     pub listen: String,
     /// More keys of the section `[spool]`.
     pub spool: String,
-    /// More keys of the one `[[peer]]`.
+    /// From where the one `[[peer]]` calls.
+    pub address: String,
+    /// More keys of it.
     pub peer: String,
     /// Written at the end of the configuration.
     pub more: String,
@@ -54,6 +56,7 @@ impl Default for Setup {
             listen: String::new(),
             // Small, because it is written when a spool is made, and every test makes one.
             spool: r#"journal = "8MiB""#.into(),
+            address: "127.0.0.0/8".into(),
             peer: String::new(),
             more: String::new(),
         }
@@ -68,7 +71,8 @@ impl Setup {
 
     /// The configuration file.
     fn to_toml(&self, dir: &Path, dicom: &Port, admin: &Port) -> String {
-        let Self { quiet_period, destination, objects, model, when, durability, listen, spool, peer, more } = self;
+        let Self { quiet_period, destination, objects, model, when, durability, listen, spool, address, peer, more } =
+            self;
         let (dicom, admin, folder) = (dicom.address(), admin.address(), dir.join("spool"));
         let mut toml = format!(
             r#"
@@ -90,7 +94,7 @@ address = "{admin}"
 
 [[peer]]
 name = "this machine"
-address = ["127.0.0.0/8"]
+address = ["{address}"]
 {peer}
 
 [[model]]

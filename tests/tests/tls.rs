@@ -89,6 +89,11 @@ struct Secure {
 
 impl Secure {
     fn start(peers: &str) -> Result<Self> {
+        Self::start_known_from("127.0.0.0/8", peers)
+    }
+
+    /// As [`Self::start`], and by its address only who calls from `address` is known.
+    fn start_known_from(address: &str, peers: &str) -> Result<Self> {
         let (authority, tls) = (Authority::new("authority")?, Port::free()?);
         let own = authority.issue("preread", 2080)?;
         let more = format!(
@@ -98,7 +103,8 @@ impl Secure {
             authority.ca()
         );
         let listen = format!("tls_address = {:?}", tls.address());
-        let daemon = Daemon::start(&Setup { when: "false".into(), listen, more, ..Setup::default() })?;
+        let (when, address) = ("false".into(), address.into());
+        let daemon = Daemon::start(&Setup { when, listen, address, more, ..Setup::default() })?;
         Ok(Self { daemon, authority, own, tls })
     }
 
@@ -148,7 +154,7 @@ fn storescu_comes_in_with_the_right_certificate_and_with_no_other() -> Result<()
         ensure!(success == comes_in, "{logged}: {said}");
         secure.await_log(start, logged)
     };
-    check(Some(&right), &ca, "CT1", true, "association released")?;
+    check(Some(&right), &ca, "CT1", true, "association released: 1 instance of 1 study")?;
     let study = &samples[0].instance.study_instance_uid;
     secure.daemon.await_state(study, "skipped", PATIENCE)?;
     check(Some(&right), &ca, "MR1", false, "the peer of this certificate has another AE title")?;
@@ -160,6 +166,27 @@ fn storescu_comes_in_with_the_right_certificate_and_with_no_other() -> Result<()
     // Known by its address, with a certificate that no row names.
     check(Some(&secure.own), &ca, "CT1", true, "association released")?;
     check(Some(&right), &ca, "CT1", true, "association released")
+}
+
+#[test]
+fn silent_connections_keep_nobody_out_who_is_known_by_its_certificate_alone() -> Result<()> {
+    let peer = "[[peer]]\nname = \"ct\"\ncertificate = [\"CN=ct,O=Hospital\"]\nae_title = \"CT*\"\n";
+    let mut secure = Secure::start_known_from("127.0.0.1", peer)?;
+    let Identity { certificate, key } = secure.authority.issue("ct", 2080)?;
+    let (port, ca) = (secure.tls.number().to_string(), secure.authority.ca());
+    // Addresses, connections of each, and how many of all may stay: 32 of an address, 512 in all.
+    let mut check = |addresses: u8, of_each: usize, open: std::ops::RangeInclusive<u64>| {
+        let (addresses, of_each) = (addresses.to_string(), of_each.to_string());
+        let arguments = [&port, AE_TITLE, "CT1", &key, &certificate, &ca, &addresses, &of_each];
+        let said = peers::python("crowd.py", &arguments)?;
+        let echoes = said["echo"].as_array().context("no answers")?;
+        ensure!(echoes.iter().all(|status| status == 0), "{said}\n{}", secure.daemon.log());
+        ensure!(said["open"].as_u64().is_some_and(|found| open.contains(&found)), "{said}");
+        secure.daemon.check_alive()
+    };
+    check(4, 34, 128..=128)?;
+    // The last one who came in took a place for a moment.
+    check(24, 30, 510..=512)
 }
 
 #[test]

@@ -11,6 +11,8 @@ use std::{
 #[derive(Debug)]
 pub(crate) struct Places<K: Eq + Hash> {
     most: usize,
+    /// How many keys there are, if one place is kept for each that has none; else 0.
+    kept_for: usize,
     taken: Mutex<Taken<K>>,
 }
 
@@ -33,11 +35,20 @@ pub(crate) struct Place<K: Eq + Hash> {
 pub(crate) enum Full {
     InAll,
     OfKey,
+    /// Those that are left are kept for keys that have none.
+    Kept,
 }
 
 impl<K: Eq + Hash + Clone> Places<K> {
     pub(crate) fn new(most: usize) -> Arc<Self> {
-        Arc::new(Self { most, taken: Mutex::new(Taken { all: 0, of_key: HashMap::new() }) })
+        Self::keeping(most, 0)
+    }
+
+    /// As [`Self::new`], and each of so many keys can have one place whatever the others take. With more keys than places
+    /// none is kept.
+    pub(crate) fn keeping(most: usize, keys: usize) -> Arc<Self> {
+        let kept_for = if keys <= most { keys } else { 0 };
+        Arc::new(Self { most, kept_for, taken: Mutex::new(Taken { all: 0, of_key: HashMap::new() }) })
     }
 
     /// Takes a place, unless all are taken or the key has `most_of_key` already.
@@ -49,6 +60,10 @@ impl<K: Eq + Hash + Clone> Places<K> {
         }
         if taken.all >= self.most {
             return Err(Full::InAll);
+        }
+        let kept = self.kept_for.saturating_sub(taken.of_key.len());
+        if of_key > 0 && taken.all + kept >= self.most {
+            return Err(Full::Kept);
         }
         taken.all += 1;
         taken.of_key.insert(key.clone(), of_key + 1);
@@ -100,6 +115,27 @@ mod tests {
         drop(places.take("c", 2).unwrap());
         assert_eq!(places.lock().of_key.len(), 2);
         assert_eq!(places.lock().all, 2);
+    }
+
+    #[test]
+    fn one_place_is_kept_for_each_that_has_none() {
+        // Places, keys, what is taken in order, and which of it is refused.
+        let check = |most: usize, keys: usize, taken: &str, refused: &[(usize, Full)]| {
+            let places = Places::keeping(most, keys);
+            let tried: Vec<_> = taken.chars().map(|key| places.take(key, 3)).collect();
+            let found: Vec<_> =
+                tried.iter().enumerate().filter_map(|(at, place)| Some((at, place.as_ref().err().copied()?))).collect();
+            assert_eq!(found, refused, "{most} places for {keys}: {taken}");
+        };
+        check(4, 1, "aaa", &[]);
+        check(4, 2, "aaab", &[]);
+        check(4, 3, "aaabc", &[(2, Full::Kept)]);
+        check(3, 3, "aabbc", &[(1, Full::Kept), (3, Full::Kept)]);
+        // Who has one already leaves the rest to be shared.
+        check(5, 3, "abcaab", &[(5, Full::InAll)]);
+        check(4, 2, "aaaab", &[(3, Full::OfKey)]);
+        // More keys than places: first come, first served.
+        check(2, 3, "aab", &[(2, Full::InAll)]);
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! From a connection to an association: who may come in, and how many at a time.
 
+mod lobby;
+mod tally;
+
 use std::{
     io,
     net::{IpAddr, SocketAddr},
@@ -7,6 +10,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use dicom_ul::{
@@ -26,6 +30,10 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info_span, warn};
 
+use self::{
+    lobby::{Lobby, Stay},
+    tally::Tally,
+};
 use crate::{
     AssociationId, AssociationInfo, Peer, ServerConfig, Sink, Tls,
     bounds::{Full, Place, Places, neighbourhood},
@@ -44,6 +52,11 @@ const STRANGERS_OF_ADDRESS: usize = 8;
 const WAITING_OF_ADDRESS: usize = 16;
 /// Connections that are told at a time that there is no place to wait. More than these are dropped.
 const FAREWELLS: usize = 32;
+/// Connections to the TLS port, from addresses that no peer has, that may be in their handshake at a time, where a peer is
+/// known by its certificate alone. One that is silent costs a file descriptor and little else.
+const UNPROVEN: usize = 512;
+/// How often it is said what was not said of connections without an association.
+pub(crate) const MINUTE: Duration = Duration::from_secs(60);
 
 /// A connection that has not said yet what it is.
 #[derive(Debug)]
@@ -66,11 +79,26 @@ pub(crate) struct House {
     /// Connections without an association, by where they come from. They take no place of an association, so that whoever
     /// connects and says nothing keeps nobody out.
     waiting: Arc<Places<IpAddr>>,
-    /// Those who may be a peer that is known by its certificate and calls from anywhere. Apart from the others, because
-    /// everybody may.
-    unproven: Arc<Places<IpAddr>>,
+    /// Those who may be a peer that is known by its certificate and calls from anywhere, until they show it. Apart from the
+    /// others, because everybody may be one. There is none where every peer has an address.
+    unproven: Option<Arc<Lobby>>,
+    /// Those who have shown such a certificate, by the peer's place in the configuration.
+    proven: Arc<Places<usize>>,
     strangers: Arc<Places<IpAddr>>,
     farewells: Arc<Places<()>>,
+    tally: Tally,
+}
+
+/// Where a connection is until it has an association.
+#[derive(Debug)]
+#[expect(dead_code, reason = "places are held, and given back by being dropped")]
+pub(crate) enum Waiting {
+    /// By its address, or among the strangers.
+    Address(Place<IpAddr>),
+    /// Until its handshake is done.
+    Unproven(Stay),
+    /// By its certificate.
+    Proven(Place<usize>),
 }
 
 /// Why a requestor may not come in: the reason that it is told (PS3.8 table 9-21) and what the log says.
@@ -94,45 +122,78 @@ impl<S: Sink> Drop for Opened<'_, S> {
 impl House {
     pub(crate) fn new(config: ServerConfig) -> Self {
         let associations = config.max_associations;
-        let unproven = config.peers.iter().filter(|peer| peer.addresses.is_empty()).map(|peer| peer.max_associations);
-        let unproven = unproven.max().unwrap_or(0);
+        let by_certificate = config.peers.iter().filter(|peer| is_known_by_certificate_alone(peer));
+        // A peer that opens all its associations at once must find room.
+        let unproven =
+            by_certificate.clone().map(|peer| peer.max_associations.clamp(WAITING_OF_ADDRESS, UNPROVEN)).max();
+        let waiting = waiting_in_all(associations);
         Self {
-            config,
             abort: CancellationToken::new(),
             next_id: AtomicU64::new(1),
-            associations: Places::new(associations),
-            waiting: Places::new(associations.saturating_mul(2).saturating_add(4 * WAITING_OF_ADDRESS)),
-            unproven: Places::new(unproven.saturating_mul(4)),
+            associations: Places::keeping(associations, config.peers.len()),
+            waiting: Places::new(waiting),
+            unproven: unproven.map(|most| Lobby::new(UNPROVEN, most)),
+            proven: Places::keeping(waiting, by_certificate.count()),
             strangers: Places::new(STRANGERS),
             farewells: Places::new(FAREWELLS),
+            tally: Tally::default(),
+            config,
+        }
+    }
+
+    /// Says how many lines about connections without an association were left out since it was last called.
+    pub(crate) fn end_minute(&self) {
+        for unwritten in self.tally.end_minute() {
+            warn!("{unwritten}");
         }
     }
 
     /// A place to wait in until the association request is there, or which bound was met.
-    pub(crate) fn waiting_place(&self, visitor: &Visitor) -> Result<Place<IpAddr>, Full> {
+    pub(crate) fn waiting_place(&self, visitor: &Visitor) -> Result<Waiting, Full> {
         let address = visitor.address.ip();
-        let peers = || self.config.peers.iter().filter(|peer| visitor.secure || peer.certificates.is_empty());
-        // A peer that opens all its associations at once must find room.
-        let unproven = peers().filter(|peer| peer.addresses.is_empty()).map(|peer| peer.max_associations).max();
-        if peers().any(|peer| !peer.addresses.is_empty() && peer.has_address(address)) {
+        let mut peers = self.config.peers.iter().filter(|peer| visitor.secure || peer.certificates.is_empty());
+        if peers.any(|peer| !peer.addresses.is_empty() && peer.has_address(address)) {
+            // A peer that opens all its associations at once must find room.
             let most = self.config.max_associations.max(WAITING_OF_ADDRESS);
-            self.waiting.take(neighbourhood(address), most)
-        } else if let Some(most) = unproven {
-            self.unproven.take(neighbourhood(address), most)
-        } else {
-            self.strangers.take(neighbourhood(address), STRANGERS_OF_ADDRESS)
+            return self.waiting.take(neighbourhood(address), most).map(Waiting::Address);
         }
+        match &self.unproven {
+            Some(lobby) if visitor.secure => Ok(Waiting::Unproven(lobby.enter(neighbourhood(address)))),
+            _ => self.stranger(address),
+        }
+    }
+
+    fn stranger(&self, address: IpAddr) -> Result<Waiting, Full> {
+        self.strangers.take(neighbourhood(address), STRANGERS_OF_ADDRESS).map(Waiting::Address)
+    }
+
+    /// The place of a connection that has shown a certificate, where it needs another one than before: that of the peer
+    /// whose certificate it is. With one that no peer has it is a stranger. `None` when its place was taken meanwhile.
+    fn proven_place(&self, waiting: Waiting, address: IpAddr, wire: &Wire) -> Option<Result<Waiting, Full>> {
+        let stay = match waiting {
+            Waiting::Unproven(stay) => stay,
+            other => return Some(Ok(other)),
+        };
+        if !stay.leave() {
+            return None;
+        }
+        let certificate = wire.peer_certificate().and_then(Certificate::parse);
+        let presents = |peer: &Peer| certificate.as_ref().is_some_and(|certificate| peer.has_certificate(certificate));
+        let is_known = |peer: &Peer| is_known_by_certificate_alone(peer) && presents(peer);
+        Some(match self.config.peers.iter().position(is_known) {
+            Some(index) => {
+                let most = self.config.peers[index].max_associations.max(WAITING_OF_ADDRESS);
+                self.proven.take(index, most).map(Waiting::Proven)
+            }
+            None => self.stranger(address),
+        })
     }
 
     /// Sends away a connection that there is no place for: "temporary congestion", without waiting for its request, so
     /// that it costs next to nothing. `None` when even that is too much.
     pub(crate) fn farewell(&self, visitor: Visitor, full: Full) -> Option<impl Future<Output = ()> + use<>> {
         let Visitor { socket, address, secure } = visitor;
-        let why = match full {
-            Full::InAll => "too many connections have not asked for an association yet",
-            Full::OfKey => "too many connections of this address have not asked for an association yet",
-        };
-        warn!(%address, "connection turned away: {why}");
+        self.turned_away(address, full);
         // Over TLS there is no saying anything before the handshake.
         let place = if secure { None } else { self.farewells.take((), FAREWELLS).ok() }?;
         let mut wire =
@@ -143,27 +204,39 @@ impl House {
         })
     }
 
+    fn turned_away(&self, address: SocketAddr, full: Full) {
+        let why = match full {
+            Full::InAll | Full::Kept => "too many connections have not asked for an association yet",
+            Full::OfKey => "too many connections of this address or peer have not asked for an association yet",
+        };
+        if self.tally.has_line(address.ip()) {
+            warn!(%address, "connection turned away: {why}");
+        }
+    }
+
     /// Waits for the association request and serves the association to its end.
     pub(crate) async fn receive<S: Sink>(
         self: Arc<Self>,
         visitor: Visitor,
-        waiting: Place<IpAddr>,
+        waiting: Waiting,
         sink: Arc<S>,
         stop: CancellationToken,
     ) {
         let address = visitor.address;
         let arrived = tokio::select! {
             () = stop.cancelled() => return,
-            arrived = self.request(visitor) => arrived,
+            arrived = self.request(visitor, waiting) => arrived,
         };
-        let Some((mut wire, request)) = arrived else { return };
+        let Some((mut wire, request, waiting)) = arrived else { return };
         let certificate = wire.peer_certificate().and_then(Certificate::parse);
         let (calling, called) = (printable(&request.calling_ae_title), printable(&request.called_ae_title));
         let shown = certificate.as_ref().map(tracing::field::display);
         let index = match self.admit(&request, address.ip(), certificate.as_ref()) {
             Ok(index) => index,
             Err(Rejection { reason, why }) => {
-                warn!(%address, calling, called, certificate = shown, "association rejected: {why}");
+                if self.tally.has_line(address.ip()) {
+                    warn!(%address, calling, called, certificate = shown, "association rejected: {why}");
+                }
                 let source = AssociationRJSource::ServiceUser(reason);
                 reject(&mut wire, AssociationRJResult::Permanent, source).await;
                 return;
@@ -173,12 +246,18 @@ impl House {
         let place = match self.associations.take(index, peer.max_associations) {
             Ok(place) => place,
             Err(full) => {
-                let (whose, limit) = match full {
-                    Full::InAll => ("all", self.config.max_associations),
-                    Full::OfKey => ("all of this peer's", peer.max_associations),
+                let (why, limit) = match full {
+                    Full::InAll => ("all associations are taken", self.config.max_associations),
+                    Full::OfKey => ("all of this peer's associations are taken", peer.max_associations),
+                    Full::Kept => (
+                        "the associations that are left are kept for peers that have none",
+                        self.config.max_associations,
+                    ),
                 };
                 let peer = &peer.name;
-                warn!(%address, calling, peer, limit, "association rejected: {whose} associations are taken");
+                if self.tally.has_line(address.ip()) {
+                    warn!(%address, calling, peer, limit, "association rejected: {why}");
+                }
                 reject_for_now(&mut wire, PresentationReason::LocalLimitExceeded).await;
                 return;
             }
@@ -272,25 +351,40 @@ impl House {
         Ok(index)
     }
 
-    /// Waits for the association request. Anything else costs one log line and the connection.
-    async fn request(&self, visitor: Visitor) -> Option<(Wire, AssociationRQ)> {
+    /// Waits for the association request. Anything else costs one log line at most and the connection.
+    async fn request(&self, visitor: Visitor, waiting: Waiting) -> Option<(Wire, AssociationRQ, Waiting)> {
         let deadline = Instant::now() + self.config.deadlines.association_request;
         let address = visitor.address;
-        let socket = self.socket(visitor, deadline).await?;
+        let lines = || self.tally.has_line(address.ip());
+        let socket = self.socket(visitor, &waiting, deadline).await?;
         let mut wire = Wire::new(socket, self.config.max_pdu_length, self.config.deadlines.write)
             .inspect_err(|error| debug!(%address, %error, "connection lost"))
             .ok()?;
+        let waiting = match self.proven_place(waiting, address.ip(), &wire)? {
+            Ok(waiting) => waiting,
+            Err(full) => {
+                self.turned_away(address, full);
+                if let Ok(_place) = self.farewells.take((), FAREWELLS) {
+                    reject_for_now(&mut wire, PresentationReason::TemporaryCongestion).await;
+                }
+                return None;
+            }
+        };
         match wire.read_pdu(deadline, "no association request came in time").await {
             Ok(Pdu::AssociationRQ(request)) if request.protocol_version & PROTOCOL_VERSION != 0 => {
-                return Some((wire, request));
+                return Some((wire, request, waiting));
             }
             Ok(Pdu::AssociationRQ(_)) => {
-                warn!(%address, "association rejected: unknown version of the protocol");
+                if lines() {
+                    warn!(%address, "association rejected: unknown version of the protocol");
+                }
                 let source = AssociationRJSource::ServiceProviderASCE(AcseReason::ProtocolVersionNotSupported);
                 reject(&mut wire, AssociationRJResult::Permanent, source).await;
             }
             Ok(_) => {
-                warn!(%address, "connection closed: a PDU came before the association request");
+                if lines() {
+                    warn!(%address, "connection closed: a PDU came before the association request");
+                }
                 wire.abort(Some(AbortRQServiceProviderReason::UnexpectedPdu)).await;
             }
             // What a load balancer's health check does every few seconds, and a port scan once.
@@ -299,7 +393,9 @@ impl House {
                 debug!(%address, "connection reset by the peer before any request");
             }
             Err(error) => {
-                warn!(%address, "connection closed: {error}");
+                if lines() {
+                    warn!(%address, "connection closed: {error}");
+                }
                 if matches!(error, WireError::Protocol(_) | WireError::TooLong { .. }) {
                     wire.abort(Some(AbortRQServiceProviderReason::InvalidPduParameter)).await;
                 }
@@ -309,22 +405,67 @@ impl House {
     }
 
     /// The connection, after the TLS handshake if it came to the TLS port.
-    async fn socket(&self, visitor: Visitor, deadline: Instant) -> Option<Socket> {
+    async fn socket(&self, visitor: Visitor, waiting: &Waiting, deadline: Instant) -> Option<Socket> {
         let Visitor { socket, address, secure } = visitor;
         let tls = self.config.tls.as_ref().map(|listener| &listener.tls);
         let (true, Some(tls)) = (secure, tls) else { return Some(Socket::Plain(socket)) };
-        match timeout_at(deadline, handshake(socket, tls)).await {
-            Ok(Ok(socket)) => return Some(socket),
-            Ok(Err(NoTls::Closed)) => debug!(%address, "connection closed by the peer before any TLS handshake"),
-            Ok(Err(NoTls::Else(what))) => warn!(%address, "connection closed: {what}"),
-            Ok(Err(NoTls::Failed(error, mut socket))) => {
-                warn!(%address, "connection closed: {}", tls::problem(&error));
-                socket.close().await;
+        // When many wait, each has less time.
+        let deadline = match waiting {
+            Waiting::Unproven(stay) if stay.is_crowded => {
+                deadline.min(Instant::now() + self.config.deadlines.association_request / 3)
             }
-            Err(_) => warn!(%address, "connection closed: no TLS handshake came in time"),
+            _ => deadline,
+        };
+        let done = tokio::select! {
+            done = timeout_at(deadline, handshake(socket, tls)) => done,
+            () = waiting.is_over() => Ok(Err(NoTls::Else("others came while it had not shown its certificate yet"))),
+        };
+        let (problem, failed) = match done {
+            Ok(Ok(socket)) => return Some(socket),
+            Ok(Err(NoTls::Closed)) => {
+                debug!(%address, "connection closed by the peer before any TLS handshake");
+                return None;
+            }
+            Ok(Err(NoTls::Else(what))) => (what.to_owned(), None),
+            Ok(Err(NoTls::Failed(error, socket))) => (tls::problem(&error), Some(socket)),
+            Err(_) => ("no TLS handshake came in time".to_owned(), None),
+        };
+        if self.tally.has_line(address.ip()) {
+            warn!(%address, "connection closed: {problem}");
+        }
+        if let Some(mut socket) = failed {
+            socket.close().await;
         }
         None
     }
+}
+
+impl Waiting {
+    /// Waits until another connection is given this place, which most never are.
+    async fn is_over(&self) {
+        match self {
+            Self::Unproven(stay) => stay.is_over().await,
+            Self::Address(_) | Self::Proven(_) => std::future::pending().await,
+        }
+    }
+}
+
+/// Whether a peer may call from anywhere, with its certificate.
+fn is_known_by_certificate_alone(peer: &Peer) -> bool {
+    peer.addresses.is_empty() && !peer.certificates.is_empty()
+}
+
+/// Connections that wait at a time, of known addresses or with known certificates.
+fn waiting_in_all(associations: usize) -> usize {
+    associations.saturating_mul(2).saturating_add(4 * WAITING_OF_ADDRESS)
+}
+
+/// The most connections that are open at a time, associations among them.
+pub(crate) fn most_connections(config: &ServerConfig) -> usize {
+    let waiting = waiting_in_all(config.max_associations);
+    let unproven =
+        if config.peers.iter().any(is_known_by_certificate_alone) { UNPROVEN.saturating_add(waiting) } else { 0 };
+    [waiting, unproven, STRANGERS, FAREWELLS].into_iter().fold(config.max_associations, usize::saturating_add)
 }
 
 /// Why there is no TLS on a connection.

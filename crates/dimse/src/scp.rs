@@ -25,8 +25,16 @@ pub(crate) struct Provider<'a, S: Sink> {
     sink: &'a S,
     association: Arc<AssociationInfo>,
     reports: commitment::Reports,
+    brought: Brought,
+}
+
+/// What a peer brought on an association.
+#[derive(Debug, Clone, Copy, Default)]
+struct Brought {
     stored: u64,
     refused: u64,
+    /// Requests for storage commitment that were taken.
+    commitments: u64,
 }
 
 /// A command and where it came.
@@ -48,6 +56,29 @@ struct Fragment<'a> {
 const WAITING_FOR_COMMAND: &str = "the peer was idle for too long";
 const WAITING_FOR_FRAGMENT: &str = "the rest of a message did not come in time";
 
+impl Brought {
+    /// How much it was, of so many studies if that is known, and whose it was not; nothing when it was nothing.
+    fn in_words(self, studies: Option<usize>) -> Option<String> {
+        let counted = |count: u64, one: &str, many: &str| format!("{count} {}", if count == 1 { one } else { many });
+        let of_studies = match studies {
+            Some(1) => " of 1 study".to_owned(),
+            Some(studies) if studies > 1 => format!(" of {studies} studies"),
+            _ => String::new(),
+        };
+        let stored = counted(self.stored, "instance", "instances") + &of_studies;
+        let parts = [
+            (self.stored, stored),
+            (self.refused, counted(self.refused, "instance refused", "instances refused")),
+            (
+                self.commitments,
+                counted(self.commitments, "request for storage commitment", "requests for storage commitment"),
+            ),
+        ];
+        let parts: Vec<_> = parts.into_iter().filter(|(count, _)| *count > 0).map(|(_, words)| words).collect();
+        if parts.is_empty() { None } else { Some(parts.join(", ")) }
+    }
+}
+
 impl<'a, S: Sink> Provider<'a, S> {
     pub(crate) fn new(
         wire: Wire,
@@ -57,16 +88,16 @@ impl<'a, S: Sink> Provider<'a, S> {
         association: Arc<AssociationInfo>,
     ) -> Self {
         let reports = commitment::Reports::default();
-        Self { wire, contexts, config, sink, association, reports, stored: 0, refused: 0 }
+        Self { wire, contexts, config, sink, association, reports, brought: Brought::default() }
     }
 
-    /// Serves the association to its end, which is one line in the log.
+    /// Serves the association to its end, which is one line in the log where it brought something or went wrong.
     pub(crate) async fn serve(&mut self, abort: &CancellationToken) {
         let ended = tokio::select! {
             () = abort.cancelled() => None,
             ended = self.messages() => Some(ended),
         };
-        let (stored, refused) = (self.stored, self.refused);
+        let Brought { stored, refused, .. } = self.brought;
         match ended {
             None => {
                 warn!(stored, refused, "association aborted: the server stops");
@@ -74,7 +105,11 @@ impl<'a, S: Sink> Provider<'a, S> {
             }
             Some(Ok(())) => match self.sink.releasing(&self.association).await {
                 Ok(()) => {
-                    info!(stored, refused, "association released");
+                    match self.brought.in_words(self.sink.studies(&self.association)) {
+                        Some(brought) => info!("association released: {brought}"),
+                        // What a PACS that looks whether we are there does every minute.
+                        None => debug!("association released"),
+                    }
                     if self.wire.send_pdu(&Pdu::ReleaseRP).await.is_ok() {
                         self.wire.close().await;
                     }
@@ -229,5 +264,25 @@ impl<'a, S: Sink> Provider<'a, S> {
             return Err(WireError::Message("a data set is longer than twice the limit for one instance"));
         }
         Ok(Fragment { data: value.data, last: value.last, beyond_limit: *received > limit })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_association_brought_is_counted_in_words() {
+        let check = |(stored, refused, commitments), studies, expected: Option<&str>| {
+            let brought = Brought { stored, refused, commitments };
+            assert_eq!(brought.in_words(studies).as_deref(), expected);
+        };
+        check((0, 0, 0), None, None);
+        check((0, 0, 0), Some(0), None);
+        check((12, 0, 0), Some(1), Some("12 instances of 1 study"));
+        check((1, 0, 0), None, Some("1 instance"));
+        check((3, 1, 0), Some(2), Some("3 instances of 2 studies, 1 instance refused"));
+        check((0, 2, 0), Some(0), Some("2 instances refused"));
+        check((0, 0, 1), None, Some("1 request for storage commitment"));
     }
 }

@@ -3,14 +3,14 @@ use std::{future, io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
     task::JoinSet,
-    time::{sleep, timeout},
+    time::{Instant, MissedTickBehavior, interval_at, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
     AeTitle, Error, Peer, Sink, SopClassPattern, Tls,
-    doorway::{House, Visitor},
+    doorway::{House, MINUTE, Visitor, most_connections},
 };
 
 /// Connections that the system holds until they are accepted. With the usual 128, a port scan makes a peer try again, a
@@ -91,6 +91,12 @@ impl ServerConfig {
             private_sop_classes: vec![SopClassPattern::any()],
             deadlines: Deadlines::default(),
         }
+    }
+
+    /// The most connections that the server has open at a time: associations, and those that are none yet. Each is a file
+    /// descriptor.
+    pub fn most_connections(&self) -> usize {
+        most_connections(self)
     }
 }
 
@@ -182,9 +188,15 @@ impl Server {
                 info!(%address, over, ae_title = %house.config.ae_title, "listening for DICOM associations");
             }
         }
+        let mut minute = interval_at(Instant::now() + MINUTE, MINUTE);
+        minute.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let (accepted, secure) = tokio::select! {
                 () = stop.cancelled() => break,
+                _ = minute.tick() => {
+                    house.end_minute();
+                    continue;
+                }
                 Some(ended) = tasks.join_next() => {
                     report_panic(ended);
                     continue;
@@ -214,6 +226,7 @@ impl Server {
             }
         }
         drop((plain, tls));
+        house.end_minute();
         info!(associations = tasks.len(), "no longer accepting associations");
         let all_ended = async {
             while let Some(ended) = tasks.join_next().await {

@@ -58,6 +58,11 @@ pub trait Sink: Send + Sync + 'static {
     /// what was promised for the association as a whole holds by then; a refusal aborts the association instead.
     fn releasing(&self, association: &Arc<AssociationInfo>) -> impl Future<Output = Result<(), Refusal>> + Send;
 
+    /// How many studies the instances of an association belong to, as far as the sink knows: for the log.
+    fn studies(&self, _association: &AssociationInfo) -> Option<usize> {
+        None
+    }
+
     /// An instance begins. A refusal here costs the peer the transfer, for DIMSE has no way to stop it, but not us.
     fn begin(&self, info: InstanceInfo) -> impl Future<Output = Result<Self::Instance, Refusal>> + Send;
 

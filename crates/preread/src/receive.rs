@@ -46,6 +46,10 @@ impl Sink for Receiver {
         self.spool.flush_association(association.id.0).await.map_err(refusal)
     }
 
+    fn studies(&self, association: &AssociationInfo) -> Option<usize> {
+        Some(self.spool.studies_of_association(association.id.0))
+    }
+
     async fn request_commitment(&self, request: CommitmentRequest) -> Result<(), Refusal> {
         self.commitments.take(request).await
     }

@@ -39,7 +39,7 @@ async fn serve(mut config: Config) -> Result<()> {
     // A folder that is not there, or a rule that asks too much of its model, is found before a spool is made for it.
     let models = Models::open(&config.models, &config.runtime)?;
     let trusts = Trusts::of(&config.rules, &models)?;
-    start::require_descriptors(config.listen.max_associations)?;
+    start::require_descriptors(&server_config(&config, tls.as_ref()))?;
     let Some(spool) = start::open_spool(&config, || server_config(&config, tls.as_ref())).await? else { return Ok(()) };
     let pipeline = Arc::new(pipeline(&mut config, &spool, models, trusts)?);
     let server = Server::bind(server_config(&config, tls.as_ref())).await?;

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{admin, clock, config::Config, serve};
 
-/// Files that are open besides associations: journal, state database, admin port, models, libraries.
+/// Files that are open besides connections: journal, state database, admin port, models, libraries.
 const OTHER_FILES: u64 = 200;
 /// Losses that are named in the log; `preread doctor` names all.
 const NAMED: usize = 20;
@@ -22,13 +22,15 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// Looks after which opening the spool is tried again though nothing did.
 const TRY_ANYWAY: u32 = 30;
 
-/// Sees to it that so many associations can be open at a time. Errors with what to change where they cannot.
-pub(crate) fn require_descriptors(max_associations: usize) -> Result<()> {
-    let wanted = u64::try_from(max_associations).unwrap_or(u64::MAX).saturating_add(OTHER_FILES);
+/// Sees to it that all the connections that the server may have can be open at a time. Errors with what to change where
+/// they cannot.
+pub(crate) fn require_descriptors(server: &ServerConfig) -> Result<()> {
+    let wanted = u64::try_from(server.most_connections()).unwrap_or(u64::MAX).saturating_add(OTHER_FILES);
     if let Err(limit) = spool::allow_open_files(wanted) {
         bail!(
-            "{limit} files may be open at a time, and {max_associations} associations (listen.max_associations) need \
-             {wanted}: raise LimitNOFILE in the unit (ulimit -n), or lower listen.max_associations"
+            "{limit} files may be open at a time, and {} associations (listen.max_associations), with the connections that \
+             are none yet, need {wanted}: raise LimitNOFILE in the unit (ulimit -n), or lower listen.max_associations",
+            server.max_associations
         );
     }
     Ok(())

@@ -130,6 +130,12 @@ impl Spool {
         self.associations.lock().remove(&association);
     }
 
+    /// How many studies an open association has brought instances of, as far as they are filed: all of them after
+    /// [`Self::flush_association`], unless the disk is full.
+    pub fn studies_of_association(&self, association: AssociationId) -> usize {
+        self.associations.lock().get(&association).map_or(0, |open| open.studies.len())
+    }
+
     /// What was acknowledged on an association has its files and its rows when this answers, and with
     /// [`crate::Durability::Association`] it survives a power cut from now on. Called before the association is released.
     pub async fn flush_association(&self, association: AssociationId) -> Result<(), Error> {

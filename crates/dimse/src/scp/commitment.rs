@@ -105,7 +105,10 @@ impl<S: Sink> Provider<'_, S> {
             Err(error) => Err(error),
         };
         match taken {
-            Ok(()) => self.answer(request, status::SUCCESS, None).await,
+            Ok(()) => {
+                self.brought.commitments += 1;
+                self.answer(request, status::SUCCESS, None).await
+            }
             Err(RequestError { status, what }) => {
                 warn!(status = format_args!("{status:#06x}"), "request for storage commitment refused: {what}");
                 self.answer(request, status, Some(&what)).await

@@ -16,7 +16,7 @@ impl<S: Sink> Provider<'_, S> {
     /// C-STORE (PS3.7 section 9.1.1): into the sink, and success only when the sink has it.
     pub(super) async fn store(&mut self, request: &Request) -> Result<(), WireError> {
         if !request.command.has_data_set() {
-            self.refused += 1;
+            self.brought.refused += 1;
             return self.answer(request, status::CANNOT_UNDERSTAND, Some("C-STORE without a data set")).await;
         }
         let begun = match self.instance_info(request) {
@@ -32,11 +32,11 @@ impl<S: Sink> Provider<'_, S> {
         };
         match outcome {
             Ok(()) => {
-                self.stored += 1;
+                self.brought.stored += 1;
                 self.answer(request, status::SUCCESS, None).await
             }
             Err((status, comment)) => {
-                self.refused += 1;
+                self.brought.refused += 1;
                 warn!(status = format_args!("{status:#06x}"), reason = comment, "instance refused");
                 self.answer(request, status, comment.as_deref()).await
             }

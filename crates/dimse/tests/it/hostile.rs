@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use dimse::{Error, Peer, echo};
+use dimse::{Error, Peer, echo, store};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpSocket, TcpStream},
@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use crate::{
-    support::{Memory, Running, config, peer},
+    support::{Memory, Running, config, file, peer},
     tls::Authority,
 };
 
@@ -112,10 +112,42 @@ async fn what_is_no_dicom_costs_one_log_line_and_the_connection() {
     // A health check that connects and closes is no event.
     drop(TcpStream::connect(running.address).await.unwrap());
     drop(connect(running.address, 1).await);
+    // Nor is a PACS that looks whether we are there.
     echo(&running.destination()).await.unwrap();
+    assert_eq!(lines.take(), Vec::<String>::new());
+    // After all that an instance is taken, and how many they were is said.
+    let folder = tempfile::tempdir().unwrap();
+    store(&running.destination(), &[file(folder.path(), "1.2.3.1", 1000)]).await.unwrap();
     let said = lines.take();
-    assert!(said.len() == 1 && said[0].contains("association released"), "{said:?}");
-    assert!(said[0].contains("association{id=1 peer=\"loopback\"}"), "{said:?}");
+    assert!(said.len() == 1 && said[0].ends_with("association released: 1 instance"), "{said:?}");
+    assert!(said[0].contains("association{id=2 peer=\"loopback\"}"), "{said:?}");
+}
+
+// One thread, as above.
+#[tokio::test]
+async fn who_knocks_without_end_has_a_few_lines_and_a_count() {
+    let (lines, _guard) = Lines::collect();
+    let mut config = config();
+    config.peers = vec![peer("10.1.2.0/24", "*")];
+    let running = Running::start(config, Memory::default()).await;
+    tokio::task::yield_now().await;
+    lines.take();
+    for at in 0..100 {
+        knock(&running, if at % 2 == 0 { b"GET / HTTP/1.1\r\n\r\n" } else { b"hello" }).await;
+        assert_eq!(knock(&running, &request()).await, [3, 0, 0, 0, 0, 4, 0, 1, 1, 3]);
+    }
+    let said = lines.take();
+    assert_eq!(said.len(), 16, "{said:?}");
+    // What is left is said at the end of each minute, and when it stops.
+    running.stop.cancel();
+    for _ in 0..100 {
+        if let Some(line) = lines.take().iter().find(|line| line.contains("more like that")) {
+            assert!(line.ends_with("and 184 more like that in the last minute, about 127.0.0.1"), "{line}");
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("nobody says how many there were");
 }
 
 /// A connection from one of the addresses of this machine, which is reset when it is dropped, so that it leaves no port
@@ -207,6 +239,42 @@ async fn who_connects_and_says_nothing_keeps_nobody_out() {
     let mut other = connect(running.address, 2).await;
     other.write_all(&request()).await.unwrap();
     assert_eq!(other.read_u8().await.unwrap(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_peers_that_open_all_they_may_leave_a_third_one_place() {
+    let mut config = config();
+    config.max_associations = 8;
+    config.peers =
+        ["ONE", "TWO", "THREE"].map(|title| Peer { max_associations: 6, ..peer("127.0.0.0/8", title) }).into();
+    let running = Running::start(config, Memory::default()).await;
+    let calling = |title: &str| {
+        let mut bytes = request();
+        // PS3.8 table 9-11: the called title is at 10, the calling one at 26.
+        bytes[26..42].copy_from_slice(format!("{title:16}").as_bytes());
+        bytes
+    };
+    let mut held = Vec::new();
+    let mut opened = async |title: &str, times: usize| {
+        let mut count = 0;
+        for _ in 0..times {
+            let mut stream = connect(running.address, 1).await;
+            stream.write_all(&calling(title)).await.unwrap();
+            let mut answer = [0; 10];
+            stream.read_exact(&mut answer).await.unwrap();
+            if answer[0] == 2 {
+                count += 1;
+                held.push(stream);
+            } else {
+                // Local limit exceeded.
+                assert_eq!(answer, [3, 0, 0, 0, 0, 4, 0, 2, 3, 2]);
+            }
+        }
+        count
+    };
+    assert_eq!(opened("ONE", 10).await, 6);
+    assert_eq!(opened("TWO", 10).await, 1);
+    assert_eq!(opened("THREE", 10).await, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

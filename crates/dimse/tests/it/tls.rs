@@ -18,7 +18,7 @@ use rcgen::{
 use rustls::{
     ClientConfig, RootCertStore,
     crypto::{CryptoProvider, SupportedKxGroup, ring},
-    pki_types::ServerName,
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
 };
 use sha2::{Digest, Sha256};
 use tokio::{
@@ -201,18 +201,30 @@ async fn who_comes_in_is_a_matter_of_the_certificate() {
     let rejected = "calling AE title not recognised";
     // The certificate, the peers, what the client is told if it does not come in, and what the log says.
     let cases: Vec<(&str, &Tls, Vec<Peer>, &str, &str)> = vec![
-        ("nobody configured", &pacs, vec![], "", "association released"),
-        ("by fingerprint", &pacs, vec![known_by(&[fingerprint(&pacs_certificate)])], "", "association released"),
-        ("one of several", &pacs, vec![known_by(&[of_another(), fingerprint(&pacs_certificate)])], "", "released"),
-        ("by a part of the subject", &pacs, vec![known_by(&[subject("O=Hospital")])], "", "released"),
-        ("by the subject", &pacs, vec![known_by(&[subject("CN=pacs,O=Hospital")])], "", "released"),
+        ("nobody configured", &pacs, vec![], "", "association released: 1 instance"),
+        (
+            "by fingerprint",
+            &pacs,
+            vec![known_by(&[fingerprint(&pacs_certificate)])],
+            "",
+            "association released: 1 instance",
+        ),
+        (
+            "one of several",
+            &pacs,
+            vec![known_by(&[of_another(), fingerprint(&pacs_certificate)])],
+            "",
+            "released: 1 instance",
+        ),
+        ("by a part of the subject", &pacs, vec![known_by(&[subject("O=Hospital")])], "", "released: 1 instance"),
+        ("by the subject", &pacs, vec![known_by(&[subject("CN=pacs,O=Hospital")])], "", "released: 1 instance"),
         ("by the address", &pacs, vec![Peer { name: "by address".to_owned(), ..Peer::loopback() }], "", "by address"),
         (
             "the second row of a certificate",
             &pacs,
             vec![titled("CT*", known_by(&[subject("CN=pacs")])), titled("PRE*", known_by(&[subject("CN=pacs")]))],
             "",
-            "released",
+            "released: 1 instance",
         ),
         ("another fingerprint", &pacs, vec![known_by(&[of_another()])], rejected, "with this certificate"),
         ("another subject", &pacs, vec![known_by(&[subject("CN=pacs,O=Other")])], rejected, "with this certificate"),
@@ -242,12 +254,14 @@ async fn who_comes_in_is_a_matter_of_the_certificate() {
         ("expired", &expired, vec![], "out of its period", "the peer's certificate has expired"),
         ("not valid yet", &early, vec![], "out of its period", "is not valid yet"),
     ];
+    let folder = tempfile::tempdir().unwrap();
+    let files = [file(folder.path(), "1.2.3.1", 1000)];
     for (name, client, peers, told, logged) in cases {
         let running = Running::start(secure(&server, peers), Memory::default()).await;
         tokio::task::yield_now().await;
         lines.take();
-        match echo(&over_tls(&running, client)).await {
-            Ok(()) => assert_eq!(told, "", "{name}"),
+        match store(&over_tls(&running, client), &files).await {
+            Ok(_) => assert_eq!(told, "", "{name}"),
             Err(error) => {
                 let said = error.to_string();
                 assert!(!told.is_empty() && said.contains(told), "{name}: {said}");
@@ -298,8 +312,7 @@ async fn what_does_not_belong_on_the_tls_port_costs_one_log_line() {
     drop(TcpStream::connect(running.address).await.unwrap());
     drop(connect(running.address, 1).await);
     echo(&over_tls(&running, &server)).await.unwrap();
-    let said = lines.take();
-    assert!(said.len() == 1 && said[0].contains("association released"), "{said:?}");
+    assert_eq!(lines.take(), Vec::<String>::new());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -356,24 +369,134 @@ async fn one_server_listens_for_both_and_shares_the_places() {
     assert!(matches!(dimse::Server::bind(nowhere).await, Err(Error::Configuration(_))));
 }
 
+/// Whether a connection was closed by the other side.
+async fn is_closed(stream: &mut TcpStream) -> bool {
+    let read = tokio::time::timeout(Duration::from_millis(1), stream.read(&mut [0])).await;
+    matches!(read, Ok(Ok(0) | Err(_)))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn silent_connections_keep_no_peer_out_that_is_known_by_its_certificate() {
+    let authority = Authority::new();
+    let (server, _) = authority.load("preread", USUAL);
+    let roaming = known_by(&["CN=pacs".parse().unwrap()]);
+    let running = Running::start(secure(&server, vec![roaming]), Memory::default()).await;
+    // How many addresses, and how many connections of each; then how many of all are still open.
+    let check = async |hosts: u8, of_each: usize, open: usize| {
+        let mut silent = Vec::new();
+        for host in 2..2 + hosts {
+            for _ in 0..of_each {
+                silent.push(connect(running.address, host).await);
+            }
+            echo(&over_tls(&running, &server)).await.unwrap();
+        }
+        // Those that were sent away are so as soon as they are told.
+        let mut found = 0;
+        for _ in 0..200 {
+            found = 0;
+            for stream in &mut silent {
+                found += usize::from(!is_closed(stream).await);
+            }
+            if found == open {
+                break;
+            }
+        }
+        assert_eq!(found, open, "{hosts} addresses with {of_each} connections each");
+        drop(silent);
+        running.all_closed(1).await;
+    };
+    // One address has 32 at most, all together 512.
+    check(1, 5, 5).await;
+    check(4, 34, 128).await;
+    // The last one who came in took a place for a moment.
+    check(100, 8, 511).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_shown_a_certificate_is_not_sent_away_for_others_and_has_bounds_of_its_own() {
+    let authority = Authority::new();
+    let (server, _) = authority.load("preread", USUAL);
+    let roaming = known_by(&["CN=pacs".parse().unwrap()]);
+    let running = Running::start(secure(&server, vec![roaming]), Memory::default()).await;
+    let (stranger, _) = authority.issue_files("stranger", Wanted { common_name: "stranger", ..USUAL });
+    let (known, _) = authority.issue_files("known", USUAL);
+    // Connections with a finished handshake, and no request yet.
+    let shown = async |files: &TlsFiles| {
+        let read = |path: &Path| fs::read(path).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(authority.issuer.der().clone()).unwrap();
+        let client = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
+        let client = client.with_safe_default_protocol_versions().unwrap().with_root_certificates(roots);
+        let chain = vec![CertificateDer::from_pem_slice(&read(&files.certificate)).unwrap()];
+        let key = PrivateKeyDer::from_pem_slice(&read(&files.key)).unwrap();
+        let client = client.with_client_auth_cert(chain, key).unwrap();
+        let socket = TcpStream::connect(running.address).await.unwrap();
+        let name = ServerName::try_from("preread.test").unwrap();
+        TlsConnector::from(Arc::new(client)).connect(name, socket).await.unwrap()
+    };
+    let mut first = shown(&known).await;
+    // A certificate that no peer has makes a stranger, of whom eight may wait, whatever else they hold.
+    let mut strangers = Vec::new();
+    for _ in 0..40 {
+        strangers.push(shown(&stranger).await);
+    }
+    // Silent ones of this address, more than it may have: the first one stays.
+    let mut silent = Vec::new();
+    for _ in 0..40 {
+        silent.push(connect(running.address, 1).await);
+    }
+    echo(&over_tls(&running, &server)).await.unwrap();
+    first.write_all(&request()).await.unwrap();
+    assert_eq!(first.read_u8().await.unwrap(), 2);
+    let mut waiting = 0;
+    for stranger in &mut strangers {
+        let answer = tokio::time::timeout(Duration::from_millis(300), stranger.read_u8()).await;
+        waiting += usize::from(answer.is_err());
+    }
+    assert_eq!(waiting, 8);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_many_wait_a_handshake_has_a_third_of_the_time() {
+    let authority = Authority::new();
+    let (server, _) = authority.load("preread", USUAL);
+    let mut config = secure(&server, vec![known_by(&["CN=pacs".parse().unwrap()])]);
+    config.deadlines.association_request = Duration::from_secs(9);
+    let running = Running::start(config, Memory::default()).await;
+    let mut early = connect(running.address, 2).await;
+    let mut silent = Vec::new();
+    for host in 3..=130 {
+        for _ in 0..2 {
+            silent.push(connect(running.address, host).await);
+        }
+    }
+    let mut late = connect(running.address, 131).await;
+    let read = tokio::time::timeout(Duration::from_secs(8), late.read(&mut [0])).await;
+    assert_eq!(read.expect("it is closed before 9 s").unwrap_or(0), 0);
+    assert!(!is_closed(&mut early).await, "who came when there was room has all the time");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_known_address_is_not_kept_out_by_those_who_only_might_be_a_peer() {
     let authority = Authority::new();
     let (server, _) = authority.load("preread", USUAL);
-    let anywhere = Peer { max_associations: 2, ..known_by(&["CN=roaming".parse().unwrap()]) };
+    let anywhere = known_by(&["CN=roaming".parse().unwrap()]);
     let here = Peer { addresses: vec!["127.0.0.1/32".parse().unwrap()], ..Peer::loopback() };
     let running = Running::start(secure(&server, vec![anywhere, here]), Memory::default()).await;
     let mut silent = Vec::new();
-    for host in [2, 2, 3, 3, 4, 4, 5, 5] {
-        silent.push(connect(running.address, host).await);
+    // Nobody who comes from elsewhere takes one of its places.
+    for _ in 0..16 {
+        silent.push(connect(running.address, 1).await);
     }
-    // There is no answer before a handshake.
-    for host in [2, 6] {
-        let mut turned_away = connect(running.address, host).await;
-        let read = tokio::time::timeout(Duration::from_secs(5), turned_away.read(&mut [0])).await;
-        assert_eq!(read.expect("turned away at once").unwrap_or(0), 0);
+    for host in 2..80 {
+        for _ in 0..8 {
+            silent.push(connect(running.address, host).await);
+        }
     }
     echo(&over_tls(&running, &server)).await.unwrap();
+    for stream in silent.iter_mut().take(16) {
+        assert!(!is_closed(stream).await);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -492,6 +615,7 @@ fn files_that_cannot_be_used_are_named_with_what_to_do() {
     let no_base64 = written("no-base64.key", key.replacen("\nM", "\n!", 1).as_bytes());
     let encrypted = written("encrypted.key", key.replace("PRIVATE", "ENCRYPTED PRIVATE").as_bytes());
     let weak = openssl_rsa_1024(authority.folder.path());
+    let version_1 = of_version_1(certificate.der(), authority.folder.path());
     type Change = fn(&mut TlsFiles, PathBuf);
     let certificate_of: Change = |files, path| files.certificate = path;
     let key_of: Change = |files, path| files.key = path;
@@ -525,6 +649,8 @@ fn files_that_cannot_be_used_are_named_with_what_to_do() {
     check(key_of, &encrypted, "the private key is encrypted");
     check(key_of, &no_base64, "no base64");
     check(key_of, &other.key, "the key does not belong to the certificate in");
+    check(key_of, &other.key, "take the two that were made together");
+    check(certificate_of, &version_1, "X.509 version 1, which has no extensions: make one of version 3");
     check(certificate_of, &expired.certificate, "expired on 2022-01-01: get a new one");
     check(certificate_of, &early.certificate, "is not valid before 2041-01-01");
     check(authority_of, &expired.certificate, "every certificate in it is expired or not yet valid");
@@ -539,6 +665,51 @@ fn openssl_rsa_1024(folder: &Path) -> PathBuf {
     let output = output.expect("openssl is not installed: run `apt-get install openssl`");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     path
+}
+
+/// A certificate as one of X.509 version 1 says the same: without its version and its extensions. It is refused before
+/// anybody looks at the signature, which does not fit any more.
+fn of_version_1(certificate: &[u8], folder: &Path) -> PathBuf {
+    /// The first value's tag, its content, and what follows.
+    fn first(der: &[u8]) -> (u8, &[u8], &[u8]) {
+        let (head, length) = match der[1] {
+            0x82 => (4, usize::from(u16::from_be_bytes([der[2], der[3]]))),
+            0x81 => (3, usize::from(der[2])),
+            short => (2, usize::from(short)),
+        };
+        (der[0], &der[head..head + length], &der[head + length..])
+    }
+    let sequence =
+        |content: &[u8]| [&[0x30, 0x82], &u16::try_from(content.len()).unwrap().to_be_bytes()[..], content].concat();
+    let (_, whole, _) = first(certificate);
+    let (_, mut fields, signature) = first(whole);
+    let mut kept = Vec::new();
+    while !fields.is_empty() {
+        let (tag, _, rest) = first(fields);
+        if !matches!(tag, 0xa0 | 0xa3) {
+            kept.extend_from_slice(&fields[..fields.len() - rest.len()]);
+        }
+        fields = rest;
+    }
+    fs::write(folder.join("version-1.der"), sequence(&[&sequence(&kept), signature].concat())).unwrap();
+    let path = folder.join("version-1.crt");
+    let mut openssl = std::process::Command::new("openssl");
+    openssl.args(["x509", "-inform", "der", "-in"]).arg(folder.join("version-1.der")).arg("-out").arg(&path);
+    let output = openssl.output().expect("openssl is not installed: run `apt-get install openssl`");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    path
+}
+
+#[test]
+fn an_authoritys_certificate_shown_as_our_own_is_spoken_of() {
+    let authority = Authority::new();
+    let path = authority.folder.path().join("ca.key");
+    fs::write(&path, authority.issuer.key().serialize_pem()).unwrap();
+    let certificate = authority.folder.path().join("ca.crt");
+    let files =
+        TlsFiles { certificate: certificate.clone(), key: path, client_ca: certificate, profile: TlsProfile::Bcp195 };
+    let said = Tls::load(files, SystemTime::now()).unwrap().warnings(SystemTime::now());
+    assert!(said.len() == 1 && said[0].contains("ca.crt: the certificate is an authority's (CA:TRUE)"), "{said:?}");
 }
 
 #[test]

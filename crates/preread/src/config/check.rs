@@ -203,26 +203,39 @@ fn peers(file: &File, found: &mut Findings<'_>) {
             found.warning(("peer", index, "address"), text);
         }
     }
-    // Two that keep all places shut everybody else out.
+    shares(file, found);
+}
+
+/// Whether the peers' own bounds leave others a fair share of the associations. One is kept for each peer that has none.
+fn shares(file: &File, found: &mut Findings<'_>) {
     let places = file.listen.max_associations;
+    let count = file.peer.len();
+    if count > places && places > 0 {
+        let text = format!(
+            "there are {count} [[peer]] and {places} associations (listen.max_associations), so that none can be kept for each \
+             peer; raise that to {count} and more"
+        );
+        found.warning(("listen", 0, "max_associations"), text);
+    }
     let lines = found.lines;
     let said = |index| lines.has("peer", index, "max_associations");
     for (index, peer) in file.peer.iter().enumerate() {
         for (before, other) in file.peer[..index].iter().enumerate() {
             let together = peer.max_associations.saturating_add(other.max_associations);
-            // Two alone shut nobody out, unless somebody wrote that they may.
-            if together >= places && (file.peer.len() > 2 || said(index) || said(before)) {
+            // Two alone leave nobody less, unless somebody wrote that they may.
+            if together >= places && (count > 2 || said(index) || said(before)) {
                 let text = format!(
-                    "peers \"{}\" and \"{}\" together may hold all {places} associations (listen.max_associations), so that \
-                     nobody else could call; raise that, or lower max_associations of one",
+                    "peers \"{}\" and \"{}\" together may hold all {places} associations (listen.max_associations) but the \
+                     one that is kept for each other peer; raise that, or lower max_associations of one",
                     other.name, peer.name
                 );
                 found.warning(("peer", index, "max_associations"), text);
             }
         }
-        if file.peer.len() > 1 && peer.max_associations >= places {
+        if count > 1 && peer.max_associations >= places {
             let text = format!(
-                "peer \"{}\" alone may hold all {places} associations (listen.max_associations); lower its max_associations",
+                "peer \"{}\" alone may hold all {places} associations (listen.max_associations) but the one that is kept for \
+                 each other peer; lower its max_associations",
                 peer.name
             );
             found.warning(("peer", index, "max_associations"), text);

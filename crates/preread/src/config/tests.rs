@@ -237,7 +237,13 @@ fn what_is_probably_not_meant_is_a_warning() {
     let two = format!("{model}{}{}{}", rule("a", "true"), peer("one", ""), peer("two", ""));
     check(&two, &[]);
     check(&format!("{two}{}", peer("three", "")), &["\"one\" and \"three\" together", "all 64"]);
-    check(&format!("{two}max_associations = 32\n"), &["\"one\" and \"two\" together"]);
+    check(&format!("{two}max_associations = 32\n"), &["\"one\" and \"two\" together", "kept for each other peer"]);
+    let few = |more: &str| {
+        let text = LEAST.replace("[spool]", "max_associations = 2\n[spool]") + &two + &peer("three", "") + more;
+        Config::parse(&text).unwrap().warnings.join("\n")
+    };
+    assert!(few("").contains("there are 3 [[peer]] and 2 associations"), "{}", few(""));
+    assert!(few("").contains("peer \"three\" alone may hold all 2"), "{}", few(""));
     check(
         &format!("{model}{}[[peer]]\nname = \"ct\"\naddress = [\"10.1.2.7/24\"]\n", rule("a", "true")),
         &["10.1.2.0/24", "10.1.2.7 for one"],

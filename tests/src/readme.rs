@@ -1,4 +1,4 @@
-//! What README.md tells a reader to type, so that a test can type it.
+//! What a page tells a reader to type, so that a test can type it.
 
 use std::{fs, path::Path};
 

@@ -20,6 +20,7 @@ mod outbound;
 mod read;
 mod readers;
 mod readme;
+mod recipe;
 mod scope;
 mod secrets;
 mod senders;

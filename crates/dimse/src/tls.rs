@@ -202,7 +202,10 @@ fn check_own(chain: &[CertificateDer<'_>], files: &TlsFiles, now: SystemTime) ->
         let which = if at == 0 { "the certificate".to_owned() } else { format!("certificate {}", at + 1) };
         let certificate = Certificate::parse(der)
             .ok_or_else(|| wrong(&files.certificate, format_args!("{which} in it is no X.509 certificate")))?;
-        if let Some(problem) = certificate.form_problem() {
+        // An authority's behind it may be of any version.
+        if at == 0
+            && let Some(problem) = certificate.form_problem()
+        {
             return Err(wrong(
                 &files.certificate,
                 format_args!(

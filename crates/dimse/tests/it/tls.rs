@@ -650,6 +650,12 @@ fn files_that_cannot_be_used_are_named_with_what_to_do() {
     check(key_of, &no_base64, "no base64");
     check(key_of, &other.key, "the key does not belong to the certificate in");
     check(key_of, &other.key, "take the two that were made together");
+    let chain = pem.clone() + &fs::read_to_string(&version_1).unwrap();
+    let certificate = written("chain.crt", chain.as_bytes());
+    assert!(
+        Tls::load(TlsFiles { certificate, ..good.clone() }, SystemTime::now()).is_ok(),
+        "an authority of version 1"
+    );
     check(certificate_of, &version_1, "X.509 version 1, which has no extensions: make one of version 3");
     check(certificate_of, &expired.certificate, "expired on 2022-01-01: get a new one");
     check(certificate_of, &early.certificate, "is not valid before 2041-01-01");

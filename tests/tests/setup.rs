@@ -1,6 +1,12 @@
 //! From nothing to a daemon: `config`, `init`, `doctor` and `route explain`, as somebody meets them who installs preread.
 
-use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt, path::Path, process::Output};
+use std::{
+    fs,
+    net::TcpListener,
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    process::{Command, Output},
+};
 
 use anyhow::{Context, Result, ensure};
 use e2e::{
@@ -61,6 +67,28 @@ fn every_mistake_is_told_at_once() -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[test]
+fn a_daemon_with_too_few_descriptors_says_how_many_it_needs_and_does_not_start() -> Result<()> {
+    let start = |files: u64| {
+        let mut limited = place::as_installed(Command::new("bash"))?;
+        limited
+            .args(["-c", "ulimit -n \"$1\" && exec \"$0\" \"${@:2}\""])
+            .arg(place::preread()?)
+            .arg(files.to_string());
+        Daemon::start_by(&Setup::default(), limited)
+    };
+    let refused = |files| {
+        let error = start(files).err().with_context(|| format!("it starts with {files} files"))?;
+        Ok::<_, anyhow::Error>(format!("{error:#}"))
+    };
+    let said = refused(256)?;
+    let wanted = said.split("are none yet, need ").nth(1).and_then(|rest| rest.split(':').next());
+    let wanted: u64 = wanted.with_context(|| said.clone())?.parse()?;
+    ensure!(said.contains("LimitNOFILE") && said.contains("64 associations"), "{said}");
+    refused(wanted - 1)?;
+    start(wanted)?.check_alive()
 }
 
 #[test]

@@ -9,9 +9,12 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use dicom_core::{DataElement, PrimitiveValue, VR, value::PixelFragmentSequence};
-use dicom_dictionary_std::tags;
+use dicom_dictionary_std::{tags, uids};
 use dicom_object::{FileMetaTableBuilder, InMemDicomObject};
-use e2e::place;
+use e2e::{
+    instance::{Study, encode},
+    place,
+};
 
 const MOST_MEBIBYTES: u64 = 256;
 
@@ -27,18 +30,46 @@ sys.stderr.buffer.write(done.stderr)
 /// Reads a file with `preread pixels`: whether it succeeded, and what it said if not. An error when it ended in another
 /// way, or had too much memory.
 fn read(file: &Path) -> Result<(bool, String)> {
+    let (status, said) = measured(file, |preread| preread.arg("pixels").arg(file).arg("--json"))?;
+    ensure!(matches!(status.as_str(), "0" | "1"), "ended with {status}: {said}");
+    ensure!(status == "0" || said.len() > 20, "no reason is given: {said}");
+    Ok((status == "0", said))
+}
+
+/// The exit code of a command on a file, and what it said. An error when it had too much memory.
+fn measured(file: &Path, arguments: impl FnOnce(&mut Command) -> &mut Command) -> Result<(String, String)> {
     let mut python = Command::new("python3");
-    python.args(["-c", MEASURE]).arg(place::preread()?).arg("pixels").arg(file).arg("--json").stdin(Stdio::null());
+    arguments(python.args(["-c", MEASURE]).arg(place::preread()?)).current_dir(place::root()).stdin(Stdio::null());
     let output = python.output().context("cannot start python3")?;
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     let line = String::from_utf8_lossy(&output.stdout).into_owned();
     let (status, kibibytes) = line.trim().split_once(' ').with_context(|| format!("not measured: {said}"))?;
     let mebibytes = kibibytes.parse::<u64>()? >> 10;
     eprintln!("{}: {status}, {mebibytes} MiB {}", file.display(), said.trim());
-    ensure!(matches!(status, "0" | "1"), "ended with {status}: {said}");
     ensure!(mebibytes < MOST_MEBIBYTES, "{mebibytes} MiB");
-    ensure!(status == "0" || said.len() > 20, "no reason is given: {said}");
-    Ok((status == "0", said))
+    Ok((status.to_owned(), said))
+}
+
+#[test]
+fn a_file_of_which_the_header_says_that_it_is_too_large_is_not_in_memory() -> Result<()> {
+    const SIDE: u16 = 32_000;
+    let dir = tempfile::tempdir()?;
+    let file = dir.path().join("large.dcm");
+    let mut object = Study::seeded(91).image(1)?.header()?;
+    for tag in [tags::ROWS, tags::COLUMNS] {
+        object.put(DataElement::new(tag, VR::US, PrimitiveValue::from(SIDE)));
+    }
+    object.remove_element(tags::PIXEL_DATA);
+    let bytes = encode(object, uids::EXPLICIT_VR_LITTLE_ENDIAN)?.to_part10()?;
+    let pixels = u32::from(SIDE) * u32::from(SIDE);
+    fs::write(&file, [&bytes, &b"\xe0\x7f\x10\x00OB\x00\x00"[..], &pixels.to_le_bytes()].concat())?;
+    // Zeros that take no room on the disk.
+    let large = fs::OpenOptions::new().write(true).open(&file)?;
+    large.set_len(large.metadata()?.len() + u64::from(pixels))?;
+    let out = dir.path().join("out");
+    let (status, said) = measured(&file, |preread| preread.arg("read").arg(&file).arg("--out").arg(&out))?;
+    ensure!(status == "3" && said.contains("pixels per frame is more than the limit"), "{status}: {said}");
+    Ok(())
 }
 
 #[test]

@@ -1,4 +1,10 @@
-use std::{fmt, io::Read};
+use std::{
+    fmt,
+    io::{Read, Seek, SeekFrom},
+    path::Path,
+};
+
+use crate::{Error, instance::meta_of, large::regular};
 
 /// What tells a data set from every other: the BLAKE3 hash of its bytes as they came, without the file around them, so
 /// that the same instance from two senders has one digest.
@@ -28,6 +34,17 @@ impl Digest {
     /// The digest of a data set in memory.
     pub fn of(data_set: &[u8]) -> Self {
         Self(*blake3::hash(data_set).as_bytes())
+    }
+
+    /// The digest of the data set of a Part 10 file, which is never whole in memory.
+    ///
+    /// # Errors
+    /// When it is no regular file, has no file meta information that can be read, or as the system says.
+    pub fn of_file(path: &Path) -> Result<Self, Error> {
+        let mut file = regular(path)?;
+        let (_, data_set_at) = meta_of(&mut file)?;
+        file.seek(SeekFrom::Start(data_set_at as u64))?;
+        Ok(Self::of_reader(file)?.0)
     }
 
     /// The digest of what is left to read, and how many bytes that was.
@@ -73,6 +90,10 @@ mod tests {
         bytes.chunks(7_001).for_each(|piece| digester.update(piece));
         assert_eq!(digester.digest(), Digest::of(&bytes));
         assert_eq!(Digest::of_reader(bytes.as_slice()).unwrap(), (Digest::of(&bytes), 300_000));
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/phantom-cxr/samples/02-nodule-small.dcm");
+        let whole = std::fs::read(&file).unwrap();
+        let (_, data_set_at) = crate::part10::Meta::parse(&whole).unwrap();
+        assert_eq!(Digest::of_file(&file).unwrap(), Digest::of(&whole[data_set_at..]));
         // The test vector of the BLAKE3 paper for no input.
         assert!(Digest::of(b"").to_string().starts_with("af1349b9f5f9a1a6a0404dea36dcc949"));
     }

@@ -134,7 +134,7 @@ const USUAL_META_BYTES: usize = 2 << 10;
 const LONGEST_META_BYTES: usize = 64 << 10;
 
 /// The file meta information, and where the data set begins.
-fn meta_of(file: &mut (impl Read + Seek)) -> Result<(Meta, usize), Error> {
+pub(crate) fn meta_of(file: &mut (impl Read + Seek)) -> Result<(Meta, usize), Error> {
     let parsed = Meta::parse(&head(file, USUAL_META_BYTES)?);
     if matches!(parsed, Ok((_, data_set_at)) if data_set_at + 2 <= USUAL_META_BYTES) {
         return parsed;

@@ -1,7 +1,6 @@
 //! The studies of a run, several side by side, each of which ends in one record.
 
 use std::{
-    fs,
     io::{IsTerminal, stderr},
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
@@ -13,7 +12,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use dataset::{Digest, part10::Meta};
+use dataset::Digest;
 use indicatif::{ProgressBar, ProgressStyle};
 use infer::Cancel;
 use serde_json::Value;
@@ -265,9 +264,7 @@ impl Shared<'_> {
 /// The study as the pipeline wants it, and the digest of its instances, in whatever order they lie.
 fn study(files: &Files) -> Result<(Study, String)> {
     let instance = |path: &PathBuf| -> Result<StudyInstance> {
-        let bytes = fs::read(path).with_context(|| shown(path))?;
-        let (_, data_set_at) = Meta::parse(&bytes).with_context(|| shown(path))?;
-        let digest = Digest::of(&bytes[data_set_at..]).to_string();
+        let digest = Digest::of_file(path).with_context(|| shown(path))?.to_string();
         Ok(StudyInstance { path: path.clone(), source: "command line".to_owned(), digest, kept_as: None })
     };
     let instances: Vec<StudyInstance> = files.paths.iter().map(instance).collect::<Result<_>>()?;

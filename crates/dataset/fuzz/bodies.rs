@@ -16,6 +16,7 @@ fn limits() -> Limits {
         inflated_bytes: 1 << 20,
         depth: 16,
         elements: 20_000,
+        filled_items: 5_000,
         header_value_bytes: 1 << 10,
         header_bytes: 16 << 10,
     }

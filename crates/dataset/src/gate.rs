@@ -75,6 +75,12 @@ pub enum GateError {
         /// The limit.
         limit: u64,
     },
+    /// More items that hold something than are kept in memory.
+    #[error("more than {limit} items that hold something")]
+    FilledItems {
+        /// The limit.
+        limit: u64,
+    },
     /// The bytes are no elements: an item out of place, an undefined length where none may be.
     #[error("{what} at byte {offset}")]
     Malformed {

@@ -9,6 +9,9 @@ pub struct Limits {
     pub depth: usize,
     /// Elements, items and delimiters in all. An enhanced multi-frame of 10 000 frames has about half a million.
     pub elements: u64,
+    /// Items with an element in them: an object of one takes 1.3 kB, however little the item holds. An enhanced multi-frame
+    /// of 65 536 frames, the most that are read, may have eleven for each.
+    pub filled_items: u64,
     /// Bytes of a value that the header keeps. Longer values (pixels, curves, icons) are skipped, not copied.
     pub header_value_bytes: usize,
     /// What the kept values may take together, with 64 bytes for each. Real headers stay below 300 kB; elements beyond
@@ -23,6 +26,7 @@ impl Default for Limits {
             inflated_bytes: 256 << 20,
             depth: 64,
             elements: 2_000_000,
+            filled_items: 750_000,
             header_value_bytes: 64 << 10,
             header_bytes: 4 << 20,
         }

@@ -82,6 +82,8 @@ struct Builder {
     open: Vec<Frame>,
     /// Bytes of separated text that may still come.
     text: u64,
+    /// Items with an element in them that may still come; nothing when there were more, of which nothing is kept.
+    items: Option<u64>,
     /// What a sequence within a value may still take.
     limits: Limits,
     /// How many sequences sent as UN of defined length this is within.
@@ -129,6 +131,7 @@ impl Visit for Builder {
 
     fn value(&mut self, element: &Element, bytes: Vec<u8>) -> Result<(), GateError> {
         let Element { tag, vr, .. } = *element;
+        self.require_items()?;
         // What only begins like a sequence stays bytes.
         if vr == VR::UN
             && is_sequence(tag, &bytes)
@@ -168,6 +171,7 @@ impl Builder {
         Self {
             open: vec![Frame::DataSet(InMemDicomObject::new_empty())],
             text: SEPARATED_TEXT_BYTES,
+            items: Some(limits.filled_items),
             limits: limits.clone(),
             within_un: 0,
             signed: false,
@@ -176,6 +180,7 @@ impl Builder {
     }
 
     fn built(mut self, scan: &Scan) -> Result<InMemDicomObject, GateError> {
+        self.require_items()?;
         match self.open.pop() {
             Some(Frame::DataSet(object)) => Ok(object),
             _ => Err(GateError::Ended { offset: scan.bytes, within: "a sequence" }),
@@ -184,9 +189,19 @@ impl Builder {
 
     /// Of elements that come twice the last one counts.
     fn put(&mut self, element: InMemElement) {
-        if let Some(Frame::DataSet(object)) = self.open.last_mut() {
+        let is_item = self.open.len() > 1;
+        let Some(Frame::DataSet(object)) = self.open.last_mut() else { return };
+        if is_item && object.iter().next().is_none() {
+            self.items = self.items.and_then(|items| items.checked_sub(1));
+        }
+        if self.items.is_some() {
             object.put(element);
         }
+    }
+
+    fn require_items(&self) -> Result<(), GateError> {
+        let limit = self.limits.filled_items;
+        self.items.map(|_| ()).ok_or(GateError::FilledItems { limit })
     }
 
     /// A sequence that was sent as UN of defined length (PS3.5 6.2.2): nothing where its bytes are no items to their end.
@@ -199,13 +214,18 @@ impl Builder {
         let mut inner = Builder {
             open: vec![Frame::DataSet(InMemDicomObject::new_empty()), Frame::Sequence { tag, length, items: C::new() }],
             text: self.text,
+            items: self.items,
             limits: limits.clone(),
             within_un: self.within_un + 1,
             signed: self.signed,
             unicode: self.unicode,
         };
-        let scan = gate::walk_items_of_un(bytes, &limits, &mut inner).ok()?;
-        self.text = inner.text;
+        let walked = gate::walk_items_of_un(bytes, &limits, &mut inner);
+        if inner.items.is_none() {
+            self.items = None;
+        }
+        let scan = walked.ok()?;
+        (self.text, self.items) = (inner.text, inner.items);
         self.limits.elements = inner.limits.elements.saturating_sub(scan.elements);
         match inner.open.pop() {
             Some(Frame::DataSet(mut object)) => object.take(tag),

@@ -255,6 +255,7 @@ pub(crate) fn read_request(
         inflated_bytes: 4 << 20,
         depth: 8,
         elements: 150_000,
+        filled_items: 150_000,
         header_value_bytes: 1 << 10,
         header_bytes: 64 << 10,
     };

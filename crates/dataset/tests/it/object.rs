@@ -245,3 +245,31 @@ fn a_signed_image_has_signed_extremes() {
         assert_eq!(value.to_int::<i32>().unwrap(), expected);
     }
 }
+
+#[test]
+fn items_that_hold_something_are_bounded() {
+    let check = |filled: usize, empty: usize, as_un: bool, is_read: bool| {
+        let value = || vec![bytes(0x0029, 0x1020, b"US", &[1, 0])];
+        let within = || vec![sequence(true, vec![Item(true, value())])];
+        // The last one holds a sequence, whose item is one more that is filled.
+        let mut items: Vec<Item> = (2..filled).map(|_| Item(true, value())).collect();
+        items.push(Item(true, within()));
+        items.extend((0..empty).map(|_| Item(true, Vec::new())));
+        let data_set = match as_un {
+            false => write(&[sequence(true, items)], EXPLICIT),
+            // What follows tag and length.
+            true => write(&[bytes(0x0040, 0xa730, b"UN", &write(&[sequence(true, items)], IMPLICIT)[8..])], EXPLICIT),
+        };
+        let file = [&meta_of(EXPLICIT.syntax().uid()).to_bytes()[..], &data_set].concat();
+        let read = Instance::from_bytes(&file, &Limits { filled_items: 10, ..Limits::default() });
+        let said = read.as_ref().err().map(ToString::to_string).unwrap_or_default();
+        assert_eq!(read.is_ok(), is_read, "{filled} filled, {empty} empty, UN {as_un}: {said}");
+        assert_eq!(said.contains("more than 10 items that hold something"), !is_read, "{said}");
+    };
+    for as_un in [false, true] {
+        check(10, 0, as_un, true);
+        check(10, 100, as_un, true);
+        check(11, 0, as_un, false);
+        check(30, 0, as_un, false);
+    }
+}

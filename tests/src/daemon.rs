@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{child::Child, place, port::Port, scu::Scu, wait};
+use crate::{child::Child, http, place, port::Port, scu::Scu, wait};
 
 /// The daemon's own title in every test.
 pub const AE_TITLE: &str = "PREREAD";
@@ -35,6 +35,10 @@ pub struct Setup {
     pub listen: String,
     /// More keys of the section `[spool]`.
     pub spool: String,
+    /// The spool's folder, if it is not one in the daemon's own.
+    pub spool_dir: Option<PathBuf>,
+    /// More keys of the section `[study]`.
+    pub study: String,
     /// From where the one `[[peer]]` calls.
     pub address: String,
     /// More keys of it.
@@ -56,6 +60,8 @@ impl Default for Setup {
             listen: String::new(),
             // Small, because it is written when a spool is made, and every test makes one.
             spool: r#"journal = "8MiB""#.into(),
+            spool_dir: None,
+            study: String::new(),
             address: "127.0.0.0/8".into(),
             peer: String::new(),
             more: String::new(),
@@ -71,9 +77,10 @@ impl Setup {
 
     /// The configuration file.
     fn to_toml(&self, dir: &Path, dicom: &Port, admin: &Port) -> String {
-        let Self { quiet_period, destination, objects, model, when, durability, listen, spool, address, peer, more } =
-            self;
-        let (dicom, admin, folder) = (dicom.address(), admin.address(), dir.join("spool"));
+        let Self { quiet_period, destination, objects, model, when, durability, listen, address, peer, .. } = self;
+        let Self { spool, spool_dir, study, more, .. } = self;
+        let folder = spool_dir.clone().unwrap_or_else(|| dir.join("spool"));
+        let (dicom, admin) = (dicom.address(), admin.address());
         let mut toml = format!(
             r#"
 [listen]
@@ -88,6 +95,7 @@ durability = "{durability}"
 
 [study]
 quiet_period = "{quiet_period}"
+{study}
 
 [admin]
 address = "{admin}"
@@ -207,7 +215,7 @@ impl Daemon {
         }
     }
 
-    /// As [`Self::start`], by `program`, which is preread with a tracer around it.
+    /// As [`Self::start`], by `program`, which is preread with something around it, such as a tracer.
     ///
     /// # Errors
     /// As [`Self::start`].
@@ -326,6 +334,14 @@ impl Daemon {
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
         let kib: u64 = line.trim().trim_end_matches(" kB").trim().parse()?;
         Ok(kib * 1024)
+    }
+
+    /// What `GET /health` answers: the status, and the body as text.
+    ///
+    /// # Errors
+    /// When nobody answers.
+    pub fn health(&self) -> Result<(u16, String)> {
+        http::get(&self.admin.address(), "/health")
     }
 
     /// `preread queue ls --json`.

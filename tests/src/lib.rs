@@ -15,6 +15,7 @@ pub mod samples;
 pub mod scp;
 pub mod scu;
 pub mod silence;
+pub mod small_disk;
 pub mod sr;
 pub mod wait;
 

@@ -2,6 +2,8 @@
 //!
 //! strace counts the calls of each thread and ends the process at the one that a case names, or makes it fail.
 
+mod machine;
+
 use std::{collections::BTreeMap, fs, time::Duration};
 
 use anyhow::{Context, Result, ensure};

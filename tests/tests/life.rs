@@ -34,9 +34,24 @@ fn field(number: u8, content: &[u8]) -> Vec<u8> {
     [bytes, content.to_vec()].concat()
 }
 
-/// The embedded model with one more operation in a graph: the least whole number divided by minus one, which ONNX Runtime
-/// hands to a processor that ends the process for it (SIGFPE). Nothing where the processor does not.
-fn model_that_kills() -> Result<Option<TempDir>> {
+/// A whole number without dimensions, or with one, among the constants of a graph (`TensorProto`): `element` is the number of
+/// its type.
+fn constant(name: &str, element: u8, dimensions: &[u8], value: &[u8]) -> Vec<u8> {
+    let dimensions: Vec<u8> = dimensions.iter().flat_map(|dimension| [0x08, *dimension]).collect();
+    field(5, &[&dimensions, &[0x10, element][..], &field(8, name.as_bytes()), &field(9, value)].concat())
+}
+
+/// An operation of a graph (`NodeProto`), with what its attributes are encoded as.
+fn operation(kind: &str, inputs: &[&str], outputs: &[&str], attributes: &[u8]) -> Vec<u8> {
+    let names = |number: u8, names: &[&str]| -> Vec<u8> {
+        names.iter().flat_map(|name| field(number, name.as_bytes())).collect()
+    };
+    let own = [names(1, inputs), names(2, outputs), names(3, outputs), names(4, &[kind]), attributes.to_vec()];
+    field(1, &own.concat())
+}
+
+/// A copy of the embedded model whose decoder has `more` in its graph.
+fn model_with(more: &[u8]) -> Result<TempDir> {
     let dir = tempfile::tempdir()?;
     for entry in fs::read_dir(place::model())? {
         let path = entry?.path();
@@ -44,21 +59,55 @@ fn model_that_kills() -> Result<Option<TempDir>> {
             fs::write(dir.path().join(name), fs::read(&path)?)?;
         }
     }
-    let number = |name: &str, value: i32| {
-        field(5, &[&[0x08, 1, 0x10, 6][..], &field(8, name.as_bytes()), &field(9, &value.to_le_bytes())].concat())
-    };
-    let text = |number: u8, text: &str| field(number, text.as_bytes());
-    let node = [text(1, "least"), text(1, "minus"), text(2, "never"), text(3, "the end"), text(4, "Div")].concat();
-    let graph = [number("least", i32::MIN), number("minus", -1), field(1, &node)].concat();
     let decoder = dir.path().join("decoder_model_merged.onnx");
     // What is appended to a message is merged into it.
-    fs::write(&decoder, [fs::read(&decoder)?, field(7, &graph)].concat())?;
+    fs::write(&decoder, [fs::read(&decoder)?, field(7, more)].concat())?;
+    Ok(dir)
+}
+
+/// The embedded model with one more operation in a graph: the least whole number divided by minus one, which ONNX Runtime
+/// hands to a processor that ends the process for it (SIGFPE). Nothing where the processor does not.
+fn model_that_kills() -> Result<Option<TempDir>> {
+    let number = |name: &str, value: i32| constant(name, 6, &[1], &value.to_le_bytes());
+    let division = operation("Div", &["least", "minus"], &["never"], &[]);
+    let dir = model_with(&[number("least", i32::MIN), number("minus", -1), division].concat())?;
     let tried = e2e::daemon::command(&["model", "check", &dir.path().to_string_lossy()])?;
     if tried.status.signal().is_none() {
         eprintln!("skipped: this processor divides what others end the process for");
         return Ok(None);
     }
     Ok(Some(dir))
+}
+
+/// The embedded model with one more operation in a graph, which does not come to an end: a loop of 2^62 rounds.
+fn model_that_never_ends() -> Result<TempDir> {
+    const INT64: u8 = 7;
+    const BOOL: u8 = 9;
+    let scalar = |number: u8, name: &str, element: u8| {
+        let kind = field(2, &field(1, &[&[0x08, element][..], &field(2, &[])].concat()));
+        field(number, &[field(1, name.as_bytes()), kind].concat())
+    };
+    let body = [
+        operation("Identity", &["goes_on"], &["still_goes_on"], &[]),
+        operation("Add", &["sum", "sum"], &["next_sum"], &[]),
+        field(2, b"for ever"),
+        scalar(11, "round", INT64),
+        scalar(11, "goes_on", BOOL),
+        scalar(11, "sum", INT64),
+        scalar(12, "still_goes_on", BOOL),
+        scalar(12, "next_sum", INT64),
+    ];
+    // The attribute's type (20) is that of a graph (5).
+    let body = field(5, &[&field(1, b"body"), &field(6, &body.concat()), &[0xa0, 0x01, 5][..]].concat());
+    model_with(
+        &[
+            constant("rounds", INT64, &[], &(1_i64 << 62).to_le_bytes()),
+            constant("begins", BOOL, &[], &[1]),
+            constant("zero", INT64, &[], &0_i64.to_le_bytes()),
+            operation("Loop", &["rounds", "begins", "zero"], &["the last sum"], &body),
+        ]
+        .concat(),
+    )
 }
 
 fn send(address: &str, instance: &Instance) -> Result<()> {
@@ -153,6 +202,34 @@ fn loading_a_model_ahead_cannot_close_the_port_for_good() -> Result<()> {
     daemon.await_state(&sample.study_instance_uid, "delivered", PATIENCE)?;
     ensure!(deaths == 1 && daemon.ended()?.is_none(), "it died {deaths} times");
     ensure!(daemon.log().contains("loading this model ended preread before"), "{}", daemon.log());
+    Ok(())
+}
+
+#[test]
+fn a_graph_without_an_end_is_held_at_the_deadline_and_others_are_read() -> Result<()> {
+    let endless = model_that_never_ends()?;
+    let more = format!(
+        "\n[[model]]\nname = \"endless\"\npath = \"{}\"\n[[rule]]\nname = \"endless\"\nwhen = 'rows > 64'\nmodel = \"endless\"\nmode = \"shadow\"\n",
+        endless.path().display()
+    );
+    let study = "deadline = \"8s\"".into();
+    let setup = Setup { quiet_period: "1s".into(), when: "rows == 64".into(), study, more, ..Setup::default() };
+    let mut daemon = Daemon::start(&setup)?;
+    // The second one finds the model as the first one left it.
+    for seed in [667, 668] {
+        let (mut never, mut other) = (Study::seeded(seed), Study::seeded(seed + 1000));
+        send(&daemon.address(), &never.long_image(1, 64 * 128)?)?;
+        send(&daemon.address(), &other.image(1)?)?;
+        daemon.await_state(&other.uid, "delivered", PATIENCE)?;
+        let held = daemon.await_state(&never.uid, "held", PATIENCE)?;
+        ensure!(held["reason"].as_str().is_some_and(|reason| reason.contains("8 s (study.deadline)")), "{held}");
+    }
+    let never = Study::seeded(669).long_image(1, 64 * 128)?;
+    send(&daemon.address(), &never)?;
+    wait::until("the model to be at it", PATIENCE, || {
+        Ok(daemon.study(&never.study_instance_uid)?.filter(|study| study["state"] == "reading"))
+    })?;
+    ensure!(daemon.terminate()?.success(), "a stop does not end it");
     Ok(())
 }
 

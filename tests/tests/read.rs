@@ -182,13 +182,9 @@ fn a_finished_study_is_not_read_again_and_a_changed_one_is() -> Result<()> {
     };
     let first = run()?;
     ensure!(first["studies"].as_array().is_some_and(|it| it.len() == 4), "{first}");
-    // Times and all: nothing was read again. Weights of attention are read back to their last digit but one.
+    // To the last digit, times too: nothing was read again.
     let second = run()?;
-    for part in ["study_instance_uid", "state", "timings_ms", "model_text", "documents", "files", "provenance"] {
-        let of =
-            |run: &Value| run["studies"].as_array().map(|it| it.iter().map(|it| it[part].clone()).collect::<Vec<_>>());
-        ensure!(of(&first) == of(&second), "{part} differs");
-    }
+    ensure!(first["studies"] == second["studies"], "{first}\n{second}");
     // The same study with other pixels.
     let uid = samples[0].instance.study_instance_uid.clone();
     let before = report(&out.join(&uid))?;

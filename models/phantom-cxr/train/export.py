@@ -113,7 +113,7 @@ def export(checkpoint: Path, out: Path):
 name = "phantom-cxr"
 version = "1"
 licence = "MIT OR Apache-2.0"
-intended_use = "Demonstration and tests of the reading pipeline. Not a medical device; not for use with patients."
+intended_use = "Demonstration and tests of the reading pipeline. Not cleared for clinical use, and not for use with patients."
 notice = "{NOTICE}"
 modality = ["CR", "DX"]
 body_part = ["CHEST"]

@@ -10,6 +10,7 @@ mod clock;
 mod commands;
 mod commitment;
 mod config;
+mod defect;
 mod deliver;
 mod logs;
 mod models;
@@ -36,6 +37,7 @@ use cli::{Cli, Command, ConfigCommand, Model, Report, Route};
 use commands::UsageError;
 
 fn main() -> ExitCode {
+    defect::log_places_only();
     // Usage errors end here, with clap's own message and exit code 2.
     let command = Cli::parse().command;
     match silence::see_to(&command).and_then(|()| run(command)) {

@@ -265,7 +265,7 @@ impl Spool {
             .await
     }
 
-    /// An attempt failed. What has to follow a text report waits as long as it does.
+    /// An attempt failed. What has to follow a text report waits as long as it does, and is given up with it.
     pub async fn delivery_failed(&self, delivery: &Delivery, failure: Failure) -> Result<(), Error> {
         let (id, study, destination) = (delivery.id, delivery.study, delivery.destination.clone());
         let leads = matches!(delivery.kind, ObjectKind::TextSr | ObjectKind::EnhancedTextSr);
@@ -292,6 +292,9 @@ impl Spool {
                                            WHERE delivery.id = ?1)",
                         params![id, destination, next_at, DeliveryState::Pending],
                     )?;
+                }
+                if leads && next_at.is_none() {
+                    give_up_what_follows(connection, id, &destination)?;
                 }
                 let reason = format!("{destination}: {error}");
                 connection.execute(
@@ -397,6 +400,25 @@ fn whose_turn_it_is(waiting: Vec<Delivery>, now: Timestamp, limit: usize) -> Vec
     }
     due.truncate(limit);
     due
+}
+
+/// A text report was given up: what else of its version waits for the destination would be shown there without the words that
+/// say what it is, so that it does not go alone. A text report of another class that went there, or is still to go, stands in.
+fn give_up_what_follows(connection: &Connection, id: i64, destination: &str) -> Result<(), Error> {
+    let why = "not sent: the text report of its version was not taken, and without that it does not go";
+    connection.execute(
+        "UPDATE delivery SET state = ?3, last_error = ?4, comment = NULL WHERE state = ?5 AND destination = ?2
+         AND object_id IN (SELECT other.id FROM delivery JOIN object ON object.id = object_id
+                           JOIN object AS other ON other.report_id = object.report_id
+                           WHERE delivery.id = ?1 AND other.kind NOT IN ('text-sr', 'enhanced-text-sr', 'rejection-note'))
+         AND NOT EXISTS (SELECT 1 FROM delivery AS given JOIN object ON object.id = given.object_id
+                         JOIN object AS text ON text.report_id = object.report_id
+                         JOIN delivery AS of_text ON of_text.object_id = text.id
+                         WHERE given.id = ?1 AND text.kind IN ('text-sr', 'enhanced-text-sr')
+                         AND of_text.destination = ?2 AND of_text.state IN (?5, ?6))",
+        params![id, destination, DeliveryState::Failed, why, DeliveryState::Pending, DeliveryState::Delivered],
+    )?;
+    Ok(())
 }
 
 /// Gives up what is to be sent of a kind that a later version wrote, and holds its study: it would never be sent.

@@ -74,6 +74,55 @@ async fn the_text_report_goes_first_and_what_follows_waits_for_it() {
 }
 
 #[tokio::test]
+async fn nothing_follows_a_text_report_that_was_given_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let (spool, _) = open(dir.path(), 0);
+    let study = a_version(&spool, 1).await;
+    let pacs = due(&spool, "pacs", LATE);
+    spool.delivery_failed(&pacs[0], failure("refused", None)).await.unwrap();
+    assert!(due(&spool, "pacs", i64::MAX).is_empty(), "the PDF does not go alone");
+    assert!(spool.begin_deliveries(&pacs[1..]).await.unwrap().is_empty(), "nor where it was looked up before");
+    assert_eq!(uids(&due(&spool, "archive", LATE)), ["9.1.1", "9.1.2"], "another destination has its own order");
+    for delivery in due(&spool, "archive", LATE) {
+        spool.delivered(&delivery, None, LATE).await.unwrap();
+    }
+    let shown = spool.study("1.2.3").unwrap();
+    let reason = shown.study.reason.unwrap();
+    assert!(shown.study.state == "held" && reason.contains("refused") && reason.contains("not sent"), "{reason}");
+    spool.retry(study).await.unwrap();
+    assert_eq!(uids(&due(&spool, "pacs", spool::AT_ONCE)), ["9.1.1", "9.1.2"], "a person has both tried again");
+}
+
+#[tokio::test]
+async fn what_follows_goes_with_a_text_report_of_another_class() {
+    for first_is_there in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let (spool, _) = open(dir.path(), 0);
+        store(&spool, None, &data_set("1.2.3", "1.2.3.1", "Acme", ""), 0).await.unwrap();
+        spool.settle(QUIET).await.unwrap();
+        let claimed = claim(&spool).await;
+        let kinds = [ObjectKind::TextSr, ObjectKind::EnhancedTextSr, ObjectKind::AiResultsSr];
+        let files = kinds.map(|kind| ReportFile {
+            kind,
+            uids: Some([format!("9.{}", kind as u8), "1.2.840".to_owned(), format!("8.{}", kind as u8)]),
+            bytes: b"an object".to_vec(),
+            destinations: vec!["pacs".to_owned()],
+        });
+        let made = spool.prepare(files.to_vec(), 0).await.unwrap();
+        spool.written(&claimed, 1, "a".into(), "r".into(), made, 0).await.unwrap();
+        let waiting = due(&spool, "pacs", LATE);
+        if first_is_there {
+            spool.delivered(&waiting[0], None, LATE).await.unwrap();
+        } else {
+            spool.delivery_failed(&waiting[0], failure("refused", None)).await.unwrap();
+            assert_eq!(due(&spool, "pacs", LATE).len(), 2, "the other class may be taken");
+        }
+        spool.delivery_failed(&waiting[1], failure("refused", None)).await.unwrap();
+        assert_eq!(due(&spool, "pacs", LATE).len(), usize::from(first_is_there));
+    }
+}
+
+#[tokio::test]
 async fn a_version_that_has_a_successor_is_not_sent_any_more() {
     let dir = tempfile::tempdir().unwrap();
     let (spool, _) = open(dir.path(), 0);

@@ -125,6 +125,16 @@ fn say(recovery: &Recovery) {
             tracing::error!(study, deaths, "preread ended while it read this study; it is read again after all others");
         }
     }
+    for death in &recovery.deaths_of_comparisons {
+        let (study, deaths) = (death.study, death.deaths);
+        let next =
+            if death.held { "a person has to say which counts" } else { "they are compared again after all others" };
+        tracing::error!(
+            study,
+            deaths,
+            "preread ended while it compared two data sets under one UID of this study; {next}"
+        );
+    }
     for path in &recovery.missing {
         tracing::error!(path, "a file of the spool is gone; its study is held");
     }

@@ -3,7 +3,7 @@
 
 use rusqlite::{Connection, params};
 
-use crate::{Claim, Error, Spool, StudyId};
+use crate::{Claim, Compared, ConflictId, Error, Pair, Spool, StudyId, decision};
 
 pub(crate) const SCHEMA: &str = "
 -- readings that have begun and have not ended, those ahead too; what is here at a start ended the process
@@ -16,17 +16,27 @@ CREATE TABLE attempt (
 CREATE TABLE preload (model_digest TEXT PRIMARY KEY);
 ";
 
+/// Made at each start where it is not there: version 3 was in use before there was one.
+pub(crate) const COMPARISON: &str = "
+-- pairs of data sets under one UID that are being compared, or whose comparison ended the process
+CREATE TABLE IF NOT EXISTS comparison (
+    conflict_id INTEGER PRIMARY KEY REFERENCES conflict ON DELETE CASCADE,
+    deaths      INTEGER NOT NULL DEFAULT 0,
+    begun       INTEGER NOT NULL
+);
+";
+
 /// After so many deaths a study waits for a person.
 const MOST_DEATHS: i64 = 2;
 
-/// A study whose reading ended the process.
+/// A study whose reading, or the comparison of two data sets of which, ended the process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Death {
     /// The study.
     pub study: StudyId,
     /// How often it did by now, since a person last said to try again.
     pub deaths: i64,
-    /// Whether it is held now.
+    /// Whether it is not tried again: the study is held, or the two data sets wait for a person.
     pub held: bool,
 }
 
@@ -80,12 +90,31 @@ impl Spool {
             .await
     }
 
+    /// Notes, for good, that a pair is about to be compared; [`Self::compared`] ends it.
+    ///
+    /// False when it was compared meanwhile.
+    pub async fn begin_comparison(&self, pair: &Pair) -> Result<bool, Error> {
+        let id = pair.id;
+        self.database
+            .write(move |connection| {
+                let begun = connection.execute(
+                    "INSERT INTO comparison (conflict_id, begun)
+                     SELECT id, 1 FROM conflict WHERE id = ?1 AND decision IS NULL
+                     ON CONFLICT (conflict_id) DO UPDATE SET begun = 1",
+                    [id],
+                )?;
+                Ok(begun == 1)
+            })
+            .await
+    }
+
     /// Forgets what has begun: the process ends because a person wants it to, and not because of what it does.
     pub async fn forget_attempts(&self) -> Result<(), Error> {
         self.database
             .write(|connection| {
                 connection.execute("DELETE FROM attempt", [])?;
                 connection.execute("DELETE FROM preload", [])?;
+                connection.execute("UPDATE comparison SET begun = 0", [])?;
                 Ok(())
             })
             .await
@@ -126,4 +155,31 @@ pub(crate) fn count_deaths(connection: &Connection) -> Result<Vec<Death>, Error>
         .collect::<rusqlite::Result<_>>()?;
     connection.execute("DELETE FROM attempt", [])?;
     Ok(deaths)
+}
+
+/// The same of comparisons: after the second death the two data sets wait for a person, as those that differ do.
+pub(crate) fn count_deaths_of_comparisons(connection: &Connection) -> Result<Vec<Death>, Error> {
+    connection.execute("UPDATE comparison SET deaths = deaths + 1 WHERE begun", [])?;
+    let died: Vec<(ConflictId, Death)> = connection
+        .prepare(
+            "SELECT conflict.id, study_id, deaths FROM comparison JOIN conflict ON conflict.id = conflict_id
+             JOIN instance ON instance.id = instance_id WHERE begun ORDER BY conflict.id",
+        )?
+        .query_map([], |row| {
+            let deaths = row.get(2)?;
+            Ok((row.get(0)?, Death { study: row.get(1)?, deaths, held: deaths >= MOST_DEATHS }))
+        })?
+        .collect::<rusqlite::Result<_>>()?;
+    connection.execute("UPDATE comparison SET begun = 0", [])?;
+    for (conflict, death) in died.iter().filter(|(_, death)| death.held) {
+        let why = format!("they are not compared any more: that ended preread {} times", death.deaths);
+        decision::found(connection, *conflict, death.study, Compared::Differs(why))?;
+    }
+    Ok(died.into_iter().map(|(_, death)| death).collect())
+}
+
+/// Notes that a comparison has ended.
+pub(crate) fn end_comparison(connection: &Connection, conflict: ConflictId) -> Result<(), Error> {
+    connection.execute("DELETE FROM comparison WHERE conflict_id = ?1", [conflict])?;
+    Ok(())
 }

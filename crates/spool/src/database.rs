@@ -504,6 +504,7 @@ fn migrate(connection: &mut Connection) -> Result<bool, Error> {
         1 => return Err(Error::Unreleased { found }),
         _ => return Err(Error::Schema { found, known: SCHEMA_VERSION }),
     }
+    transaction.execute_batch(crate::attempt::COMPARISON)?;
     transaction.commit()?;
     Ok(found == 0)
 }

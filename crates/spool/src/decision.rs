@@ -7,12 +7,12 @@
 use std::path::PathBuf;
 
 use rusqlite::{
-    Connection, ToSql, params,
+    Connection, OptionalExtension, ToSql, params,
     types::{FromSql, FromSqlError, FromSqlResult, ToSqlOutput, ValueRef},
 };
 use serde::Serialize;
 
-use crate::{Error, Spool, StudyId, StudyState, delivery::standing, study::state_of};
+use crate::{Error, Spool, StudyId, StudyState, attempt, delivery::standing, study::state_of};
 
 /// The number of a quarantined instance.
 pub type ConflictId = i64;
@@ -71,12 +71,27 @@ pub struct Pair {
     pub id: ConflictId,
     /// Their study.
     pub study: StudyId,
-    /// The file of the one that counts so far.
-    pub first: PathBuf,
-    /// The file of the one that came besides.
-    pub second: PathBuf,
+    /// Study Instance UID of both.
+    pub study_instance_uid: String,
+    /// SOP Instance UID of both.
+    pub sop_instance_uid: String,
+    /// The one that counts so far.
+    pub first: PairFile,
+    /// The one that came besides.
+    pub second: PairFile,
     /// Whether `preread` made the first one itself.
     pub own: bool,
+}
+
+/// One of a [`Pair`], as it was kept.
+#[derive(Debug, Clone)]
+pub struct PairFile {
+    /// Its file.
+    pub path: PathBuf,
+    /// The digest of its data set (see [`dataset::Digest`]), printed.
+    pub digest: String,
+    /// Transfer Syntax UID.
+    pub transfer_syntax_uid: String,
 }
 
 /// What a look at a [`Pair`] found.
@@ -100,9 +115,14 @@ pub enum Keep {
 }
 
 impl Spool {
-    /// Pairs that nobody has compared yet, the oldest first; `limit` bounds the answer.
+    /// Pairs that nobody has compared yet, the oldest first, but last those whose comparison ended the process; `limit`
+    /// bounds the answer.
     pub fn uncompared(&self, limit: usize) -> Result<Vec<Pair>, Error> {
-        self.pairs("conflict.decision IS NULL ORDER BY conflict.id LIMIT ?1", &i64::try_from(limit).unwrap_or(i64::MAX))
+        self.pairs(
+            "conflict.decision IS NULL ORDER BY
+             coalesce((SELECT deaths FROM comparison WHERE conflict_id = conflict.id), 0), conflict.id LIMIT ?1",
+            &i64::try_from(limit).unwrap_or(i64::MAX),
+        )
     }
 
     /// The same of one SOP Instance UID.
@@ -114,16 +134,28 @@ impl Spool {
         self.database.read(|connection| {
             connection
                 .prepare_cached(&format!(
-                    "SELECT conflict.id, study_id, instance.path, conflict.path, own
-                     FROM conflict JOIN instance ON instance.id = instance_id WHERE {which}"
+                    "SELECT conflict.id, study_id, study_instance_uid, sop_instance_uid, own,
+                     instance.path, instance.digest, instance.transfer_syntax_uid,
+                     conflict.path, conflict.digest, conflict.transfer_syntax_uid
+                     FROM conflict JOIN instance ON instance.id = instance_id JOIN study ON study.id = study_id
+                     WHERE {which}"
                 ))?
                 .query_map([parameter], |row| {
+                    let file = |first: usize| {
+                        Ok::<_, rusqlite::Error>(PairFile {
+                            path: self.absolute(&row.get::<_, String>(first)?),
+                            digest: row.get(first + 1)?,
+                            transfer_syntax_uid: row.get(first + 2)?,
+                        })
+                    };
                     Ok(Pair {
                         id: row.get(0)?,
                         study: row.get(1)?,
-                        first: self.absolute(&row.get::<_, String>(2)?),
-                        second: self.absolute(&row.get::<_, String>(3)?),
+                        study_instance_uid: row.get(2)?,
+                        sop_instance_uid: row.get(3)?,
                         own: row.get(4)?,
+                        first: file(5)?,
+                        second: file(8)?,
                     })
                 })?
                 .collect()
@@ -136,24 +168,8 @@ impl Spool {
         let (id, study) = (pair.id, pair.study);
         self.database
             .step(move |connection| {
-                let (decision, differs) = match found {
-                    Compared::Same => (Decision::Same, None),
-                    Compared::Document => (Decision::Document, None),
-                    Compared::Differs(attributes) => (Decision::Open, Some(attributes)),
-                };
-                let changed = connection.execute(
-                    "UPDATE conflict SET decision = ?2, differs = ?3 WHERE id = ?1 AND decision IS NULL",
-                    params![id, decision, differs],
-                )?;
-                if changed == 1 && decision == Decision::Open {
-                    connection.execute(
-                        "UPDATE study SET state = iif(stopped, state, 'received'), reason = iif(stopped, reason, NULL),
-                         generation = generation + 1, due_at = max(due_at, quiet_ms +
-                         (SELECT received_at FROM conflict WHERE id = ?2)) WHERE id = ?1",
-                        params![study, id],
-                    )?;
-                }
-                Ok(())
+                attempt::end_comparison(connection, id)?;
+                self::found(connection, id, study, found)
             })
             .await
     }
@@ -190,6 +206,14 @@ impl Spool {
             .await
     }
 
+    /// The word of the newest [`Self::accept_group`] of a study; nothing before there was one, and where there is no such study.
+    pub fn accepted(&self, study: StudyId) -> Result<Option<String>, Error> {
+        self.database.read(|connection| {
+            let word = connection.query_row("SELECT accepted FROM study WHERE id = ?1", [study], |row| row.get(0));
+            Ok(word.optional()?.flatten())
+        })
+    }
+
     /// Decides whose images count where a study has those of several patients; the study is read again. `accepted` is a
     /// word of the caller's, which says nothing of a patient and which [`crate::Claim::accepted`] gives back.
     ///
@@ -203,6 +227,28 @@ impl Spool {
             })
             .await
     }
+}
+
+/// Keeps what a comparison found, unless another one was first.
+pub(crate) fn found(connection: &Connection, id: ConflictId, study: StudyId, found: Compared) -> Result<(), Error> {
+    let (decision, differs) = match found {
+        Compared::Same => (Decision::Same, None),
+        Compared::Document => (Decision::Document, None),
+        Compared::Differs(attributes) => (Decision::Open, Some(attributes)),
+    };
+    let changed = connection.execute(
+        "UPDATE conflict SET decision = ?2, differs = ?3 WHERE id = ?1 AND decision IS NULL",
+        params![id, decision, differs],
+    )?;
+    if changed == 1 && decision == Decision::Open {
+        connection.execute(
+            "UPDATE study SET state = iif(stopped, state, 'received'), reason = iif(stopped, reason, NULL),
+             generation = generation + 1, due_at = max(due_at, quiet_ms +
+             (SELECT received_at FROM conflict WHERE id = ?2)) WHERE id = ?1",
+            params![study, id],
+        )?;
+    }
+    Ok(())
 }
 
 /// A decision on what is still coming, or on what is being read, would be one on something else than a person saw.

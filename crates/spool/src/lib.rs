@@ -39,7 +39,7 @@ use tokio::sync::Notify;
 pub use association::{AssociationId, Patience};
 pub use attempt::Death;
 pub use commitment::{Commitment, CommitmentId, CommitmentOrder, CommitmentView};
-pub use decision::{Compared, ConflictId, Decision, Keep, Pair};
+pub use decision::{Compared, ConflictId, Decision, Keep, Pair, PairFile};
 pub use delivery::{AT_ONCE, Delivery, DeliveryView, Failure, WaitingView};
 pub use disk::allow_open_files;
 pub use error::Error;

@@ -42,6 +42,8 @@ pub struct Recovery {
     pub readings: usize,
     /// Studies whose reading ended the process.
     pub deaths: Vec<Death>,
+    /// Studies of which a comparison of two data sets under one UID ended the process.
+    pub deaths_of_comparisons: Vec<Death>,
     /// Rows whose file is gone: somebody or something removed acknowledged data. Their studies are held.
     pub missing: Vec<String>,
 }
@@ -92,9 +94,11 @@ pub(crate) fn recover(
     }
     recovery.missing = known.difference(&present).cloned().collect();
     recovery.missing.sort();
-    (recovery.readings, recovery.deaths) = database.transaction(|transaction| {
-        let readings = settle_states(transaction, &recovery.missing, now)?;
-        Ok((readings, attempt::count_deaths(transaction)?))
+    database.transaction(|transaction| {
+        recovery.readings = settle_states(transaction, &recovery.missing, now)?;
+        recovery.deaths = attempt::count_deaths(transaction)?;
+        recovery.deaths_of_comparisons = attempt::count_deaths_of_comparisons(transaction)?;
+        Ok(())
     })?;
     files.budget.set_used_bytes(kept_bytes(&database.writer)?);
     Ok(recovery)

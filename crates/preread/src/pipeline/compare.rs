@@ -1,11 +1,12 @@
 //! What came twice under one SOP Instance UID: whether it is the same image in another encoding, or another one.
 //!
-//! Done apart from receiving, because values and pixels are decoded for it.
+//! Done apart from receiving, because values and pixels are decoded for it: noted before it begins, as a reading is, and
+//! of nothing but what was received.
 
-use std::path::Path;
+use dataset::{Error, Header, Instance, Limits};
+use spool::{Compared, Pair, PairFile, Spool};
 
-use dataset::{Header, Instance, Limits};
-use spool::{Compared, Pair, Spool};
+use super::{KeptAs, StudyInstance, kept};
 
 /// Files beyond this are not decoded to be compared: what differs in their bytes is taken to differ.
 const MOST_BYTES: u64 = 512 << 20;
@@ -28,6 +29,10 @@ pub(crate) async fn those_under(spool: &Spool, sop_instance_uid: &str, limits: &
 
 async fn each(spool: &Spool, pairs: Vec<Pair>, limits: &Limits) -> Result<usize, spool::Error> {
     for pair in &pairs {
+        // What we made is not decoded.
+        if !pair.own && !spool.begin_comparison(pair).await? {
+            continue;
+        }
         let (compared, limits) = (pair.clone(), limits.clone());
         let found = tokio::task::spawn_blocking(move || of_pair(&compared, &limits)).await;
         // A decoder's panic is caught where it decodes; whatever else it was, there is no telling.
@@ -41,16 +46,34 @@ async fn each(spool: &Spool, pairs: Vec<Pair>, limits: &Limits) -> Result<usize,
 }
 
 const CANNOT_TELL: &str = "they cannot be compared";
+const DAMAGED: &str = "they cannot be compared, one is damaged on the disk: `preread doctor --scrub` names its file";
 
 fn of_pair(pair: &Pair, limits: &Limits) -> Compared {
     if pair.own {
         return Compared::Document;
     }
-    let is_document = |path: &Path| Header::open(path, limits).is_ok_and(|header| is_no_image(&header));
-    let found = compare(&pair.first, &pair.second, limits);
-    match found {
-        Compared::Differs(_) if is_document(&pair.first) && is_document(&pair.second) => Compared::Document,
+    let header = |file: &PairFile| kept::opened(&as_kept(pair, file), limits);
+    let (first, second) = match (header(&pair.first), header(&pair.second)) {
+        (Ok(first), Ok(second)) => (first, second),
+        (Err(Error::Damaged), _) | (_, Err(Error::Damaged)) => return Compared::Differs(DAMAGED.to_owned()),
+        _ => return Compared::Differs(CANNOT_TELL.to_owned()),
+    };
+    match compare(&pair.first, &pair.second, limits) {
+        Compared::Differs(_) if is_no_image(&first) && is_no_image(&second) => Compared::Document,
         found => found,
+    }
+}
+
+fn as_kept(pair: &Pair, file: &PairFile) -> StudyInstance {
+    StudyInstance {
+        path: file.path.clone(),
+        source: String::new(),
+        digest: file.digest.clone(),
+        kept_as: Some(KeptAs {
+            study_instance_uid: pair.study_instance_uid.clone(),
+            sop_instance_uid: pair.sop_instance_uid.clone(),
+            transfer_syntax_uid: file.transfer_syntax_uid.clone(),
+        }),
     }
 }
 
@@ -58,10 +81,10 @@ fn is_no_image(header: &Header) -> bool {
     pixel::choose(&[header]).skipped.iter().any(|(_, reason)| reason.is_no_image())
 }
 
-/// Compares two Part 10 files, by values and samples.
-fn compare(first: &Path, second: &Path, limits: &Limits) -> Compared {
+/// Compares two files that hold what was received, by values and samples.
+fn compare(first: &PairFile, second: &PairFile, limits: &Limits) -> Compared {
     let limits = Limits { instance_bytes: limits.instance_bytes.min(MOST_BYTES), ..limits.clone() };
-    let (Ok(first), Ok(second)) = (Instance::open(first, &limits), Instance::open(second, &limits)) else {
+    let (Ok(first), Ok(second)) = (Instance::open(&first.path, &limits), Instance::open(&second.path, &limits)) else {
         return Compared::Differs(CANNOT_TELL.to_owned());
     };
     let mut differing = dataset::differing(&first, &second);
@@ -87,4 +110,61 @@ fn compare(first: &Path, second: &Path, limits: &Limits) -> Compared {
         names.push(format!("{more} more"));
     }
     if names.is_empty() { Compared::Same } else { Compared::Differs(names.join(", ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    use dataset::{Digest, part10};
+
+    use super::*;
+
+    #[test]
+    fn a_pair_of_which_a_file_does_not_hold_what_came_is_not_taken_for_the_same() {
+        let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/phantom-cxr/samples");
+        let dir = tempfile::tempdir().unwrap();
+        let original = samples.join("01-normal.dcm");
+        let header = Header::open(&original, &Limits::default()).unwrap();
+        let bytes = fs::read(&original).unwrap();
+        let (_, data_set_at) = part10::Meta::parse(&bytes).unwrap();
+        let file = |name: &str, bytes: &[u8]| {
+            let path = dir.path().join(name);
+            fs::write(&path, bytes).unwrap();
+            PairFile {
+                path,
+                digest: Digest::of(&bytes[data_set_at..]).to_string(),
+                transfer_syntax_uid: header.transfer_syntax.uid().to_owned(),
+            }
+        };
+        let check = |first: &PairFile, second: &PairFile, own: bool, expected: Compared| {
+            let pair = Pair {
+                id: 1,
+                study: 1,
+                study_instance_uid: header.study_instance_uid.to_string(),
+                sop_instance_uid: header.sop_instance_uid.to_string(),
+                first: first.clone(),
+                second: second.clone(),
+                own,
+            };
+            assert_eq!(of_pair(&pair, &Limits::default()), expected);
+        };
+        let damaged = || Compared::Differs(DAMAGED.to_owned());
+        let (good, again) = (file("good", &bytes), file("again", &bytes));
+        check(&good, &again, false, Compared::Same);
+        // A byte of the pixels, changed on the disk after its digest was kept.
+        let mut changed = bytes.clone();
+        *changed.last_mut().unwrap() ^= 1;
+        let other = file("other", &changed);
+        check(&good, &other, false, Compared::Differs("pixels".to_owned()));
+        fs::write(&again.path, &changed).unwrap();
+        check(&good, &again, false, damaged());
+        check(&again, &good, false, damaged());
+        // The whole of another instance in its place, with the digest of its own.
+        let swapped = fs::read(samples.join("03-nodule-large.dcm")).unwrap();
+        check(&good, &file("swapped", &swapped), false, damaged());
+        fs::write(&again.path, b"nothing").unwrap();
+        check(&good, &again, false, damaged());
+        check(&good, &again, true, Compared::Document);
+    }
 }

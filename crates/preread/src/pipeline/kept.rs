@@ -29,19 +29,24 @@ impl KeptAs {
 /// The header of an instance whose bytes are those that were received; of the study and the instance that its row names.
 pub(super) fn header(instance: &StudyInstance, limits: &Limits) -> Result<Header, End> {
     let path = &instance.path;
-    let opened = match &instance.kept_as {
-        Some(kept) => Header::open_kept(path, &instance.digest, limits)
-            .and_then(|header| if kept.is(&header) { Ok(header) } else { Err(Error::Damaged) }),
-        // A file that is read where it lies: nobody said earlier what it should hold.
-        None => Header::open(path, limits),
-    };
-    match opened {
+    match opened(instance, limits) {
         Ok(header) => Ok(header),
         Err(Error::Damaged) => Err(damaged(path)),
         Err(error) => {
             let reason = format!("{} cannot be read back: {error}", path.display());
             Err(End::Held { what: "an instance cannot be read back", reason, rule: None })
         }
+    }
+}
+
+/// The same, with the error as it is.
+pub(super) fn opened(instance: &StudyInstance, limits: &Limits) -> Result<Header, Error> {
+    let path = &instance.path;
+    match &instance.kept_as {
+        Some(kept) => Header::open_kept(path, &instance.digest, limits)
+            .and_then(|header| if kept.is(&header) { Ok(header) } else { Err(Error::Damaged) }),
+        // A file that is read where it lies: nobody said earlier what it should hold.
+        None => Header::open(path, limits),
     }
 }
 

@@ -136,6 +136,82 @@ fn what_ended_the_process_is_read_after_all_others_and_not_ahead() {
     });
 }
 
+/// What is decided of two data sets under one UID after each of `lives`, each followed by a start.
+fn compared_after(lives: &[Life]) -> Vec<Option<spool::Decision>> {
+    let dir = tempfile::tempdir().expect("the spool answers");
+    let mut decisions = Vec::new();
+    run(async {
+        let (spool, _) = open(dir.path(), 0);
+        for comment in ["first", "second"] {
+            let data_set = data_set("1.2.3", "1.2.3.1", "A", comment);
+            store(&spool, None, &data_set, 0).await.expect("the spool answers");
+        }
+        drop(spool);
+        for life in lives {
+            let (spool, _) = open(dir.path(), 0);
+            if let Some(pair) = spool.uncompared(9).expect("the spool answers").first() {
+                assert!(spool.begin_comparison(pair).await.expect("the spool answers"));
+                match life {
+                    Life::Ends { .. } => {
+                        spool.compared(pair, spool::Compared::Same).await.expect("the spool answers");
+                        assert!(!spool.begin_comparison(pair).await.expect("the spool answers"), "it was compared");
+                    }
+                    Life::Stopped => spool.forget_attempts().await.expect("the spool answers"),
+                    _ => {}
+                }
+            }
+            drop(spool);
+            let (spool, _) = open(dir.path(), 0);
+            decisions.push(spool.study("1.2.3").expect("the spool answers").quarantined[0].decision);
+        }
+    });
+    decisions
+}
+
+#[test]
+fn a_comparison_that_ends_the_process_twice_is_left_to_a_person() {
+    use Life::{Dies, Ends, Stopped};
+    use spool::Decision::{Open, Same};
+    let check =
+        |lives: &[Life], expected: &[Option<spool::Decision>]| assert_eq!(compared_after(lives), expected, "{lives:?}");
+    let (dies, ends) = (Dies { ahead: false }, Ends { ahead: false });
+    check(&[dies, dies, dies], &[None, Some(Open), Some(Open)]);
+    check(&[dies, Stopped, dies], &[None, None, Some(Open)]);
+    check(&[Stopped, Stopped, Stopped], &[None; 3]);
+    check(&[dies, ends, dies], &[None, Some(Same), Some(Same)]);
+}
+
+#[test]
+fn a_study_whose_comparison_ended_the_process_is_looked_at_again_and_its_pair_compared_last() {
+    let dir = tempfile::tempdir().expect("the spool answers");
+    run(async {
+        let (spool, _) = open(dir.path(), 0);
+        for (uid, comment) in [("1.2.3.1", "a"), ("1.2.3.1", "b"), ("1.2.3.2", "a"), ("1.2.3.2", "b")] {
+            store(&spool, None, &data_set("1.2.3", uid, "A", comment), 0).await.expect("the spool answers");
+        }
+        spool.settle(QUIET).await.expect("the spool answers");
+        let claimed = claim(&spool).await;
+        assert!(spool.end(&claimed, StudyState::Skipped, String::new(), None).await.expect("the spool answers"));
+        let pairs = spool.uncompared(9).expect("the spool answers");
+        assert_eq!(pairs[0].sop_instance_uid, "1.2.3.1");
+        assert!(spool.begin_comparison(&pairs[0]).await.expect("the spool answers"));
+        drop(spool);
+        let (spool, recovery) = open(dir.path(), QUIET);
+        let death = |deaths, held| spool::Death { study: claimed.study, deaths, held };
+        assert_eq!(recovery.deaths_of_comparisons, [death(1, false)]);
+        assert_eq!(state(&spool, "1.2.3"), "skipped");
+        let pairs = spool.uncompared(9).expect("the spool answers");
+        let order: Vec<&str> = pairs.iter().map(|pair| pair.sop_instance_uid.as_str()).collect();
+        assert_eq!(order, ["1.2.3.2", "1.2.3.1"]);
+        assert!(spool.begin_comparison(&pairs[1]).await.expect("the spool answers"));
+        drop(spool);
+        let (spool, recovery) = open(dir.path(), QUIET);
+        assert_eq!(recovery.deaths_of_comparisons, [death(2, true)]);
+        assert_eq!(state(&spool, "1.2.3"), "received");
+        assert_eq!(spool.uncompared(9).expect("the spool answers").len(), 1);
+    });
+}
+
 #[test]
 fn a_model_whose_loading_ended_the_process_waits_for_its_first_study() {
     let dir = tempfile::tempdir().expect("the spool answers");

@@ -32,6 +32,16 @@ pub(crate) fn in_words(at: spool::Timestamp) -> String {
     at.strftime("%Y-%m-%d %H:%M UTC").to_string()
 }
 
+/// A span of milliseconds as a person reads it, in its largest unit of which it has two.
+pub(crate) fn span_in_words(milliseconds: i64) -> String {
+    let seconds = milliseconds / 1000;
+    let units = [(86_400, "days"), (3600, "h"), (60, "min")];
+    match units.into_iter().find(|(length, _)| seconds.abs() >= 2 * length) {
+        Some((length, name)) => format!("{} {name}", seconds / length),
+        None => format!("{seconds} s"),
+    }
+}
+
 /// The local date and time of a moment, which is what DICOM's DA and TM mean (PS3.5 6.2).
 pub(crate) fn content_time(at: spool::Timestamp) -> ContentTime {
     let local = jiff::Timestamp::from_millisecond(at).map(|at| at.to_zoned(TimeZone::system()));
@@ -57,7 +67,7 @@ pub(crate) async fn watch(spool: Spool, stop: CancellationToken) {
         seen = looked;
         let Some(back) = back else { continue };
         tracing::warn!(
-            seconds = back / 1000,
+            by = span_in_words(back),
             "the clock went back: see to the time service; what was due then is due now, or after its quiet period"
         );
         if let Err(error) = spool.clock_went_back(looked.1).await {
@@ -76,6 +86,15 @@ fn went_back((then, said_then): (Instant, spool::Timestamp), (now, says): (Insta
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_span_is_for_a_person() {
+        for (milliseconds, expected) in
+            [(999, "0 s"), (119_000, "119 s"), (120_000, "2 min"), (7_200_000, "2 h"), (34_559_838_000, "399 days")]
+        {
+            assert_eq!(span_in_words(milliseconds), expected);
+        }
+    }
 
     #[test]
     fn only_a_clock_that_goes_back_is_said_to() {

@@ -58,7 +58,7 @@ fn failure(error: &anyhow::Error) -> ExitCode {
 fn run(command: Command) -> Result<ExitCode> {
     if let Command::Serve(arguments) = command {
         let config = commands::load_config(&arguments.config)?;
-        logs::start(&config.log).map_err(|error| commands::usage(format!("{error:#}")))?;
+        logs::start(&config.log).map_err(|error| commands::usage(told::told(&error)))?;
         // What stops the daemon stands in its log, where the operator looks, and there alone: under systemd standard error
         // is the journal too.
         return Ok(match serve::run(config) {

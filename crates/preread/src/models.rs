@@ -149,12 +149,12 @@ impl Models {
             }
             match Entry::open(&model.name, &model.path, provider) {
                 Ok(entry) => drop(entries.insert(model.name.clone(), entry)),
-                Err(error) => wrong.push(format!("{error:#}")),
+                Err(error) => wrong.push(crate::told::told(&error)),
             }
         }
         let library = find_library(runtime.library.as_deref());
         if !models.is_empty() {
-            absent.extend(library.as_ref().err().map(|error| format!("{error:#}")));
+            absent.extend(library.as_ref().err().map(crate::told::told));
         }
         let looked = Self::of(entries, library.ok(), runtime);
         if let Some(memory) = looked.0.memory {
@@ -211,6 +211,14 @@ impl Models {
         self
     }
 
+    /// Gives a model another manifest.
+    #[cfg(test)]
+    pub(crate) fn with_manifest(mut self, name: &str, manifest: infer::Manifest) -> Self {
+        let entry = self.entries_mut().get_mut(name);
+        entry.into_iter().for_each(|entry| entry.bundle.manifest = manifest.clone());
+        self
+    }
+
     /// Has the models read any image.
     #[cfg(test)]
     pub(crate) fn made_for_anything(mut self) -> Self {
@@ -257,7 +265,7 @@ impl Models {
                 let loaded = loaded.unwrap_or_else(|_| bail!("loading it ended in a defect; the log has its place"));
                 let (loaded, room) = match loaded {
                     Ok((dispatcher, room)) => (Ok(dispatcher), Some(room)),
-                    Err(error) => (Err(format!("{error:#}")), None),
+                    Err(error) => (Err(crate::told::told(&error)), None),
                 };
                 entry.loaded.put(loaded, shared.next_use());
                 // Not before it counts among the loaded ones.

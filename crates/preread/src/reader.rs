@@ -114,7 +114,8 @@ impl Reader {
         let loaded = tokio::task::spawn_blocking(move || pipeline.models.dispatcher(&name, until).map(drop)).await;
         let loaded = loaded.unwrap_or_else(|_| Err(anyhow::anyhow!("a defect in preread; the log has its place")));
         if let Err(error) = loaded {
-            tracing::error!("model \"{model}\" could not be loaded ahead; it is tried again with a study: {error:#}");
+            let error = crate::told::told(&error);
+            tracing::error!("model \"{model}\" could not be loaded ahead; it is tried again with a study: {error}");
         }
         Ok(self.spool.end_preload(&digest).await?)
     }

@@ -1,7 +1,7 @@
 //! What the daemon needs before it serves: descriptors enough, and its spool. While there is no room for the spool to
 //! recover, it refuses instead of ending: who sends is told to try again later, and health says why.
 
-use std::{sync::Arc, time::Duration};
+use std::{os::unix::fs::MetadataExt, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use dimse::{
@@ -105,8 +105,33 @@ async fn try_to_open(config: &Config) -> Result<Result<Spool, spool::Error>> {
             Ok(Ok(spool))
         }
         Err(error) if error.is_full_disk() => Ok(Err(error)),
-        Err(error) => Err(error).with_context(|| format!("spool.dir = {}", config.spool.dir.display())),
+        Err(error) => {
+            let dir = config.spool.dir.display();
+            let context = match what_to_change(&error) {
+                Some(what) => format!("spool.dir = {dir}: {what}"),
+                None => format!("spool.dir = {dir}"),
+            };
+            Err(error).context(context)
+        }
     }
+}
+
+/// What a person changes where the system does not let the daemon write its spool.
+fn what_to_change(error: &spool::Error) -> Option<String> {
+    if error.is_read_only() {
+        let what = "the folder is read-only for preread: mount it to be written, and name it in ReadWritePaths= of the unit, \
+                    which makes all others read-only (docs/SERVICE.md, spool-elsewhere.conf)";
+        return Some(what.to_owned());
+    }
+    // The system says no more than that.
+    let user =
+        std::fs::metadata("/proc/self").map_or_else(|_| "this user".to_owned(), |it| format!("user {}", it.uid()));
+    error.is_denied().then(|| {
+        format!(
+            "preread runs as {user}, who may not write there: give the folder to the user of the unit (User=, `chown -R \
+             preread:preread`), mode 0700, and let that user through all folders above it (docs/SERVICE.md)"
+        )
+    })
 }
 
 fn say(recovery: &Recovery) {
@@ -158,7 +183,7 @@ fn say(recovery: &Recovery) {
     }
     if let Some(behind) = recovery.clock_behind {
         tracing::warn!(
-            seconds = behind / 1000,
+            by = clock::span_in_words(behind),
             "the clock is behind the last instance that came: see to the time service; no study waits for it"
         );
     }
@@ -200,5 +225,25 @@ impl IncomingInstance for Never {
 
     async fn commit(self) -> Result<(), Refusal> {
         match self {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn a_spool_that_may_not_be_written_says_what_to_change() {
+        let check = |errno: i32, expected: Option<&str>| {
+            let error = spool::Error::Io { path: "/spool".into(), source: io::Error::from_raw_os_error(errno) };
+            let found = what_to_change(&error);
+            assert_eq!(found.is_some(), expected.is_some(), "{found:?}");
+            assert!(found.zip(expected).is_none_or(|(found, part)| found.contains(part)), "{errno}");
+        };
+        check(30, Some("ReadWritePaths="));
+        check(13, Some("runs as user "));
+        check(5, None);
     }
 }

@@ -7,7 +7,9 @@ use rustix::io::Errno;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The file system is down to its reserve: free space, or lower `spool.reserve`. Peers are told 0xA700.
-    #[error("{dir}: {free} bytes free is below the reserve of {reserve} bytes; free space or change spool.reserve")]
+    #[error(
+        "{dir}: {} free is below the reserve of {}; free space or change spool.reserve", in_words(*.free), in_words(*.reserve)
+    )]
     Full {
         /// The spool's folder.
         dir: PathBuf,
@@ -48,7 +50,10 @@ pub enum Error {
     },
     /// The received instances take what they may: raise `spool.quota`, or let `[retention]` remove earlier. Peers are told
     /// 0xA700.
-    #[error("{dir}: received instances would take {used} bytes of a quota of {quota}; see spool.quota and [retention]")]
+    #[error(
+        "{dir}: received instances would take {} of a quota of {}; see spool.quota and [retention]",
+        in_words(*.used), in_words(*.quota)
+    )]
     Quota {
         /// The spool's folder.
         dir: PathBuf,
@@ -159,6 +164,26 @@ impl Error {
         }
     }
 
+    /// Whether the file system is read-only for this process: mounted so, or made so by systemd (`ProtectSystem=`).
+    pub fn is_read_only(&self) -> bool {
+        self.source_kind() == Some(io::ErrorKind::ReadOnlyFilesystem)
+            || matches!(self, Self::Database(error) if error.sqlite_error_code() == Some(ErrorCode::ReadOnly))
+    }
+
+    /// Whether this process may not do it by the owner and the mode of a file or folder.
+    pub fn is_denied(&self) -> bool {
+        matches!(self, Self::Denied(_))
+            || self.source_kind() == Some(io::ErrorKind::PermissionDenied)
+            || matches!(self, Self::Database(error) if error.sqlite_error_code() == Some(ErrorCode::PermissionDenied))
+    }
+
+    fn source_kind(&self) -> Option<io::ErrorKind> {
+        match self {
+            Self::Io { source, .. } | Self::Flush { source, .. } => Some(source.kind()),
+            _ => None,
+        }
+    }
+
     /// Whether the state database does not hold together, so that nothing it says may be relied on.
     pub(crate) fn is_damage(&self) -> bool {
         match self {
@@ -199,6 +224,23 @@ impl Error {
     }
 }
 
+/// A number of bytes as a person reads it, in the units of the configuration: `68.0 GiB`.
+pub fn in_words(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    let (mut tenths, mut unit) = (u128::from(bytes) * 10, None);
+    for name in UNITS {
+        if tenths < 10 * 1024 {
+            break;
+        }
+        // Rounded, but not up to the next unit.
+        (tenths, unit) = (tenths / 1024, Some(name));
+    }
+    match unit {
+        None => format!("{bytes} bytes"),
+        Some(unit) => format!("{}.{} {unit}", tenths / 10, tenths % 10),
+    }
+}
+
 /// Whether SQLite says that the database does not hold together.
 pub(crate) fn is_damage(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
@@ -224,6 +266,35 @@ mod tests {
         let error = made("/spool/x".into(), errno.into());
         assert_eq!(error.is_full_disk(), out_of_resources, "{error:?}");
         assert!(error.to_string().contains(words), "{error}");
+    }
+
+    #[test]
+    fn sizes_are_for_a_person() {
+        for (bytes, expected) in [
+            (0, "0 bytes"),
+            (1023, "1023 bytes"),
+            (1024, "1.0 KiB"),
+            (13_207_990, "12.5 MiB"),
+            (72_998_567_936, "67.9 GiB"),
+            ((1 << 30) - 1, "1023.9 MiB"),
+            (u64::MAX, "16383.9 PiB"),
+        ] {
+            assert_eq!(in_words(bytes), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_read_only_is_told_from_what_is_not_allowed() {
+        for (errno, read_only, denied) in [
+            (Errno::ROFS, true, false),
+            (Errno::ACCESS, false, true),
+            (Errno::PERM, false, true),
+            (Errno::IO, false, false),
+        ] {
+            for made in [Error::io("/spool")(errno.into()), Error::flush("/spool")(errno.into())] {
+                assert_eq!((made.is_read_only(), made.is_denied()), (read_only, denied), "{made}");
+            }
+        }
     }
 
     #[test]

@@ -42,7 +42,7 @@ pub use commitment::{Commitment, CommitmentId, CommitmentOrder, CommitmentView};
 pub use decision::{Compared, ConflictId, Decision, Keep, Pair, PairFile};
 pub use delivery::{AT_ONCE, Delivery, DeliveryView, Failure, WaitingView};
 pub use disk::allow_open_files;
-pub use error::Error;
+pub use error::{Error, in_words};
 pub use instance::{Arrival, Receiving, Stored};
 pub use outbox::{DeliveryState, Lineage, ObjectKind, Predecessor, Prepared, ReportFile};
 pub use recover::{Recovery, loss::Loss};

@@ -41,12 +41,12 @@ fn found(config: &Config) -> (Vec<String>, Vec<String>) {
     for rule in &config.rules {
         warnings.extend(models.bundle(&rule.model).and_then(|bundle| wider(rule, &bundle.manifest)));
     }
-    errors.extend(Trusts::of(&config.rules, &models).err().map(|error| format!("{error:#}")));
+    errors.extend(Trusts::of(&config.rules, &models).err().map(|error| crate::told::told(&error)));
     match config.tls.as_ref().map(TlsSection::load).transpose() {
         Ok(tls) => {
             warnings.extend(tls.iter().flat_map(|tls| tls.warnings(clock::system_time())).map(|it| it.to_string()))
         }
-        Err(error) => errors.push(format!("{error:#}")),
+        Err(error) => errors.push(crate::told::told(&error)),
     }
     (warnings, errors)
 }

@@ -55,7 +55,7 @@ pub(crate) fn run(arguments: &Doctor) -> Result<ExitCode> {
             findings.extend(destinations(&config)?);
             findings.extend(spool(&config, arguments)?);
         }
-        Err(error) => findings.push(problem("configuration", format!("{error:#}"))),
+        Err(error) => findings.push(problem("configuration", crate::told::told(&error))),
     }
     if arguments.json {
         super::print_json(&findings)?;
@@ -104,7 +104,7 @@ fn certificates(config: &Config) -> Vec<Finding> {
                 tls.warnings(clock::system_time()).into_iter().map(|text| warning("certificates", text)).collect();
             if warnings.is_empty() { vec![ok("certificates", "valid")] } else { warnings }
         }
-        Err(error) => vec![problem("certificates", format!("{error:#}"))],
+        Err(error) => vec![problem("certificates", crate::told::told(&error))],
     }
 }
 
@@ -179,7 +179,8 @@ fn room(config: &Config, spool: &Spool) -> Result<Vec<Finding>, spool::Error> {
     let room = spool.room()?;
     let files = room.free_files.map_or(u64::MAX, |(free, _)| free);
     let reserve_files = room.reserve_files(&options);
-    let mut said = format!("{} bytes of instances, {} bytes free", room.used_bytes, room.free_bytes);
+    let mut said =
+        format!("{} of instances, {} free", spool::in_words(room.used_bytes), spool::in_words(room.free_bytes));
     if let Some((free, _)) = room.free_files {
         said += &format!(", {free} files (inodes) free");
     }
@@ -227,7 +228,8 @@ fn clock(spool: &Spool) -> Result<Vec<Finding>, spool::Error> {
     let newest = spool.studies()?.iter().map(|study| study.received_at).max().unwrap_or(0);
     let ahead = newest - clock::now();
     Ok(vec![if ahead > 60_000 {
-        let text = format!("{} s behind the last instance that came; see to the time service", ahead / 1000);
+        let text =
+            format!("{} behind the last instance that came; see to the time service", clock::span_in_words(ahead));
         problem("clock", text)
     } else {
         ok("clock", "not behind what was received")

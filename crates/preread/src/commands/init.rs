@@ -38,7 +38,7 @@ pub(crate) fn run(arguments: &Init) -> Result<ExitCode> {
     let text = written(arguments, [ae_title, address], &model, &from)?;
     // What does not pass our own check is a flag that cannot be used.
     if let Err(error) = Config::parse(&text) {
-        return Err(super::usage(format!("this would make no valid configuration: {error:#}")));
+        return Err(super::usage(format!("this would make no valid configuration: {}", crate::told::told(&error))));
     }
     if to_standard_output {
         print!("{text}");
@@ -88,7 +88,7 @@ fn model(arguments: &Init) -> Result<(PathBuf, Bundle)> {
         }
     };
     let whole = folder.canonicalize().with_context(|| format!("--model {}", folder.display()));
-    let whole = whole.map_err(|error| super::usage(format!("{error:#}")))?;
+    let whole = whole.map_err(|error| super::usage(crate::told::told(&error)))?;
     let bundle = Bundle::open(&whole).map_err(|error| super::usage(error.to_string()))?;
     Ok((whole, bundle))
 }

@@ -36,7 +36,7 @@ pub(crate) fn usage(error: impl std::fmt::Display) -> anyhow::Error {
 }
 
 pub(crate) fn load_config(path: &Path) -> Result<Config> {
-    Config::load(path).map_err(|error| usage(format!("{error:#}")))
+    Config::load(path).map_err(|error| usage(crate::told::told(&error)))
 }
 
 /// One JSON document on standard output.

@@ -65,7 +65,8 @@ fn configured(name: &str, how: &How) -> Result<Destination> {
     }
     let wrong =
         |what: String| super::usage(format!("{name:?} is neither a destination like PACS@10.1.2.3:104 nor {what}"));
-    let config = super::load_config(&how.config.config).map_err(|error| wrong(format!("known by name: {error:#}")))?;
+    let config = super::load_config(&how.config.config)
+        .map_err(|error| wrong(format!("known by name: {}", crate::told::told(&error))))?;
     let section = config.destinations.iter().find(|section| section.name == name);
     let section = section.ok_or_else(|| wrong(format!("a [[destination]] of {}", how.config.config.display())))?;
     let tls = config.tls.as_ref().map(TlsSection::load).transpose()?;

@@ -43,7 +43,7 @@ pub(super) fn models(config: &Config, path: &Path, running: Option<bool>) -> Vec
 fn model(config: &Config, path: &Path, section: &ModelSection, running: Option<bool>) -> Finding {
     let what = format!("model {}", section.name);
     if let Err(error) = Models::open(slice::from_ref(section), &config.runtime) {
-        return problem(what, format!("{error:#}"));
+        return problem(what, crate::told::told(&error));
     }
     let patience = config.study.deadline.max(Duration::from_secs(60));
     match tried(path, &section.name, patience) {
@@ -53,7 +53,7 @@ fn model(config: &Config, path: &Path, section: &ModelSection, running: Option<b
             warning(what, format!("not tried, because preread serve has the memory: {}", error.trim()))
         }
         Ok((status, _, error)) => problem(what, failed(status, error.trim())),
-        Err(error) => problem(what, format!("{error:#}")),
+        Err(error) => problem(what, crate::told::told(&error)),
     }
 }
 

@@ -180,7 +180,7 @@ impl Shared<'_> {
     fn study(&self, files: &Files) -> Result<Option<Outcome>> {
         let (study, inputs_digest, failed) = match study(files) {
             Ok((study, digest)) => (study, digest, None),
-            Err(error) => (nothing(), String::new(), Some(format!("{error:#}"))),
+            Err(error) => (nothing(), String::new(), Some(crate::told::told(&error))),
         };
         if failed.is_none()
             && self.arguments.resume

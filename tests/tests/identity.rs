@@ -221,8 +221,16 @@ fn no_report_is_of_two_patients_and_nothing_is_out_of_sight() -> Result<()> {
         assert_eq!(uids, images.iter().map(|it| it.sop_instance_uid.as_str()).collect::<Vec<_>>(), "{row:?}");
         assert_eq!(house.reports(study).len(), usize::from(*of_one), "{row:?}");
         if *of_one {
+            assert!(shown.get("groups").is_none() && shown.get("decision_needed").is_none(), "{row:?}: {shown:#}");
             continue;
         }
+        let groups = shown["groups"].as_array().context("no groups")?;
+        let counted: u64 = groups.iter().filter_map(|group| group["images"].as_u64()).sum();
+        assert_eq!((counted, groups[1]["number"].as_u64()), (images.len() as u64, Some(2)), "{row:?}");
+        assert_eq!(groups[1]["instances"][0], images[1].sop_instance_uid, "{row:?}");
+        let needed = shown["decision_needed"] == true && groups.iter().all(|group| group["accepted"] == false);
+        // Who they are is for the person who asks, and not for a program.
+        assert!(needed && !shown.to_string().contains("ALPHA") && !shown.to_string().contains("P-A"), "{shown:#}");
         let reason = entry["reason"].as_str().unwrap_or_default();
         assert!(reason.contains("different patients") && reason.contains("group 2: 1 image"), "{row:?}: {reason}");
         // Whose images count, a person says; only they are read.
@@ -231,6 +239,10 @@ fn no_report_is_of_two_patients_and_nothing_is_out_of_sight() -> Result<()> {
         let (second, id) = (images[1].sop_instance_uid.clone(), row[1].id);
         let expected = (id, false, BTreeSet::from([second]));
         assert_eq!((told.patient_id.as_str(), told.complete, told.evidence), expected, "{row:?}");
+        let shown = house.daemon.show(study)?;
+        let accepted = |number: usize| shown["groups"][number]["accepted"].as_bool();
+        assert_eq!((accepted(0), accepted(1)), (Some(false), Some(true)), "{row:?}");
+        assert_eq!(shown["decision_needed"], false, "{row:?}");
     }
     let (done, said) = house.queue(&["show", &sent[1].0])?;
     assert!(done && said.contains("group 2: 1 images; patient BETA^B, id P-B"), "{said}");

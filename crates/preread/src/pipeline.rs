@@ -36,7 +36,7 @@ pub(crate) use identity::{Acceptance, Identity};
 use images::{Attended, ImagesJson, LeftOut, Seen};
 pub(crate) use images::{HeatMap, image_policy};
 pub(crate) use kept::KeptAs;
-pub(crate) use whose::{Decisions, Group, groups_of};
+pub(crate) use whose::{Decisions, Group, accepted_groups, groups_of};
 
 use crate::{config::ObjectName, models::Models, route::Rule, trust::Trusts};
 

@@ -2,12 +2,13 @@
 
 use anyhow::{Result, bail};
 use dataset::{Header, Limits, tags};
-use spool::{InstanceView, Keep, Spool};
+use serde::Serialize;
+use spool::{InstanceView, Keep, Spool, StudyDetail};
 
 use super::queue::block_on;
 use crate::{
     clock,
-    pipeline::{Acceptance, Group, groups_of},
+    pipeline::{Acceptance, Group, accepted_groups, groups_of},
 };
 
 pub(super) fn run(spool: &Spool, id: &str, older: bool, group: Option<usize>) -> Result<()> {
@@ -43,6 +44,46 @@ pub(super) fn run(spool: &Spool, id: &str, older: bool, group: Option<usize>) ->
 
 fn patients(count: usize) -> String {
     if count == 1 { "images of one patient".to_owned() } else { format!("images of {count} patients") }
+}
+
+/// Whose images a study has, where they are of several patients, for a program. It says of nobody who it is.
+#[derive(Serialize)]
+pub(super) struct Whose {
+    /// As `preread queue accept --group` counts them.
+    groups: Vec<GroupJson>,
+    /// Whether a person has to say which of them counts before the study is read.
+    decision_needed: bool,
+}
+
+#[derive(Serialize)]
+struct GroupJson {
+    /// From 1.
+    number: usize,
+    /// How many images it has.
+    images: usize,
+    /// SOP Instance UIDs of these.
+    instances: Vec<String>,
+    /// Whether a person said that it counts.
+    accepted: bool,
+}
+
+/// Nothing for a study whose images are of one patient, or cannot be read.
+pub(super) fn groups(spool: &Spool, detail: &StudyDetail) -> Result<Option<Whose>> {
+    let Ok((groups, identities)) = groups_of(&detail.instances, &Limits::default()) else { return Ok(None) };
+    if groups.len() < 2 {
+        return Ok(None);
+    }
+    let accepted = spool.accepted(detail.study.id)?.and_then(|word| word.parse().ok());
+    let accepted = accepted_groups(&groups, &identities, accepted.as_ref());
+    let decision_needed = accepted.is_none();
+    let accepted = accepted.unwrap_or_default();
+    let group = |(index, group): (usize, &Group)| GroupJson {
+        number: index + 1,
+        images: group.members.len(),
+        instances: group.members.iter().map(|member| detail.instances[*member].sop_instance_uid.clone()).collect(),
+        accepted: accepted.contains(&index),
+    };
+    Ok(Some(Whose { groups: groups.iter().enumerate().map(group).collect(), decision_needed }))
 }
 
 /// Says whose images a study has, where they are of several patients. Read from the files, for the person who asks.

@@ -1,9 +1,10 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
+use serde::Serialize;
 use spool::{CommitmentView, Spool, StudyDetail, StudyView};
 
-use super::deliveries;
+use super::{accept::Whose, deliveries};
 use crate::cli::{Queue, QueueCommand};
 
 /// Looks at the spool beside a running daemon, and steers it.
@@ -13,7 +14,11 @@ pub(crate) fn run(arguments: &Queue) -> Result<ExitCode> {
     match &arguments.command {
         QueueCommand::Ls { json: true } => super::print_json(&spool.studies()?)?,
         QueueCommand::Ls { json: false } => list(&spool.studies()?),
-        QueueCommand::Show { id, json: true } => super::print_json(&spool.study(id)?)?,
+        QueueCommand::Show { id, json: true } => {
+            let detail = spool.study(id)?;
+            let whose = super::accept::groups(&spool, &detail)?;
+            super::print_json(&Shown { detail, whose })?;
+        }
         QueueCommand::Show { id, json: false } => {
             let detail = spool.study(id)?;
             show(&detail);
@@ -81,6 +86,15 @@ fn commitments(open: &[CommitmentView]) {
             it.last_error.as_ref().map(|error| format!("  {error}")).unwrap_or_default()
         );
     }
+}
+
+/// A study for a program: what the spool says of it, and whose images it has.
+#[derive(Serialize)]
+struct Shown {
+    #[serde(flatten)]
+    detail: StudyDetail,
+    #[serde(flatten)]
+    whose: Option<Whose>,
 }
 
 fn show(detail: &StudyDetail) {

@@ -292,3 +292,27 @@ pub(crate) fn groups_of(
     }
     Ok((found, identities))
 }
+
+/// Which of the groups that [`groups_of`] answers count by what a person decided; nothing where that is open.
+pub(crate) fn accepted_groups(
+    groups: &[Group],
+    identities: &[Identity],
+    accepted: Option<&Acceptance>,
+) -> Option<Vec<usize>> {
+    match identity::choose(identities, accepted) {
+        Choice::Open(_) => None,
+        Choice::These(chosen) => {
+            // Identities stand in the order of the groups' members.
+            let mut members: Vec<(usize, usize)> = Vec::new();
+            for (number, group) in groups.iter().enumerate() {
+                members.extend(group.members.iter().map(|member| (*member, number)));
+            }
+            members.sort_unstable();
+            let mut counting: Vec<usize> =
+                members.iter().zip(chosen).filter(|(_, chosen)| *chosen).map(|((_, number), _)| *number).collect();
+            counting.sort_unstable();
+            counting.dedup();
+            Some(counting)
+        }
+    }
+}

@@ -241,12 +241,13 @@ impl Pipeline {
             course.in_time(None)?;
             headers.push((kept::header(instance, &self.limits)?, instance));
         }
-        let (headers, rejected) = rejected::taken_out(headers, &self.limits);
+        let rejected::Kept { instances: headers, left_out: rejected, doubt: unread } =
+            rejected::taken_out(headers, &self.limits);
         let sorted = whose::sort(headers, &study.decisions);
         let whose::Sorted { images, mut left_out, notes, doubt } =
             sorted.map_err(|end| rejected::nothing_left(&rejected, study).unwrap_or(end))?;
         left_out.extend(rejected);
-        Ok(Opened { study, images, left_out, notes, doubt })
+        Ok(Opened { study, images, left_out, notes, doubt: doubt.or(unread) })
     }
 
     /// The rule, and of the images those that it takes and its model was made for.

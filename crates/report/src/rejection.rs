@@ -75,6 +75,28 @@ pub fn read(note: &Instance) -> Option<Rejection> {
     Some(Rejection { title, instances: named(object, note.header.study_instance_uid.as_str()) })
 }
 
+/// Whether it cannot be told what a Key Object Selection says: it has no title, or one that rejects and names nothing at
+/// all, of whichever study.
+pub fn is_unclear(note: &Instance) -> bool {
+    let object = note.object();
+    let code = items(object, tags::CONCEPT_NAME_CODE_SEQUENCE).first();
+    let codes = [tags::CODE_VALUE, tags::LONG_CODE_VALUE, tags::URN_CODE_VALUE];
+    let has_title = code.is_some_and(|code| codes.iter().any(|tag| value(code, *tag).is_some_and(|it| !it.is_empty())));
+    has_title
+        .then(|| read(note))
+        .is_none_or(|read| read.is_some_and(|it| it.instances.is_empty() && !names_any(object)))
+}
+
+fn names_any(note: &InMemDicomObject) -> bool {
+    let evidence = [tags::CURRENT_REQUESTED_PROCEDURE_EVIDENCE_SEQUENCE, tags::PERTINENT_OTHER_EVIDENCE_SEQUENCE];
+    let mut named = Vec::new();
+    for study in evidence.iter().flat_map(|tag| items(note, *tag)) {
+        items(study, tags::REFERENCED_SERIES_SEQUENCE).iter().for_each(|series| referenced(series, &mut named));
+    }
+    in_content(note, &mut named, DEPTH);
+    !named.is_empty()
+}
+
 /// The instances of its own study: those of its evidence, and where it has none those of its content.
 fn named(note: &InMemDicomObject, study: &str) -> Vec<String> {
     let mut named = Vec::new();
@@ -163,6 +185,30 @@ mod tests {
             note.put_items(evidence, vec![study]);
         });
         assert_eq!(elsewhere.unwrap().instances, Vec::<String>::new(), "another study's images are not its to reject");
+    }
+
+    #[test]
+    fn a_note_that_does_not_say_what_it_rejects_is_unclear() {
+        let check = |change: &dyn Fn(&mut DataSet), expected: bool| {
+            let mut note = fixture::data_set(Kind::RejectionNote);
+            change(&mut note);
+            assert_eq!(is_unclear(&Instance::from_bytes(&file(&note), &Limits::default()).unwrap()), expected);
+        };
+        let drop = |note: &mut DataSet, tags: &[Tag]| note.elements.retain(|it| !tags.contains(&it.tag));
+        let evidence = tags::CURRENT_REQUESTED_PROCEDURE_EVIDENCE_SEQUENCE;
+        check(&|_| {}, false);
+        check(&|note| drop(note, &[evidence]), false);
+        check(&|note| drop(note, &[evidence, tags::CONTENT_SEQUENCE]), true);
+        check(&|note| drop(note, &[tags::CONCEPT_NAME_CODE_SEQUENCE]), true);
+        check(&|note| titled("", "DCM")(note), true);
+        // What rejects nothing need not name anything, and another study's images are named all the same.
+        check(&|note| (titled("113000", "DCM")(note), drop(note, &[evidence, tags::CONTENT_SEQUENCE])).1, false);
+        let elsewhere = |note: &mut DataSet| {
+            let mut study = note.items(evidence)[0].clone();
+            study.put_bytes(tags::STUDY_INSTANCE_UID, VR::UI, "1.2.99");
+            note.put_items(evidence, vec![study]);
+        };
+        check(&elsewhere, false);
     }
 
     #[test]

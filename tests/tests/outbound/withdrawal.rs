@@ -270,6 +270,24 @@ fn named(instance: &Instance) -> (&str, &str) {
 }
 
 #[test]
+fn a_note_that_does_not_say_what_it_is_holds_its_study() -> Result<()> {
+    let pacs = Scp::start("PACS")?;
+    let daemon = Daemon::start(&Setup::to("PACS", &pacs.address()))?;
+    // Without a code as its title, and one that rejects and names nothing.
+    for (seed, title, names_it) in [(431, "", true), (432, "113001", false)] {
+        let mut study = Study::seeded(seed);
+        let image = study.image(1)?;
+        let rejected: Vec<(&str, &str)> = names_it.then(|| named(&image)).into_iter().collect();
+        send(&daemon, &[image.clone(), note_of_others(&image, 1, title, &rejected)?])?;
+        let held = daemon.await_state(&study.uid, "held", PATIENCE)?;
+        let reason = held["reason"].as_str().unwrap_or_default();
+        ensure!(reason.contains("a Key Object Selection of this study cannot be read"), "{title}: {reason}");
+        ensure!(pacs.stored_in(&study.uid).is_empty(), "{title}: it was read all the same");
+    }
+    Ok(())
+}
+
+#[test]
 fn what_its_sender_rejects_is_taken_out_of_the_reading() -> Result<()> {
     let pacs = Scp::start("PACS")?;
     let daemon = Daemon::start(&Setup::to("PACS", &pacs.address()))?;

@@ -14,16 +14,22 @@ const KEY_OBJECT_SELECTION: &str = "1.2.840.10008.5.1.4.1.1.88.59";
 /// What a note means, in the words of its title.
 type Title = &'static str;
 
-/// Takes the images out that a rejection note among the instances names; answers the rest, and what was left out.
-pub(super) fn taken_out<'a>(
-    instances: Vec<(Header, &'a StudyInstance)>,
-    limits: &Limits,
-) -> (Vec<(Header, &'a StudyInstance)>, Vec<LeftOut>) {
+/// What rejection notes leave of a study.
+pub(super) struct Kept<'a> {
+    pub(super) instances: Vec<(Header, &'a StudyInstance)>,
+    pub(super) left_out: Vec<LeftOut>,
+    /// What a person must see to first: notes that may reject images, and of which nobody can say which.
+    pub(super) doubt: Option<End>,
+}
+
+/// Takes the images out that a rejection note among the instances names.
+pub(super) fn taken_out<'a>(instances: Vec<(Header, &'a StudyInstance)>, limits: &Limits) -> Kept<'a> {
     let is_note = |header: &Header| header.sop_class_uid.as_str() == KEY_OBJECT_SELECTION;
     let notes = instances.iter().filter(|(header, _)| is_note(header)).map(|(_, it)| it.path.clone());
-    let named = named_by(notes, limits);
+    let Named { by: named, unclear } = named_by(notes, limits);
+    let doubt = (unclear > 0).then(cannot_be_read);
     if named.is_empty() {
-        return (instances, Vec::new());
+        return Kept { instances, left_out: Vec::new(), doubt };
     }
     let (mut kept, mut rejected) = (Vec::new(), Vec::new());
     for (header, instance) in instances {
@@ -40,7 +46,14 @@ pub(super) fn taken_out<'a>(
             None => kept.push((header, instance)),
         }
     }
-    (kept, rejected)
+    Kept { instances: kept, left_out: rejected, doubt }
+}
+
+fn cannot_be_read() -> End {
+    let reason = "a Key Object Selection of this study cannot be read; it may reject images, so that none is read: see at its \
+                  sender what it says, and then end the study with `preread queue drop`, or have its images sent again as a \
+                  study without it";
+    End::Held { what: "a Key Object Selection cannot be read", reason: reason.to_owned(), rule: None }
 }
 
 const REJECTED: &str = "rejected by its sender";
@@ -71,7 +84,7 @@ pub(crate) async fn mark_own(spool: &Spool, claim: &Claim, limits: &Limits) -> R
     let limits = limits.clone();
     let named = tokio::task::spawn_blocking(move || named_by(notes.into_iter(), &limits)).await;
     let mut by_title: BTreeMap<Title, Vec<String>> = BTreeMap::new();
-    for (uid, title) in named.unwrap_or_default() {
+    for (uid, title) in named.unwrap_or_default().by {
         if claim.instances.iter().all(|it| it.sop_instance_uid != uid) {
             by_title.entry(title).or_default().push(uid);
         }
@@ -85,19 +98,31 @@ pub(crate) async fn mark_own(spool: &Spool, claim: &Claim, limits: &Limits) -> R
     Ok(())
 }
 
-/// The instances that notes name, by SOP Instance UID. What is no rejection note names nothing, nor does one that cannot be
-/// read: a document holds no study.
-fn named_by(notes: impl Iterator<Item = PathBuf>, limits: &Limits) -> BTreeMap<String, Title> {
-    let mut named = BTreeMap::new();
+/// What notes say.
+#[derive(Default)]
+struct Named {
+    /// The instances that they name, by SOP Instance UID.
+    by: BTreeMap<String, Title>,
+    /// How many do not let themselves be read, or do not say what they are or what they reject.
+    unclear: usize,
+}
+
+/// What is no rejection note names nothing.
+fn named_by(notes: impl Iterator<Item = PathBuf>, limits: &Limits) -> Named {
+    let mut named = Named::default();
     for path in notes {
         match Instance::open(&path, limits) {
             Ok(note) if !note.header.is_our_own() => {
+                named.unclear += usize::from(rejection::is_unclear(&note));
                 if let Some(Rejection { title, instances }) = rejection::read(&note) {
-                    named.extend(instances.into_iter().map(|uid| (uid, title)));
+                    named.by.extend(instances.into_iter().map(|uid| (uid, title)));
                 }
             }
             Ok(_) => {}
-            Err(error) => tracing::warn!(%error, "a key object selection cannot be read; it may reject images"),
+            Err(error) => {
+                tracing::warn!(%error, "a key object selection cannot be read; it may reject images");
+                named.unclear += 1;
+            }
         }
     }
     named

@@ -28,7 +28,7 @@ use spool::ObjectKind;
 use crate::{clock, route::Rule};
 use check::Findings;
 use lines::Lines;
-pub(crate) use reach::wider;
+pub(crate) use reach::{wider, wider_than_second};
 use rule::RuleSection;
 pub(crate) use rule::{EvidenceSection, Mode, Priority, Settings, Unstated};
 use values::{

@@ -31,7 +31,7 @@ mod whose;
 
 pub(crate) use asked::{Asked, Made};
 pub(crate) use course::Course;
-use doubt::{EvidenceJson, SecondView};
+use doubt::{EvidenceJson, ForSecond, SecondView};
 pub(crate) use identity::{Acceptance, Identity};
 use images::{Attended, ImagesJson, LeftOut, Seen};
 pub(crate) use images::{HeatMap, image_policy};
@@ -164,6 +164,8 @@ struct Opened<'a> {
 struct Routed<'a> {
     opened: Opened<'a>,
     rule: &'a Rule,
+    /// The images that the rule's second model was not made for, and why.
+    not_for_second: BTreeMap<Uid, String>,
 }
 
 struct Pictured<'a> {
@@ -182,7 +184,7 @@ struct Inferred<'a> {
     answer: infer::Answer,
     text: String,
     /// The images once more, where a second model is to see them.
-    images: Vec<infer::Image>,
+    second: Option<ForSecond>,
 }
 
 struct Checked<'a> {
@@ -258,7 +260,7 @@ impl Pipeline {
         let judge = Judge { rules: &self.rules, models: &self.models, limits: &self.limits };
         let chosen = judge.choose(&candidates).map_err(|error| End::Held {
             what: "a rule failed",
-            reason: format!("{error:#}"),
+            reason: crate::told::told(&error),
             rule: None,
         })?;
         let taken = match chosen {
@@ -272,6 +274,11 @@ impl Pipeline {
         if let Some(doubt) = opened.doubt.take() {
             return Err(doubt.of(taken.rule));
         }
+        let not_for_second = judge.not_for_second(&taken, &candidates);
+        let not_for_second: BTreeMap<Uid, String> = not_for_second
+            .into_iter()
+            .map(|(index, why)| (opened.images[index].0.sop_instance_uid.clone(), why))
+            .collect();
         let images = std::mem::take(&mut opened.images).into_iter().enumerate();
         for (index, (header, instance)) in images {
             match taken.left_out.get(&index) {
@@ -283,7 +290,7 @@ impl Pipeline {
             }
         }
         opened.notes.extend(taken.notes);
-        Ok(Routed { opened, rule: taken.rule })
+        Ok(Routed { opened, rule: taken.rule, not_for_second })
     }
 
     /// The images that the model sees: those that its manifest asks for, of the stacks and views that the study has.
@@ -341,9 +348,11 @@ impl Pipeline {
         let rule = rendered.routed.rule;
         let failed = |reason: String| held("the model failed", format!("model \"{}\": {reason}", rule.model), rule);
         let dispatcher =
-            self.models.dispatcher(&rule.model, course.until()).map_err(|error| failed(format!("{error:#}")))?;
+            self.models.dispatcher(&rule.model, course.until()).map_err(|error| failed(crate::told::told(&error)))?;
         let images = images::request(&mut rendered.input).map_err(|error| failed(error.to_string()))?;
-        let again = if rule.settings.second_model.is_some() { images.clone() } else { Vec::new() };
+        let not_for_second = &rendered.routed.not_for_second;
+        let second =
+            rule.settings.second_model.as_ref().map(|_| ForSecond::of(&images, &rendered.input, not_for_second));
         let manifest = self.models.bundle(&rule.model).map(|bundle| &bundle.manifest.output);
         let request = infer::Request {
             images,
@@ -360,14 +369,14 @@ impl Pipeline {
                 error => failed(error.to_string()),
             })?;
         let text = answer.text.clone();
-        Ok(Inferred { rendered, answer, text, images: again })
+        Ok(Inferred { rendered, answer, text, second })
     }
 
     /// The draft that the text amounts to, and what speaks against it.
     fn check<'a>(&self, mut inferred: Inferred<'a>, course: &Course, made: &mut Made) -> Result<Checked<'a>, End> {
         let rule = inferred.rendered.routed.rule;
         let mut draft = self.parse(&inferred);
-        let second = self.second_view(rule, &draft, std::mem::take(&mut inferred.images), course)?;
+        let second = self.second_view(rule, &draft, inferred.second.take(), course)?;
         let reading = doubt::facts(&mut draft, &inferred.answer, self.trusts.get(rule), second.as_ref());
         let evidence = EvidenceJson::of(&inferred.answer, &reading, second);
         // No earlier study is given to a model, and nothing is measured: claims of either are objected to.
@@ -406,18 +415,15 @@ impl Pipeline {
         &self,
         rule: &Rule,
         draft: &Draft,
-        images: Vec<infer::Image>,
+        images: Option<ForSecond>,
         course: &Course,
     ) -> Result<Option<SecondView>, End> {
-        if let Some(name) = &rule.settings.second_model {
-            course.begin(format!("for the second model, \"{name}\""), Some(rule))?;
-        }
-        doubt::second_view(rule, &self.models, draft, images, course.until()).map_err(|error| match error {
+        let (Some(name), Some(images)) = (&rule.settings.second_model, images) else { return Ok(None) };
+        course.begin(format!("for the second model, \"{name}\""), Some(rule))?;
+        let view = doubt::second_view(name, &self.models, draft, images, course.until());
+        view.map(Some).map_err(|error| match error {
             infer::Error::Cancelled => End::Stopped,
-            error => {
-                let name = rule.settings.second_model.as_deref().unwrap_or_default();
-                held("the second model failed", format!("model \"{name}\": {error}"), rule)
-            }
+            error => held("the second model failed", format!("model \"{name}\": {error}"), rule),
         })
     }
 
@@ -425,11 +431,11 @@ impl Pipeline {
     fn write<'a>(&self, checked: Checked<'a>, mut clock: Clock) -> Result<Reading<'a>, End> {
         let Checked { inferred, draft, evidence: beside, objections, partial } = checked;
         let Inferred { rendered, answer, text: model_text, .. } = inferred;
-        let Pictured { routed: Routed { opened, rule }, mut input, first, read, inputs_digest } = rendered;
+        let Pictured { routed: Routed { opened, rule, .. }, mut input, first, read, inputs_digest } = rendered;
         let evidence: Vec<EvidenceItem> = read.into_iter().map(|(_, evidence)| evidence).collect();
         let not_written = |error: report::Error| held("the report cannot be written", error.to_string(), rule);
 
-        let provenance = self.provenance(rule, opened.study, &answer);
+        let provenance = self.provenance(rule, opened.study, &answer, beside.second_model());
         let patient = Identity::of(&first.header);
         let may_name = |(_, document): &&(report::Kind, EvidenceItem)| {
             opened.study.decisions.may_name(&document.sop_instance_uid, &patient)
@@ -478,7 +484,7 @@ impl Pipeline {
     }
 
     /// How the text was made and held against what, in words.
-    fn settings(&self, rule: &Rule) -> String {
+    fn settings(&self, rule: &Rule, second: Option<&SecondView>) -> String {
         let settings = &rule.settings;
         let mut words = vec![self.asked.decoding()];
         if self.trusts.get(rule).calibration.is_some() {
@@ -487,11 +493,17 @@ impl Pipeline {
         if settings.evidence.samples > 0 {
             words.push(format!("{} samples", settings.evidence.samples));
         }
-        words.extend(settings.second_model.as_ref().map(|name| format!("second model {name}")));
+        words.extend(second.map(SecondView::in_words));
         words.join("; ")
     }
 
-    fn provenance(&self, rule: &Rule, study: &Study, answer: &infer::Answer) -> Provenance {
+    fn provenance(
+        &self,
+        rule: &Rule,
+        study: &Study,
+        answer: &infer::Answer,
+        second: Option<&SecondView>,
+    ) -> Provenance {
         let bundle = self.models.bundle(&rule.model);
         let manifest = bundle.map(|bundle| &bundle.manifest);
         Provenance {
@@ -503,7 +515,7 @@ impl Pipeline {
                 None => "none".to_owned(),
                 Some(prompt) => format!("sha256:{}", &hex(Sha256::digest(prompt))[..16]),
             },
-            settings: self.settings(rule),
+            settings: self.settings(rule, second),
             settings_digest: self.asked.settings_digest(self.trusts.get(rule).settings_digest),
             rule: rule.name.clone(),
             version: study.version,

@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use crate::{
     clock,
-    config::{Config, EXAMPLE, TlsSection, wider},
+    config::{Config, EXAMPLE, TlsSection, wider, wider_than_second},
     models::Models,
     trust::Trusts,
 };
@@ -40,6 +40,8 @@ fn found(config: &Config) -> (Vec<String>, Vec<String>) {
     warnings.extend(absent);
     for rule in &config.rules {
         warnings.extend(models.bundle(&rule.model).and_then(|bundle| wider(rule, &bundle.manifest)));
+        let second = rule.settings.second_model.as_ref().and_then(|name| models.bundle(name));
+        warnings.extend(second.and_then(|bundle| wider_than_second(rule, &bundle.manifest)));
     }
     errors.extend(Trusts::of(&config.rules, &models).err().map(|error| crate::told::told(&error)));
     match config.tls.as_ref().map(TlsSection::load).transpose() {

@@ -89,6 +89,27 @@ pub(super) fn shadowed(rules: &[Rule], sources: &[&str]) -> Vec<(usize, String)>
 
 /// What a rule takes and its model was not made for, as a sentence.
 pub(crate) fn wider(rule: &Rule, manifest: &Manifest) -> Option<String> {
+    let (what, narrow) = takes_besides(rule, manifest)?;
+    Some(format!(
+        "rule \"{}\" is wider than its model \"{}\": it takes {what}, which the model was not made for, so that they are \
+         skipped; narrow it by {narrow}",
+        rule.name, rule.model
+    ))
+}
+
+/// The same of its second model.
+pub(crate) fn wider_than_second(rule: &Rule, manifest: &Manifest) -> Option<String> {
+    let second = rule.settings.second_model.as_ref()?;
+    let (what, narrow) = takes_besides(rule, manifest)?;
+    Some(format!(
+        "rule \"{}\" is wider than its second model \"{second}\": it takes {what}, which that model was not made for, so that \
+         they have no second reading; narrow it by {narrow}",
+        rule.name
+    ))
+}
+
+/// What a rule takes beyond a manifest, and what would narrow it to that.
+fn takes_besides(rule: &Rule, manifest: &Manifest) -> Option<(String, String)> {
     let takes = |modality: &str, body_part: &str| {
         let facts = [("modality", modality), ("body_part", body_part)];
         rule.mode != Mode::Off && rule.matches(&Facts::made_up(&facts, 2000)).unwrap_or(false)
@@ -127,14 +148,7 @@ pub(crate) fn wider(rule: &Rule, manifest: &Manifest) -> Option<String> {
             made_for.push(format!("{key} in {texts:?}"));
         }
     }
-    Some(format!(
-        "rule \"{}\" is wider than its model \"{}\": it takes {}, which the model was not made for, so that they are skipped; \
-         narrow it by {}",
-        rule.name,
-        rule.model,
-        wider.join(" and "),
-        made_for.join(" && ")
-    ))
+    Some((wider.join(" and "), made_for.join(" && ")))
 }
 
 /// The first of some, and how many more there are.
@@ -194,5 +208,11 @@ mod tests {
         check("body_part == 'CHEST'", &["modality MG, CT"]);
         check("body_part != 'KNEE' && modality == 'CR'", &["body_part ABDOMEN"]);
         assert_eq!(wider(&rule("r", "true", "m"), &Manifest::default()), None);
+
+        let mut with_second = rule("r", "modality == 'CR' && body_part == 'KNEE'", "m");
+        assert_eq!(wider_than_second(&with_second, &manifest), None);
+        with_second.settings.second_model = Some("n".to_owned());
+        let found = wider_than_second(&with_second, &manifest).unwrap();
+        assert!(found.contains("second model \"n\": it takes body_part KNEE"), "{found}");
     }
 }

@@ -1,9 +1,15 @@
 //! What is known of a model's text besides its words, between the crates: what `infer` gives with an answer, and what a
 //! second model says of the same images, as `report` holds it against the draft.
 
-use std::{ops::Range, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+    time::Instant,
+};
 
+use dataset::Uid;
 use infer::{Answer, EvidenceOptions, Image, StoppedBy};
+use pixel::ModelInput;
 use report::{Calibration, Concept, Draft, Opinion, ReadingFacts, Sort, Status, Thresholds};
 use serde::Serialize;
 
@@ -23,12 +29,56 @@ pub(super) fn wanted(rule: &Rule) -> EvidenceOptions {
     }
 }
 
+/// What of a request's images the second model is given.
+pub(super) struct ForSecond {
+    images: Vec<Image>,
+    /// How many there are.
+    of: usize,
+    /// Why the others are not.
+    not_given: BTreeSet<String>,
+}
+
+impl ForSecond {
+    /// Those that show no image of the study that the model was not made for.
+    pub(super) fn of(images: &[Image], input: &ModelInput, not_for_second: &BTreeMap<Uid, String>) -> Self {
+        let mut given = Self { images: Vec::new(), of: images.len(), not_given: BTreeSet::new() };
+        for (image, shown) in images.iter().zip(&input.images) {
+            let sources = shown.picture.layout.tiles.iter().map(|tile| &tile.source.sop_instance_uid);
+            let reasons: Vec<&String> = sources.filter_map(|uid| not_for_second.get(uid)).collect();
+            if reasons.is_empty() {
+                given.images.push(image.clone());
+            }
+            given.not_given.extend(reasons.into_iter().cloned());
+        }
+        given
+    }
+}
+
 /// The second model's view.
 #[derive(Serialize, Clone)]
 pub(super) struct SecondView {
     model: String,
     model_digest: String,
+    /// How many images it was given. With none it was asked nothing.
+    images: usize,
+    /// How many the first model was given.
+    of: usize,
+    /// Why it was not given the others, each reason once.
+    not_given: BTreeSet<String>,
     opinions: Vec<Opinion>,
+}
+
+impl SecondView {
+    /// For a report: that it was asked, or why not.
+    pub(super) fn in_words(&self) -> String {
+        let Self { model, images, of, not_given, .. } = self;
+        let why = || not_given.iter().map(String::as_str).collect::<Vec<_>>().join("; ");
+        match images {
+            _ if images == of => format!("second model {model}"),
+            0 => format!("no second reading: second model {model} was not made for these images ({})", why()),
+            _ => format!("second model {model}, given {images} of {of} images ({})", why()),
+        }
+    }
 }
 
 /// Puts what is known beside the words into the draft, and answers what the checks need of it.
@@ -55,20 +105,22 @@ fn image_dependence(answer: &Answer) -> Vec<(Range<usize>, f64)> {
     sentences.filter_map(|it| Some((it.text.clone(), part(it.image_dependence?)))).collect()
 }
 
-/// Asks the rule's second model about each finding that the draft states or denies: on every image "X" against "no X".
-/// Errors when it cannot be asked; nothing when the rule has none.
+/// Asks a second model about each finding that the draft states or denies: on every image that it is given "X" against
+/// "no X". Errors when it cannot be asked.
 pub(super) fn second_view(
-    rule: &Rule,
+    name: &str,
     models: &Models,
     draft: &Draft,
-    images: Vec<Image>,
+    given: ForSecond,
     deadline: Instant,
-) -> Result<Option<SecondView>, infer::Error> {
-    let Some(name) = &rule.settings.second_model else { return Ok(None) };
+) -> Result<SecondView, infer::Error> {
+    let ForSecond { images, of, not_given } = given;
     let model_digest = models.bundle(name).map(|bundle| bundle.digest.clone()).unwrap_or_default();
+    let view = |opinions, images| SecondView { model: name.to_owned(), model_digest, images, of, not_given, opinions };
     let concepts = concepts(draft);
-    if concepts.is_empty() {
-        return Ok(Some(SecondView { model: name.clone(), model_digest, opinions: Vec::new() }));
+    let count = images.len();
+    if concepts.is_empty() || images.is_empty() {
+        return Ok(view(Vec::new(), count));
     }
     let labels = concepts.iter().flat_map(|concept| [concept.name().to_owned(), format!("no {}", concept.name())]);
     let request = infer::Request { images, labels: labels.collect(), ..Default::default() };
@@ -84,7 +136,7 @@ pub(super) fn second_view(
         best.is_finite().then(|| Opinion { concept: concept.id().to_owned(), probability: best })
     };
     let opinions: Option<Vec<Opinion>> = concepts.iter().enumerate().map(opinion).collect();
-    Ok(Some(SecondView { model: name.clone(), model_digest, opinions: opinions.ok_or_else(unscored)? }))
+    Ok(view(opinions.ok_or_else(unscored)?, count))
 }
 
 /// The findings that a draft states or denies of the images, each once.
@@ -127,6 +179,11 @@ struct SaliencyJson {
 }
 
 impl EvidenceJson {
+    /// What the second model said, where there is one.
+    pub(super) fn second_model(&self) -> Option<&SecondView> {
+        self.second_model.as_ref()
+    }
+
     pub(super) fn of(answer: &Answer, reading: &ReadingFacts, second_model: Option<SecondView>) -> Self {
         let evidence = &answer.evidence;
         let of_image = |map: &infer::Saliency| {

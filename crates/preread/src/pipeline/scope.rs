@@ -83,13 +83,32 @@ pub(crate) struct Judge<'a> {
 impl<'a> Judge<'a> {
     /// What the model of a rule says of an image that the rule takes.
     pub(crate) fn fit(&self, rule: &Rule, image: &Candidate<'_>) -> Fit {
-        let Some(bundle) = self.models.bundle(&rule.model) else { return Fit::Reads };
-        let sequences = |rule: &Rule| {
-            let manifest = self.models.bundle(&rule.model).map(|bundle| &bundle.manifest);
+        self.fit_of(&rule.model, image)
+    }
+
+    /// The same of any model, by its name.
+    fn fit_of(&self, model: &str, image: &Candidate<'_>) -> Fit {
+        let Some(bundle) = self.models.bundle(model) else { return Fit::Reads };
+        let of_model = |model: &String| {
+            let manifest = self.models.bundle(model).map(|bundle| &bundle.manifest);
             manifest.is_some_and(|it| !it.body_part.is_empty() || !it.view.is_empty())
         };
+        let sequences =
+            |rule: &Rule| of_model(&rule.model) || rule.settings.second_model.as_ref().is_some_and(of_model);
         let look = || Stated::of(image.header, image.path, self.limits, self.rules.iter().any(sequences));
         fit(&bundle.manifest, image.stated.get_or_init(look))
+    }
+
+    /// The images of those taken that the rule's second model was not made for, by index, and why.
+    pub(super) fn not_for_second(&self, taken: &Taken<'_>, images: &[Candidate<'_>]) -> BTreeMap<usize, String> {
+        let Some(second) = &taken.rule.settings.second_model else { return BTreeMap::new() };
+        let why = |index: &usize| match self.fit_of(second, &images[*index]) {
+            Fit::Reads => None,
+            Fit::Silent(_) if taken.rule.settings.unstated == Unstated::Read => None,
+            Fit::Silent(keys) => Some((*index, format!("it does not state its {}", keys.join(", ")))),
+            Fit::Otherwise(why) => Some((*index, why)),
+        };
+        taken.images.iter().filter_map(why).collect()
     }
 
     /// The first rule that takes an image which its model reads, and its images; else the first that waits for a person.

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::{
-    config::{EvidenceSection, ModelSection, Runtime, Settings},
+    config::{EvidenceSection, ModelSection, Runtime, Settings, Unstated},
     trust::Trust,
 };
 
@@ -221,6 +221,39 @@ fn a_second_model_that_cannot_be_asked_holds_the_study() {
     check(Scripted::new(|_, _| Err(Error::DeadlineExceeded)), "deadline");
     let asked = Arc::new(Mutex::new(Vec::new()));
     check(second(&asked, |_, _| f32::NAN), "the second model scored no labels");
+}
+
+#[test]
+fn a_second_model_is_given_only_what_it_was_made_for() {
+    let check = |manifest: &str, unstated: Unstated, given: usize, words: &str| {
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        // It would object to what it is shown.
+        let backend = second(&asked, |label, _| if label == "no pneumothorax" { 6.0 } else { 1.0 });
+        let mut pipeline = with_second("Left pneumothorax.", backend);
+        pipeline.models = pipeline.models.with_manifest(SECOND, infer::Manifest::parse(manifest).unwrap());
+        pipeline.rules[0].settings.unstated = unstated;
+        let study = study(vec![sample("01-normal.dcm")]);
+        let reading = written(&pipeline, &study);
+        let json = serde_json::to_value(&reading.json).unwrap();
+        assert_eq!(asked.lock().unwrap().is_empty(), given == 0, "{manifest}");
+        assert_eq!(kinds(&json).contains(&"second-model"), given > 0, "{manifest}");
+        assert_eq!(json["evidence"]["second_model"]["images"], given, "{manifest}");
+        assert!(reading.text.contains(words), "{manifest}: {}", reading.text);
+        let sr = format!("{:?}", Instance::from_bytes(&reading.text_sr.file, &Limits::default()).unwrap().object());
+        assert_eq!(sr.contains("no second reading"), given == 0, "{manifest}");
+    };
+    let (hold, read) = (Unstated::Hold, Unstated::Read);
+    check("modality = ['CR', 'DX']\nbody_part = ['CHEST']", hold, 1, "second model second");
+    check(
+        "modality = ['CT']",
+        hold,
+        0,
+        "no second reading: second model second was not made for these images (its modality",
+    );
+    check("body_part = ['KNEE']", hold, 0, "no second reading");
+    check("view = ['LL']", hold, 0, "no second reading");
+    check("age = '..1'", read, 0, "no second reading");
+    check("", hold, 1, "second model second");
 }
 
 #[test]

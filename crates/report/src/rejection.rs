@@ -75,16 +75,17 @@ pub fn read(note: &Instance) -> Option<Rejection> {
     Some(Rejection { title, instances: named(object, note.header.study_instance_uid.as_str()) })
 }
 
-/// Whether it cannot be told what a Key Object Selection says: it has no title, or one that rejects and names nothing at
-/// all, of whichever study.
+/// Whether it cannot be told what a Key Object Selection rejects: it names instances, of whichever study, and has no title; or
+/// its title rejects, and it names none.
 pub fn is_unclear(note: &Instance) -> bool {
     let object = note.object();
     let code = items(object, tags::CONCEPT_NAME_CODE_SEQUENCE).first();
     let codes = [tags::CODE_VALUE, tags::LONG_CODE_VALUE, tags::URN_CODE_VALUE];
     let has_title = code.is_some_and(|code| codes.iter().any(|tag| value(code, *tag).is_some_and(|it| !it.is_empty())));
-    has_title
-        .then(|| read(note))
-        .is_none_or(|read| read.is_some_and(|it| it.instances.is_empty() && !names_any(object)))
+    match read(note) {
+        Some(rejection) => rejection.instances.is_empty() && !names_any(object),
+        None => !has_title && names_any(object),
+    }
 }
 
 fn names_any(note: &InMemDicomObject) -> bool {
@@ -201,6 +202,8 @@ mod tests {
         check(&|note| drop(note, &[evidence, tags::CONTENT_SEQUENCE]), true);
         check(&|note| drop(note, &[tags::CONCEPT_NAME_CODE_SEQUENCE]), true);
         check(&|note| titled("", "DCM")(note), true);
+        let all = [tags::CONCEPT_NAME_CODE_SEQUENCE, evidence, tags::CONTENT_SEQUENCE];
+        check(&|note| drop(note, &all), false);
         // What rejects nothing need not name anything, and another study's images are named all the same.
         check(&|note| (titled("113000", "DCM")(note), drop(note, &[evidence, tags::CONTENT_SEQUENCE])).1, false);
         let elsewhere = |note: &mut DataSet| {

@@ -103,7 +103,7 @@ pub(crate) async fn mark_own(spool: &Spool, claim: &Claim, limits: &Limits) -> R
 struct Named {
     /// The instances that they name, by SOP Instance UID.
     by: BTreeMap<String, Title>,
-    /// How many do not let themselves be read, or do not say what they are or what they reject.
+    /// How many do not let themselves be read, or do not say what they are or what they reject ([`rejection::is_unclear`]).
     unclear: usize,
 }
 

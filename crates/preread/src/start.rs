@@ -1,7 +1,7 @@
 //! What the daemon needs before it serves: descriptors enough, and its spool. While there is no room for the spool to
 //! recover, it refuses instead of ending: who sends is told to try again later, and health says why.
 
-use std::{os::unix::fs::MetadataExt, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use dimse::{
@@ -123,13 +123,11 @@ fn what_to_change(error: &spool::Error) -> Option<String> {
                     which makes all others read-only (docs/SERVICE.md, spool-elsewhere.conf)";
         return Some(what.to_owned());
     }
-    // The system says no more than that.
-    let user =
-        std::fs::metadata("/proc/self").map_or_else(|_| "this user".to_owned(), |it| format!("user {}", it.uid()));
     error.is_denied().then(|| {
         format!(
-            "preread runs as {user}, who may not write there: give the folder to the user of the unit (User=, `chown -R \
-             preread:preread`), mode 0700, and let that user through all folders above it (docs/SERVICE.md)"
+            "preread runs as user {}, who may not write there: give the folder to the user of the unit (User=, `chown -R \
+             preread:preread`), mode 0700, and let that user through all folders above it (docs/SERVICE.md)",
+            spool::own_user()
         )
     })
 }

@@ -303,6 +303,11 @@ impl Spool {
     }
 }
 
+/// The number of the user that this process does everything as.
+pub fn own_user() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
 /// Lower-case hexadecimal, as `sha256sum` prints it.
 fn hex(bytes: impl AsRef<[u8]>) -> String {
     bytes.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()

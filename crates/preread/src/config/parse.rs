@@ -48,14 +48,24 @@ pub(super) fn parse(text: &str) -> Parsed {
             continue;
         };
         let begin = (0..=line).rev().find(|at| header(&lines[*at].1).is_some());
+        // A value that a section cannot do without gives way to one that can stand there: nothing is missing then, and what
+        // else is wrong in the section still shows. Others may refer to a name.
+        let mistaken = key(&lines[line].1).filter(|key| missing.is_none() && *key != "name");
+        if let Some(put) = mistaken.and_then(stand_in).filter(|put| *put != lines[line].1) {
+            lines[line].1 = put.to_owned();
+            continue;
+        }
         damaged.extend(
             begin.and_then(|at| header(&lines[at].1)).map(|name| name.split('.').next().unwrap_or(name).to_owned()),
         );
+        let named = missing.is_none() && key(&lines[line].1) == Some("name");
         if let Some(put) = missing.and_then(stand_in) {
             let number = lines[line].0;
             lines.insert(begin.map_or(0, |at| at + 1), (number, put.to_owned()));
         } else if !take_out(&mut lines, line) {
             break;
+        } else if let Some(put) = named.then(|| stand_in("name")).flatten() {
+            lines[line].1 = put.to_owned();
         }
     }
     Parsed { file: None, errors, damaged }
@@ -230,6 +240,12 @@ mod tests {
         ] {
             assert!(all.contains(part), "{part:?} is not told:\n{all}");
         }
+        // What is there with a value that will not do is not missing too.
+        for told_twice in ["`dir` is missing", "`address` is missing"] {
+            assert!(!all.contains(told_twice), "{told_twice:?} is told:\n{all}");
+        }
+        let mistaken = parse("[listen]\nae_title = \"\"\naddress = \"127.0.0.1:1\"\n[spool]\ndir = \"/s\"\n");
+        assert!(mistaken.errors.len() == 1 && mistaken.damaged.is_empty(), "{:?}", mistaken.errors);
         for rust in ["usize", "struct", "sequence", "variant", "field"] {
             assert!(!all.contains(rust), "{rust:?} is told:\n{all}");
         }

@@ -23,13 +23,9 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// The truth in the words of a report, which names a finding by its term and not as the model phrases it.
-    pub fn truth_as_reported(&self) -> BTreeSet<String> {
-        let term = |sentence: &String| match sentence.as_str() {
-            "The heart is enlarged." => "Cardiomegaly.".to_owned(),
-            other => other.to_owned(),
-        };
-        self.truth.iter().map(term).collect()
+    /// The truth as a set.
+    pub fn truth(&self) -> BTreeSet<String> {
+        self.truth.iter().cloned().collect()
     }
 }
 

@@ -75,7 +75,7 @@ impl Report {
         self.texts("121071")
     }
 
-    /// The findings as bare sentences: without the model's confidence in brackets, and none where it found nothing.
+    /// The findings as bare sentences: without a probability in brackets, and none where it found nothing.
     pub fn sentences(&self) -> BTreeSet<String> {
         let bare = |finding: String| finding.split(" (").next().unwrap_or_default().trim().to_owned();
         self.findings().into_iter().map(bare).filter(|finding| finding != "No abnormality.").collect()

@@ -39,7 +39,7 @@ fn the_sample_studies_come_back_as_true_reports() -> Result<()> {
         let received = pacs.text_report(study, PATIENCE).with_context(|| sample.name.clone())?;
         assert_eq!(received.calling_ae_title, AE_TITLE);
         let report = Report::of(&received.instance)?;
-        let truth = sample.truth_as_reported();
+        let truth = sample.truth();
         let said = report.sentences();
         eprintln!("{}: {said:?}", sample.name);
         if said == truth {

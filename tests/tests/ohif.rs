@@ -39,7 +39,7 @@ fn every_document_is_shown_and_nothing_goes_blank() -> Result<()> {
     }
     let text = seen["text-sr"]["text"].as_str().unwrap_or_default();
     ensure!(text.contains("AI-GENERATED DRAFT - NOT VERIFIED"), "the report is not readable: {text}");
-    for sentence in sample.truth_as_reported() {
+    for sentence in sample.truth() {
         ensure!(text.contains(&sentence), "{sentence} is not shown: {text}");
     }
     let embedded = seen["pdf"]["objects"].as_array().context("no objects")?;

@@ -85,7 +85,7 @@ pub(crate) fn provenance() -> Provenance {
 
 pub(crate) fn findings() -> CodedFindings {
     let shape = Shape::Polygon(vec![[30.5, 20.0], [60.0, 20.0], [60.0, 50.25], [30.5, 50.25]]);
-    let certainty = Some(Certainty { percent: 72.04, calibrated: false });
+    let certainty = Some(Certainty { percent: 72.04 });
     let diameter = Measurement {
         name: codes::DIAMETER,
         value: 26.245_678_901_234_567,

@@ -9,6 +9,7 @@ use crate::{
     codes::Code,
     document::{Document, Provenance},
     draft::{Confidence, Draft, Finding, Grid, Presence, Side, Size, Zone},
+    text,
     vocabulary::{Concept, Urgency},
 };
 
@@ -19,17 +20,17 @@ pub struct Report {
     pub study_instance_uid: Uid,
     /// SOP Instance UIDs of what was read.
     pub inputs: Vec<Uid>,
-    /// What was recognised.
+    /// What was understood.
     pub findings: Vec<FindingEntry>,
-    /// The statement that the study is normal.
-    pub normal: Option<&'static str>,
-    /// The derived impression.
+    /// The model's sentence that the study is normal.
+    pub normal: Option<String>,
+    /// The impression, as the documents have it.
     pub impression: Vec<String>,
-    /// What was not recognised, cleaned.
+    /// The sentences about the images that were not wholly understood.
     pub unrecognised: Vec<String>,
     /// Sentences beyond the limit.
     pub omitted: usize,
-    /// What the checks took out, and why.
+    /// Why the checks struck sentences out.
     pub struck: Vec<String>,
     /// What speaks against the draft.
     pub objections: Vec<Objection>,
@@ -56,7 +57,7 @@ pub struct FindingEntry {
     pub size: Option<Size>,
     /// How soon to look.
     pub urgency: Urgency,
-    /// Our sentence.
+    /// The model's sentence.
     pub text: String,
     /// Token probabilities.
     pub confidence: Option<Confidence>,
@@ -117,17 +118,17 @@ pub struct DocumentEntry {
 /// What a draft says, of which no report was made.
 #[derive(Debug, Clone, Serialize)]
 pub struct Drafted {
-    /// What was recognised.
+    /// What was understood.
     pub findings: Vec<FindingEntry>,
-    /// The statement that the study is normal.
-    pub normal: Option<&'static str>,
-    /// The derived impression.
+    /// The model's sentence that the study is normal.
+    pub normal: Option<String>,
+    /// The impression, as the documents have it.
     pub impression: Vec<String>,
-    /// What was not recognised, cleaned.
+    /// The sentences about the images that were not wholly understood.
     pub unrecognised: Vec<String>,
     /// Sentences beyond the limit.
     pub omitted: usize,
-    /// What the checks took out, and why.
+    /// Why the checks struck sentences out.
     pub struck: Vec<String>,
 }
 
@@ -135,11 +136,11 @@ impl From<&Draft> for Drafted {
     fn from(draft: &Draft) -> Self {
         Self {
             findings: draft.findings.iter().map(FindingEntry::from).collect(),
-            normal: draft.normal.as_ref().map(|normal| normal.statement.text()),
-            impression: draft.impression.clone(),
-            unrecognised: draft.unrecognised.iter().map(|sentence| sentence.text.clone()).collect(),
-            omitted: draft.omitted,
-            struck: draft.struck.clone(),
+            normal: draft.normal.as_ref().map(|normal| normal.text.clone()),
+            impression: text::impression_lines(draft),
+            unrecognised: draft.not_understood().map(|sentence| sentence.text.clone()).collect(),
+            omitted: draft.structure.omitted,
+            struck: draft.struck(),
         }
     }
 }
@@ -157,11 +158,11 @@ impl Report {
             study_instance_uid: derivation.study_instance_uid.clone(),
             inputs: derivation.inputs.iter().map(|input| input.sop_instance_uid.clone()).collect(),
             findings: draft.findings.iter().map(FindingEntry::from).collect(),
-            normal: draft.normal.as_ref().map(|normal| normal.statement.text()),
-            impression: draft.impression.clone(),
-            unrecognised: draft.unrecognised.iter().map(|sentence| sentence.text.clone()).collect(),
-            omitted: draft.omitted,
-            struck: draft.struck.clone(),
+            normal: draft.normal.as_ref().map(|normal| normal.text.clone()),
+            impression: text::impression_lines(draft),
+            unrecognised: draft.not_understood().map(|sentence| sentence.text.clone()).collect(),
+            omitted: draft.structure.omitted,
+            struck: draft.struck(),
             objections: objections.to_vec(),
             provenance: ProvenanceEntry::from(provenance),
             documents: documents.iter().map(DocumentEntry::from).collect(),

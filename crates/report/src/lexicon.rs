@@ -10,7 +10,7 @@ use std::{
 };
 
 use crate::{
-    draft::{Side, Size},
+    draft::{NormalStatement, Side, Size},
     structure::{Change, Composition, SectionKind},
     vocabulary::{Concept, Site},
 };
@@ -92,14 +92,29 @@ pub(crate) enum Role {
     Site(Site),
     NegationBefore,
     NegationAfter,
+    /// Denies with a doubt: "unlikely to represent".
+    UnlikelyBefore,
+    UnlikelyAfter,
+    /// Denies others than those that were named.
+    Further,
     /// Has a negating word and negates nothing: "no change".
     Neutral,
     PossibleBefore,
     PossibleAfter,
+    /// "Pneumonia versus atelectasis": neither is certain.
+    Versus,
     ProbableBefore,
     ProbableAfter,
     Historical,
+    HistoricalAfter,
+    /// Of an earlier study, beside a word that names one: "there was".
+    Past,
     Hypothetical,
+    HypotheticalAfter,
+    /// A question mark.
+    Asked,
+    /// Can deny, doubt, ask, compare or date, and stands in no phrase that says which.
+    Cue,
     Terminate,
     And,
     Or,
@@ -110,6 +125,10 @@ pub(crate) enum Role {
     Side(Side),
     Size(Size),
     Normal,
+    /// Says of the whole study that it is normal, when nothing else stands in the sentence.
+    NormalStudy(NormalStatement),
+    /// Names the study.
+    Study,
     Aspect,
     Measure,
     /// A scheme of categories; its number or letter follows.
@@ -148,6 +167,7 @@ pub(crate) struct Lexicon {
     words: HashSet<&'static str>,
     endings: Vec<(&'static str, &'static str)>,
     abbreviations: HashSet<&'static str>,
+    cues: Vec<&'static str>,
     headings: HashMap<&'static str, SectionKind>,
     names: HashMap<Concept, &'static str>,
     site_names: HashMap<Site, &'static str>,
@@ -177,6 +197,7 @@ impl Lexicon {
             words: HashSet::new(),
             endings: Vec::new(),
             abbreviations: HashSet::new(),
+            cues: Vec::new(),
             headings: HashMap::new(),
             names: HashMap::new(),
             site_names: HashMap::new(),
@@ -191,6 +212,7 @@ impl Lexicon {
                 }
                 ["decimal", mark] => lexicon.decimal = mark.chars().next().unwrap_or('.'),
                 ["abbreviation", all] => lexicon.abbreviations.extend(list(all)),
+                ["cue", all] => lexicon.cues.extend(list(all)),
                 ["language", ..] => {}
                 _ => lexicon.note(&row),
             }
@@ -285,6 +307,11 @@ impl Lexicon {
         self.abbreviations.contains(word)
     }
 
+    /// Whether a word that no table has, in lower case, looks like one that denies, doubts, asks, compares or dates.
+    pub(crate) fn looks_like_cue(&self, word: &str) -> bool {
+        self.cues.iter().any(|stem| word.starts_with(stem))
+    }
+
     /// How the language calls a concept; the English name where it has none.
     pub(crate) fn name(&self, concept: Concept) -> &'static str {
         self.names.get(&concept).copied().unwrap_or_else(|| concept.name())
@@ -315,6 +342,12 @@ fn role(kind: &'static str) -> Option<Role> {
     Some(match kind {
         "neg_pre" => Role::NegationBefore,
         "neg_post" => Role::NegationAfter,
+        "unlikely_pre" => Role::UnlikelyBefore,
+        "unlikely_post" => Role::UnlikelyAfter,
+        "no_abnormality" => Role::NormalStudy(NormalStatement::NoAbnormality),
+        "nothing_acute" => Role::NormalStudy(NormalStatement::NothingAcute),
+        "study" => Role::Study,
+        "further" => Role::Further,
         "neutral" => Role::Neutral,
         "possible_pre" => Role::PossibleBefore,
         "possible_post" => Role::PossibleAfter,
@@ -322,7 +355,11 @@ fn role(kind: &'static str) -> Option<Role> {
         "probable_pre" | "certain_pre" => Role::ProbableBefore,
         "probable_post" => Role::ProbableAfter,
         "historical_pre" => Role::Historical,
+        "versus" => Role::Versus,
+        "past" => Role::Past,
+        "historical_post" => Role::HistoricalAfter,
         "hypothetical_pre" => Role::Hypothetical,
+        "hypothetical_post" => Role::HypotheticalAfter,
         "terminate" => Role::Terminate,
         "and" => Role::And,
         "or" => Role::Or,
@@ -358,6 +395,7 @@ fn role(kind: &'static str) -> Option<Role> {
         "solid" => Role::Composition(Composition::Solid),
         "part_solid" => Role::Composition(Composition::PartSolid),
         "ground_glass" => Role::Composition(Composition::GroundGlass),
+        "cue" => Role::Cue,
         "affirm" => Role::Affirm,
         "filler" => Role::Filler,
         _ => return None,

@@ -1,7 +1,7 @@
 //! From model text to a checked, coded report to DICOM objects.
 //!
 //! Model text is never trusted. [`parse`] reads it into a closed structure: findings out of one vocabulary, and sentences
-//! that were not recognised, which are shown as such and never coded. [`check`](check()) says what contradicts itself.
+//! that were not wholly understood, which are shown with a sign and never coded. [`check`](check()) says what contradicts itself.
 //! [`sr`] writes the draft as a DICOM SR, [`validate`](validate()) is what every object must pass before it leaves,
 //! [`heatmap`] draws what the model attended to, [`text`] and [`Report`] are the same report for a terminal and a program.
 //!
@@ -45,8 +45,8 @@ pub use check::{
 pub use codes::Code;
 pub use document::{Completion, ContentTime, Document, EvidenceItem, Provenance, Source};
 pub use draft::{
-    Confidence, Draft, Finding, Grid, ModelText, Normal, NormalStatement, Presence, Side, Size, TokenEvidence,
-    Unrecognised, Zone, parse, parse_in, parse_json,
+    Confidence, Draft, Finding, Grid, ModelText, Normal, NormalStatement, Presence, Side, Size, TokenEvidence, Zone,
+    parse, parse_in, parse_json,
 };
 pub use error::Error;
 pub use header::require_readable;
@@ -55,7 +55,7 @@ pub use lexicon::Language;
 pub use localized::{CodedFindings, LocalizedFinding, Place2D, Region, Shape, StudyFinding, Trust};
 pub use structure::{
     Category, Certainty, Change, Composition, Evidence, Measurement, Recommendation, SectionKind, Sentence, Statement,
-    Status, Structure, Understood, schema,
+    Status, Struck, Structure, Understood, schema,
 };
 pub use uids::{Derivation, Input, Kind};
 pub use validate::{Violation, Weight, must_hold, validate, validate_all};

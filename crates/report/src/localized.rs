@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, fmt};
 use dataset::Uid;
 
 use crate::{
-    Code, Concept, Confidence, Draft, EvidenceItem, Finding, Grid,
-    codes::{BOTH_SIDES, LEFT, LUNG, RIGHT},
+    Code, Concept, Draft, EvidenceItem, Finding, Grid,
+    codes::{BOTH_SIDES, LEFT, RIGHT},
     draft::{Presence, Side},
     references::Place,
 };
@@ -153,13 +153,12 @@ impl fmt::Display for Trust {
     }
 }
 
-/// How sure the model was that a finding is there.
+/// How probable it is that a finding is there, by the model's calibration: 0 to 100. There is no other probability in a
+/// document.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Certainty {
     /// 0 to 100.
     pub percent: f64,
-    /// Whether the model's probabilities were compared with what turned out to be true.
-    pub calibrated: bool,
 }
 
 /// What is known of one finding in the study as a whole.
@@ -192,15 +191,14 @@ impl CodedFindings {
     /// What a draft says in codes: each finding that has a code, with its place where `region` knows that of what the model
     /// attended to. What has no code stays in the text report.
     ///
-    /// How sure the model was is the calibrated probability of its sentence, else the mean probability of its words, which
-    /// is said not to be calibrated.
+    /// How sure the model was is said only by the calibrated probability of its sentence, and not of one that hedges.
     pub fn of(draft: &Draft, region: impl Fn(&Grid) -> Option<Region>) -> Self {
         let mut coded = Self::default();
         let mut numbers: BTreeMap<Concept, usize> = BTreeMap::new();
         for finding in &draft.findings {
             let Some(code) = finding.concept.code() else { continue };
             let (site, laterality) = site(finding);
-            let certainty = certainty(finding.confidence, finding.presence);
+            let certainty = certainty(finding);
             let present = finding.presence == Presence::Present;
             let attended = finding.attention.as_ref().filter(|_| present);
             if let Some(region) = attended.and_then(&region).filter(|region| region.shape.is_drawable()) {
@@ -229,23 +227,22 @@ impl CodedFindings {
     }
 }
 
-/// Finding Site and its Laterality, where the vocabulary knows the organ and the text says the side.
+/// Finding Site and its Laterality: the first place that the text names and that has a code, else where such a finding is.
 fn site(finding: &Finding) -> (Option<Code>, Option<Code>) {
-    if !finding.concept.is_in_the_lung() {
-        return (None, None);
-    }
-    let side = finding.side.map(|side| match side {
+    let named = finding.sites.iter().find_map(|site| site.code());
+    let code = named.or_else(|| finding.concept.default_site()?.code());
+    let side = finding.side.filter(|_| code.is_some()).map(|side| match side {
         Side::Left => LEFT,
         Side::Right => RIGHT,
         Side::Bilateral => BOTH_SIDES,
     });
-    (Some(LUNG), side)
+    (code, side)
 }
 
-/// The probability that it is there.
-fn certainty(confidence: Option<Confidence>, presence: Presence) -> Option<Certainty> {
-    let Confidence { mean, calibrated, .. } = confidence?;
-    let percent = f64::from(calibrated.unwrap_or(mean)) * 100.0;
-    let percent = if presence == Presence::Present { percent } else { 100.0 - percent };
-    Some(Certainty { percent: percent.clamp(0.0, 100.0), calibrated: calibrated.is_some() })
+/// The probability that it is there, where it was calibrated and the sentence does not hedge.
+fn certainty(finding: &Finding) -> Option<Certainty> {
+    let percent = f64::from(finding.confidence?.calibrated?) * 100.0;
+    let percent = if finding.presence == Presence::Present { percent } else { 100.0 - percent };
+    let hedged = finding.certainty != crate::structure::Certainty::Certain;
+    (!hedged).then_some(Certainty { percent: percent.clamp(0.0, 100.0) })
 }

@@ -4,9 +4,9 @@ use dataset::{CharacterSet, TransferSyntax, part10::Meta, tags};
 
 use crate::{
     document::Provenance,
-    draft::{Confidence, Draft},
+    draft::{Confidence, Draft, Finding},
     elements::{self, DataSet},
-    structure::SectionKind,
+    structure::{SectionKind, Sentence, Struck, Understood},
 };
 
 /// What every report begins with (promise: nobody takes a draft for a report), with what the model's makers want said:
@@ -31,23 +31,21 @@ pub(crate) fn provenance_lines(provenance: &Provenance, inputs: Option<usize>) -
     lines
 }
 
-/// The lines of the findings section: each statement, then what could not be interpreted, marked as such.
+/// The sign behind a sentence that was not wholly understood: no code stands beside it. ASCII, as it goes into documents of
+/// any character set.
+const NOT_UNDERSTOOD: &str = " *";
+
+/// What the sign means.
+const LEGEND: &str = "[* behind a sentence: not interpreted, and in no code. Read it.]";
+
+/// The lines of the findings section: the model's own sentences in the model's own order.
 pub(crate) fn finding_lines(draft: &Draft) -> Vec<String> {
-    let mut lines: Vec<String> = Vec::new();
-    for finding in &draft.findings {
-        let line = finding.text.clone() + &certainty(finding.confidence);
-        // A sentence that names two findings is one line.
-        if lines.last() != Some(&line) {
-            lines.push(line);
-        }
+    let mut lines = own_words(draft, |section| !section.stands_by_itself() && section != SectionKind::Impression);
+    if draft.not_understood().next().is_some() {
+        lines.push(LEGEND.to_owned());
     }
-    if let Some(normal) = &draft.normal {
-        lines.push(normal.statement.text().to_owned() + &certainty(normal.confidence));
-    }
-    lines.extend(own_words(draft, |section| !section.stands_by_itself()));
-    lines.extend(draft.struck.iter().map(|reason| format!("[{reason}]")));
-    if draft.omitted > 0 {
-        lines.push(format!("[{} further sentences of the model's text were left out]", draft.omitted));
+    if draft.structure.omitted > 0 {
+        lines.push(format!("[{} further sentences of the model's text were left out]", draft.structure.omitted));
     }
     if let Some(why) = &draft.structure.unreadable {
         lines.push(format!("[Nothing of the model's output is shown: {why}]"));
@@ -58,14 +56,64 @@ pub(crate) fn finding_lines(draft: &Draft) -> Vec<String> {
     lines
 }
 
-/// The sentences of the model that are shown as they stand, of the sections that `takes`, marked as its own.
-pub(crate) fn own_words(draft: &Draft, takes: impl Fn(SectionKind) -> bool) -> Vec<String> {
-    let of_them = draft.unrecognised.iter().filter(|sentence| takes(sentence.section));
-    of_them.map(|sentence| format!("[model's own words, not interpreted] {}", sentence.text)).collect()
+/// The lines of the impression: the model's own, as it wrote it. Where it wrote none, its sentences on what is there and is
+/// no device, most urgent first, and a line that says so. Nothing is ever summed up as normal.
+pub(crate) fn impression_lines(draft: &Draft) -> Vec<String> {
+    let own = own_words(draft, |section| section == SectionKind::Impression);
+    if !own.is_empty() {
+        return own;
+    }
+    if draft.structure.unreadable.is_some() {
+        return vec!["The model's output could not be read: nothing is assessed.".to_owned()];
+    }
+    if draft.is_empty() {
+        return vec!["The model reported nothing.".to_owned()];
+    }
+    let mut positive: Vec<&Finding> = draft.positive().collect();
+    // The vocabulary stands in order of urgency, and the sort keeps the text's order among equals.
+    positive.sort_by_key(|finding| (finding.concept.urgency(), finding.concept));
+    let mut lines: Vec<String> = Vec::new();
+    for finding in positive {
+        // A sentence that names two findings is one line.
+        if !lines.contains(&finding.text) {
+            lines.push(finding.text.clone());
+        }
+    }
+    let unread = draft.not_understood().count() + draft.structure.omitted;
+    let unread = match unread {
+        0 => String::new(),
+        1 => " 1 sentence of them was not interpreted.".to_owned(),
+        count => format!(" {count} sentences of them were not interpreted."),
+    };
+    lines.push(format!("[The model wrote no impression: read the findings.{unread}]"));
+    lines
 }
 
-/// The sections of a report in order, by their headings, but the one that says how it was made. What is no finding stands
-/// in a section of its own, marked as the model's: nobody asked the model why the study was made, or how.
+/// The sentences of the sections that `takes`, in the model's order: whole, or struck and why.
+pub(crate) fn own_words(draft: &Draft, takes: impl Fn(SectionKind) -> bool) -> Vec<String> {
+    let shown = draft.structure.sentences.iter().filter(|it| takes(it.section) && !it.text.is_empty());
+    shown.map(sentence_line).collect()
+}
+
+fn sentence_line(sentence: &Sentence) -> String {
+    let text = &sentence.text;
+    if let Some(Struck { why, words }) = &sentence.struck {
+        return if *words {
+            format!("[Struck out: {text} - {why}]")
+        } else {
+            format!("[A sentence was struck out: {why}]")
+        };
+    }
+    // Nobody asked the model why the study was made, or how.
+    let by_model =
+        matches!(sentence.section, SectionKind::Indication | SectionKind::Technique | SectionKind::Comparison);
+    let by_model = if by_model { "[said by the model] " } else { "" };
+    let unmeasured = if sentence.unmeasured { " [size not measured]" } else { "" };
+    let sign = sentence.section.is_of_images() && sentence.understood != Understood::Whole;
+    format!("{by_model}{text}{unmeasured}{}{}", if sign { NOT_UNDERSTOOD } else { "" }, calibrated(sentence.confidence))
+}
+
+/// The sections of a report in order, by their headings, but the one that says how it was made.
 pub(crate) fn sections(draft: &Draft) -> Vec<(&'static str, Vec<String>)> {
     let own = |kind: SectionKind| own_words(draft, move |section| section == kind);
     let sections = [
@@ -73,25 +121,22 @@ pub(crate) fn sections(draft: &Draft) -> Vec<(&'static str, Vec<String>)> {
         ("Technique", own(SectionKind::Technique)),
         ("Comparison", own(SectionKind::Comparison)),
         ("Findings", finding_lines(draft)),
-        ("Impression", draft.impression.clone()),
+        ("Impression", impression_lines(draft)),
         ("Recommendations", own(SectionKind::Recommendations)),
     ];
     sections.into_iter().filter(|(_, lines)| !lines.is_empty()).collect()
 }
 
-/// Negation and uncertainty stand in the text itself, because viewers do not show what hangs below it.
-fn certainty(confidence: Option<Confidence>) -> String {
-    let percent = |probability: f32| (probability * 100.0).round();
-    confidence.map_or_else(String::new, |Confidence { minimum, mean, calibrated, repeated, .. }| {
-        let sure = match calibrated {
-            Some(probability) => format!("probability, calibrated: {} %", percent(probability)),
-            None => {
-                format!("token probability, not calibrated: mean {} %, lowest {} %", percent(mean), percent(minimum))
-            }
-        };
-        let repeated = repeated.map(|share| format!("; repeated by {} % of samples", percent(share)));
-        format!(" ({sure}{})", repeated.unwrap_or_default())
-    })
+/// How probable it is that a sentence is true, in one plain word and the number; nothing that was not calibrated.
+fn calibrated(confidence: Option<Confidence>) -> String {
+    let Some(probability) = confidence.and_then(|it| it.calibrated) else { return String::new() };
+    let word = match probability {
+        0.9.. => "very likely",
+        0.7.. => "likely",
+        0.4.. => "unsure",
+        _ => "doubtful",
+    };
+    format!(" ({word}, {} %)", (probability * 100.0).round())
 }
 
 /// The report for a terminal.

@@ -89,17 +89,6 @@ pub(crate) enum Place {
     Nowhere,
 }
 
-/// How a concept is graded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Grade {
-    /// Small, moderate, large.
-    Size,
-    /// Mild, moderate, severe.
-    Severity,
-    /// Not at all.
-    None,
-}
-
 /// A row of the vocabulary.
 pub(crate) struct Row {
     pub(crate) concept: Concept,
@@ -110,23 +99,17 @@ pub(crate) struct Row {
     pub(crate) urgency: Urgency,
     pub(crate) sort: Sort,
     pub(crate) place: Place,
-    pub(crate) grade: Grade,
-    /// Whether we have a sentence of our own for it.
+    /// Whether its place is known.
     pub(crate) own: bool,
+    /// Where it is when no other place is said.
+    site: Option<Site>,
     pub(crate) regions: Regions,
     pub(crate) sex: Option<Sex>,
     /// The ages in years at which it can be, both included.
     pub(crate) years: (u16, u16),
-    /// What models write, in the singular, without articles; side, zone and size stand elsewhere. A longer one wins.
-    pub(crate) words: Vec<&'static str>,
 }
 
 static VOCABULARY: LazyLock<Vec<Row>> = LazyLock::new(load);
-
-/// The rows, in the order of the table.
-pub(crate) fn vocabulary() -> &'static [Row] {
-    &VOCABULARY
-}
 
 fn load() -> Vec<Row> {
     let mut rows: Vec<Row> = lexicon::rows(include_str!("../lexicon/concepts.tsv")).filter_map(row).collect();
@@ -134,18 +117,17 @@ fn load() -> Vec<Row> {
         row.concept = Concept(number);
     }
     for english in lexicon::english_concepts() {
-        if let [id, name, words] = english.as_slice()
+        if let [id, name, _] = english.as_slice()
             && let Some(row) = rows.iter_mut().find(|row| row.id == *id)
         {
             row.name = name;
-            row.words = lexicon::list(words).collect();
         }
     }
     rows
 }
 
 fn row(cells: Vec<&'static str>) -> Option<Row> {
-    let [id, scheme, code, meaning, urgency, place, grade, sort, regions, sex, years] = *cells.as_slice() else {
+    let [id, scheme, code, meaning, urgency, place, site, sort, regions, sex, years] = *cells.as_slice() else {
         return None;
     };
     let (from, to) = years.split_once('-')?;
@@ -172,16 +154,11 @@ fn row(cells: Vec<&'static str>) -> Option<Row> {
             "side" => Place::Side,
             _ => Place::Nowhere,
         },
-        grade: match grade {
-            "size" => Grade::Size,
-            "severity" => Grade::Severity,
-            _ => Grade::None,
-        },
         own: place != "-",
+        site: Site::named(site),
         regions: Regions::read(regions),
         sex: sex_of(sex),
         years: (from.parse().unwrap_or(0), to.parse().unwrap_or(u16::MAX)),
-        words: Vec::new(),
     })
 }
 
@@ -228,9 +205,23 @@ impl Concept {
         self.row().code
     }
 
-    /// Whether its place is the lung.
-    pub(crate) fn is_in_the_lung(self) -> bool {
-        self.row().place == Place::Lung
+    /// What it means beside places, the nearest first: an effusion of the knee is none of the pleura.
+    pub(crate) fn beside(self, places: impl Iterator<Item = Site>) -> Self {
+        static REFINED: LazyLock<Vec<(Concept, Vec<Site>, Concept)>> = LazyLock::new(|| {
+            let row = |cells: Vec<&'static str>| {
+                let [general, places, special] = *cells.as_slice() else { return None };
+                let places = lexicon::list(places).filter_map(Site::named).collect();
+                Some((Concept::named(general)?, places, Concept::named(special)?))
+            };
+            lexicon::rows(include_str!("../lexicon/refine.tsv")).filter_map(row).collect()
+        });
+        let at = |place: Site| REFINED.iter().find(|(of, places, _)| *of == self && places.contains(&place));
+        places.into_iter().find_map(at).map_or(self, |(_, _, special)| *special)
+    }
+
+    /// Where it is when the text names no other place, such as the pleura of an effusion.
+    pub fn default_site(self) -> Option<Site> {
+        self.row().site
     }
 
     /// How soon a person should look when it is present.
@@ -333,54 +324,3 @@ impl serde::Serialize for Site {
         serializer.serialize_str(self.id())
     }
 }
-
-/// Statements that the whole study is normal, without articles and without "seen" and the like.
-pub(crate) const NORMAL: &[&str] = &[
-    "no abnormality",
-    "no abnormal finding",
-    "no significant abnormality",
-    "no significant abnormal finding",
-    "normal",
-    "normal study",
-    "normal examination",
-    "normal exam",
-    "normal chest",
-    "normal chest radiograph",
-    "normal chest x ray",
-    "normal radiograph",
-    "unremarkable study",
-    "unremarkable examination",
-    "unremarkable chest radiograph",
-    "unremarkable chest x ray",
-    "chest radiograph normal",
-    "study normal",
-    "examination normal",
-];
-
-/// Statements that nothing acute is seen, which leaves room for what is old.
-pub(crate) const NOTHING_ACUTE: &[&str] = &[
-    "no acute abnormality",
-    "no acute finding",
-    "no acute process",
-    "no acute disease",
-    "no acute cardiopulmonary abnormality",
-    "no acute cardiopulmonary finding",
-    "no acute cardiopulmonary process",
-    "no acute cardiopulmonary disease",
-    "no acute intrathoracic abnormality",
-    "no acute intrathoracic process",
-    "no acute pulmonary abnormality",
-    "no acute pulmonary process",
-    "no active disease",
-    "no active cardiopulmonary disease",
-];
-
-/// Statements that a concept, by its id, is absent and that no negating word shows.
-pub(crate) const ABSENT: &[(&str, &str)] = &[
-    ("normal heart size", "cardiomegaly"),
-    ("heart size normal", "cardiomegaly"),
-    ("heart normal size", "cardiomegaly"),
-    ("cardiac silhouette normal size", "cardiomegaly"),
-    ("normal cardiac silhouette size", "cardiomegaly"),
-    ("heart size within normal limit", "cardiomegaly"),
-];

@@ -141,7 +141,7 @@ impl Tally {
         print!("{}", document.to_text());
         self.studies += 1;
         self.seconds.push(seconds);
-        if document.sentences() == sample.truth_as_reported() {
+        if document.sentences() == sample.truth() {
             self.agree += 1;
             println!("This is the truth about the image.");
         } else {

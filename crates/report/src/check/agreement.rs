@@ -55,7 +55,10 @@ pub(super) fn contradictions(case: &Case<'_>) -> Vec<Found> {
         let all: Vec<Placed<'_>> = statements(case, impression).collect();
         for (number, sentence, statement) in &all {
             let contradicts = |(other_number, _, other): &&Placed<'_>| {
+                // "No other nodules" leaves room for the one that was named; "no left effusion" says nothing of one on no side.
+                let of_more = sentence.marks.further || statement.side.is_some() && other.side.is_none();
                 let opposed = statement.presence == Presence::Absent
+                    && !of_more
                     && other.presence == Presence::Present
                     && other.concept.sort() != Sort::Normal
                     && meet(statement, other);

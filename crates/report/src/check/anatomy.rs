@@ -125,7 +125,11 @@ pub(super) fn modality(case: &Case<'_>) -> Vec<Found> {
     let mut found = Vec::new();
     for (number, sentence) in case.structure().sentences.iter().enumerate() {
         let of_study = sentence.section.is_of_images() || sentence.section == SectionKind::Technique;
-        if !of_study || sentence.recommendation.is_some() || sentence.marks.compares && study.prior_given {
+        if !of_study
+            || sentence.recommendation.is_some()
+            || sentence.marks.asks
+            || sentence.marks.compares && study.prior_given
+        {
             continue;
         }
         let only =

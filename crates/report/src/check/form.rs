@@ -12,7 +12,7 @@ pub(super) fn malformed(case: &Case<'_>) -> Vec<Found> {
 
 pub(super) fn truncated(case: &Case<'_>) -> Vec<Found> {
     let mut found = Vec::new();
-    let omitted = case.draft.omitted;
+    let omitted = case.structure().omitted;
     if omitted > 0 {
         found.push(Found::whole(format!(
             "{omitted} sentences beyond the limit were left out: the model may be looping"

@@ -1,15 +1,11 @@
 //! What is done about objections.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use super::{Kind, Objection, Severity};
-use crate::{
-    Error,
-    draft::{self, Draft},
-    structure,
-};
+use crate::{Error, draft::Draft, structure::Struck};
 
 /// What is done about an objection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -37,7 +33,7 @@ pub struct Policy {
     actions: BTreeMap<Kind, Action>,
 }
 
-/// What is taken out when nothing else is said of it; of a measurement only the number.
+/// What is struck when nothing else is said of it; of a measurement only the coded number.
 const STRUCK: &[Kind] =
     &[Kind::Prior, Kind::Procedure, Kind::Foreign, Kind::Machine, Kind::LowConfidence, Kind::Measurement];
 
@@ -101,7 +97,7 @@ impl From<Policy> for BTreeMap<Kind, Action> {
 /// What became of a draft.
 #[derive(Debug, Clone)]
 pub struct Verdict {
-    /// The draft without what was struck, with its impression derived again.
+    /// The draft with what was struck marked as such.
     pub draft: Draft,
     /// Why it waits for a person; empty when it does not.
     pub held: Vec<String>,
@@ -111,9 +107,9 @@ pub struct Verdict {
 
 /// Does what the policy says about the objections of [`check`](super::check()).
 ///
-/// A struck sentence is named by what it was about, in the words of the closed tables, so that nothing positive is lost
-/// without a trace. Of a sentence that is struck for its measurement alone only the number is taken out. What is about the
-/// whole and cannot be struck makes the report partial.
+/// A struck sentence stays in its place, as struck and with the reason, so that nothing positive is lost without a trace. One
+/// that is objected to for its measurement alone stands, with a note that nobody measured it, and its number is not coded.
+/// What is about the whole and cannot be struck makes the report partial.
 pub fn enforce(mut draft: Draft, objections: &[Objection], policy: &Policy) -> Verdict {
     let (mut held, mut partial, mut struck) = (Vec::new(), Vec::new(), BTreeMap::<usize, Vec<&Objection>>::new());
     for objection in objections {
@@ -127,34 +123,25 @@ pub fn enforce(mut draft: Draft, objections: &[Objection], policy: &Policy) -> V
     for (number, objections) in &struck {
         strike(&mut draft, *number, objections);
     }
-    draft.impression = draft::impression(&draft);
     partial.dedup();
     Verdict { draft, held, partial }
 }
 
-/// Takes a sentence out of what is reported, or its number.
+/// Strikes a sentence out, or says that nobody measured its numbers.
 fn strike(draft: &mut Draft, number: usize, objections: &[&Objection]) {
-    let Some(sentence) = draft.structure.sentences.get(number) else { return };
+    let Some(sentence) = draft.structure.sentences.get_mut(number) else { return };
     let range = sentence.range.clone();
-    let named: BTreeSet<&str> = sentence.statements.iter().map(|statement| statement.concept.name()).collect();
-    let named: Vec<&str> = named.into_iter().collect();
-    let about = if named.is_empty() { String::new() } else { format!(" on {}", named.join(", ")) };
-    let reasons: Vec<&str> = objections.iter().map(|it| it.explanation.as_str()).collect();
     if objections.iter().all(|it| it.kind == Kind::Measurement) {
-        draft.struck.push(format!("A number in a sentence{about} was taken out: {}", reasons.join("; ")));
-        let language = draft.structure.language;
-        let without = |text: &mut String| *text = structure::without_measurements(text, NOT_MEASURED, language);
-        for finding in draft.findings.iter_mut().filter(|it| it.range == range) {
-            finding.measurements.clear();
-            without(&mut finding.text);
-        }
-        draft.unrecognised.iter_mut().filter(|it| it.range == range).for_each(|it| without(&mut it.text));
+        sentence.unmeasured = true;
+        draft.findings.iter_mut().filter(|it| it.range == range).for_each(|it| it.measurements.clear());
         return;
     }
-    draft.struck.push(format!("A sentence{about} was taken out: {}", reasons.join("; ")));
+    let reasons: Vec<&str> = objections.iter().map(|it| it.explanation.as_str()).collect();
+    let words = !objections.iter().any(|it| UNSHOWN.contains(&it.kind));
+    sentence.struck = Some(Struck { why: reasons.join("; "), words });
     draft.findings.retain(|finding| finding.range != range);
-    draft.unrecognised.retain(|sentence| sentence.range != range);
+    draft.normal.take_if(|normal| normal.range == range);
 }
 
-/// What stands where a number was.
-const NOT_MEASURED: &str = "[not measured]";
+/// What may name a person, or speaks to a machine: a struck sentence of these kinds is not shown.
+const UNSHOWN: &[Kind] = &[Kind::Foreign, Kind::OtherPatient, Kind::Machine, Kind::Instruction];

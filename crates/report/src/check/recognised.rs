@@ -3,7 +3,6 @@
 use super::{Case, Found};
 use crate::{
     draft::{Finding, NormalStatement, Presence, Side},
-    structure::Understood,
     vocabulary::{Place, Regions, Urgency},
 };
 
@@ -16,8 +15,14 @@ pub(super) fn empty(case: &Case<'_>) -> Vec<Found> {
 pub(super) fn contradictions(case: &Case<'_>) -> Vec<Found> {
     let draft = case.draft;
     let with = |presence| draft.findings.iter().filter(move |finding| finding.presence == presence);
+    let of_more = |absent: &Finding| {
+        let sentence = case.number_of(&absent.range).and_then(|number| case.structure().sentences.get(number));
+        sentence.is_some_and(|sentence| sentence.marks.further)
+    };
     let overlap = |present: &Finding, absent: &Finding| {
         present.concept == absent.concept
+            && !of_more(absent)
+            && (absent.side.is_none() || present.side.is_some())
             && sides_overlap(present.side, absent.side)
             && (absent.zone.is_none() || present.zone.is_none() || present.zone == absent.zone)
             && (absent.size.is_none() || present.size.is_none() || present.size == absent.size)
@@ -45,8 +50,7 @@ pub(super) fn normal_with_findings(case: &Case<'_>) -> Vec<Found> {
     let contradicted = |finding: &&Finding| {
         normal.statement == NormalStatement::NoAbnormality || finding.concept.urgency() < Urgency::Other
     };
-    let found =
-        |finding: &Finding| Found::whole(format!("\"{}\" contradicts \"{}\"", normal.statement.text(), finding.text));
+    let found = |finding: &Finding| Found::whole(format!("\"{}\" contradicts \"{}\"", normal.text, finding.text));
     case.draft.positive().filter(contradicted).map(found).collect()
 }
 
@@ -102,13 +106,7 @@ pub(super) fn side_missing(case: &Case<'_>) -> Vec<Found> {
 
 /// One for all: how many, so that nobody takes the rest for the whole.
 pub(super) fn unrecognised(case: &Case<'_>) -> Vec<Found> {
-    // What is understood as a whole and is no finding, such as a recommendation, was interpreted.
-    let understood = |text: &str| {
-        let mut sentences = case.structure().sentences.iter();
-        sentences
-            .any(|it| text.ends_with(&it.text) && (it.understood == Understood::Whole || !it.section.is_of_images()))
-    };
-    match case.draft.unrecognised.iter().filter(|it| !understood(&it.text)).count() {
+    match case.draft.not_understood().count() {
         0 => Vec::new(),
         1 => vec![Found::whole("1 sentence of the model's text could not be interpreted")],
         count => vec![Found::whole(format!("{count} sentences of the model's text could not be interpreted"))],

@@ -1,7 +1,5 @@
 //! A draft: what a model's text says, in a closed structure.
 
-mod phrase;
-mod recognise;
 mod sentence;
 mod support;
 
@@ -12,12 +10,10 @@ use serde::{Deserialize, Serialize};
 use crate::{
     lexicon::Language,
     structure::{
-        self, Certainty, Change, Evidence, Measurement, Output, SectionKind, Sentence, Statement, Status, Structure,
-        Understood,
+        self, Certainty, Change, Evidence, Measurement, Output, Sentence, Statement, Status, Structure, Understood,
     },
     vocabulary::{Concept, Site, Urgency},
 };
-use recognise::Reading;
 
 /// What a model wrote, with what is known about each of its tokens.
 #[derive(Debug, Clone)]
@@ -160,8 +156,7 @@ pub struct Finding {
     pub change: Option<Change>,
     /// The pictures and regions that the model names for it.
     pub evidence: Vec<Evidence>,
-    /// Our own sentence for it; where it says more than we have words for, the model's sentence, all of whose words are in
-    /// the closed tables.
+    /// The model's sentence, all of whose words are in the closed tables.
     pub text: String,
     /// The bytes of the model's text that it was read from.
     pub range: Range<usize>,
@@ -186,64 +181,29 @@ pub enum NormalStatement {
 pub struct Normal {
     /// What it says.
     pub statement: NormalStatement,
-    /// The bytes of the model's text that it was read from.
-    pub range: Range<usize>,
-    /// Token probabilities of the sentence.
-    pub confidence: Option<Confidence>,
-}
-
-impl NormalStatement {
-    /// Our own sentence for it.
-    pub fn text(self) -> &'static str {
-        match self {
-            Self::NoAbnormality => "No abnormality.",
-            Self::NothingAcute => "No acute abnormality.",
-        }
-    }
-}
-
-/// A sentence that was not recognised: shown, marked, never coded.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Unrecognised {
-    /// The model's words, cleaned: no control or direction characters, bounded, no `\` and no `~`.
+    /// The model's sentence.
     pub text: String,
-    /// Where it stands.
-    pub section: SectionKind,
     /// The bytes of the model's text that it was read from.
     pub range: Range<usize>,
-    /// Token probabilities of the sentence.
-    pub confidence: Option<Confidence>,
 }
 
 /// What a model's text says.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Draft {
-    /// What was recognised, in the order of the text, each statement once.
+    /// What was understood, in the order of the text, each statement once.
     pub findings: Vec<Finding>,
     /// The statement that the study is normal, where there is one.
     pub normal: Option<Normal>,
-    /// What was not recognised, in the order of the text.
-    pub unrecognised: Vec<Unrecognised>,
-    /// Derived from the findings, never the model's words: [`parse`] has the rule.
-    pub impression: Vec<String>,
-    /// Sentences beyond the limit that were left out.
-    pub omitted: usize,
-    /// What was taken out by the checks: the reasons, in our own words.
-    pub struck: Vec<String>,
-    /// The text in its sections, sentence by sentence, recognised or not.
+    /// The text in its sections, sentence by sentence, understood or not, with what the checks did to each.
     pub structure: Structure,
 }
 
 /// Reads a model's text: prose in English, or the JSON of [`schema`](crate::schema()). Of JSON that breaks off or is of
 /// another schema nothing is read, and nothing shown.
 ///
-/// A sentence is recognised only when every one of its words is in the closed tables, so a sentence with any other word is
-/// shown as it stands and not interpreted. A side is never guessed. What stands under the headings of indication,
-/// technique, comparison and recommendations is no finding.
-///
-/// The impression is derived: each positive finding that is no device, most urgent first; if there is none, that the
-/// model reported no abnormality. Sentences that were not recognised are counted in it, so that nobody takes it for
-/// the whole.
+/// A sentence is understood only when every one of its words is in the closed tables; the others are shown as they stand,
+/// with a sign, and never coded. A side is never guessed. What stands under the headings of indication, technique,
+/// comparison and recommendations is no finding.
 pub fn parse(model: &ModelText<'_>) -> Draft {
     parse_in(model, Language::ENGLISH)
 }
@@ -285,7 +245,7 @@ fn of_output(model: &ModelText<'_>, output: Output, language: Language) -> Draft
     };
     for (number, (piece, words, claim)) in pieces.into_iter().enumerate() {
         if number >= structure::SENTENCES {
-            draft.omitted += 1;
+            draft.structure.omitted += 1;
             continue;
         }
         let words = words.unwrap_or_else(|| model.text[piece.range.clone()].to_owned());
@@ -294,11 +254,9 @@ fn of_output(model: &ModelText<'_>, output: Output, language: Language) -> Draft
         sentence.claim = claim;
         agree(&mut sentence);
         let attention = || attention(model, &piece.range);
-        draft.take(&words, &sentence, attention);
+        draft.take(&sentence, attention);
         draft.structure.sentences.push(sentence);
     }
-    draft.structure.omitted = draft.omitted;
-    draft.impression = impression(&draft);
     draft
 }
 
@@ -316,6 +274,8 @@ fn read(words: &str, language: Language, piece: &structure::Piece, confidence: O
         marks: reading.marks,
         ends: piece.ends,
         claim: None,
+        struck: None,
+        unmeasured: false,
     }
 }
 
@@ -329,32 +289,16 @@ fn agree(sentence: &mut Sentence) {
 }
 
 impl Draft {
-    /// Puts a sentence where it belongs: among the findings, or among what was not recognised.
-    fn take(&mut self, words: &str, sentence: &Sentence, attention: impl Fn() -> Option<Grid>) {
-        let (range, confidence) = (sentence.range.clone(), sentence.confidence);
-        let of_images = sentence.section.is_of_images();
-        let strict = if of_images && self.structure.language == Language::ENGLISH {
-            recognise::sentence(words)
-        } else {
-            Reading::Unknown
-        };
-        let findings: Vec<Finding> = match strict {
-            Reading::Findings(facts) => {
-                let attention = attention();
-                facts.into_iter().map(|fact| fact.finding(sentence, attention.clone())).collect()
-            }
-            Reading::Normal(statement) => {
-                self.normal.get_or_insert(Normal { statement, range, confidence });
-                return;
-            }
-            Reading::Unknown if of_images => placed(sentence, &attention),
-            Reading::Unknown => Vec::new(),
-        };
-        if findings.is_empty() && !sentence.text.is_empty() {
-            let (text, section) = (sentence.text.clone(), sentence.section);
-            self.unrecognised.push(Unrecognised { text, section, range, confidence });
+    /// Adds what a sentence says of the images.
+    fn take(&mut self, sentence: &Sentence, attention: impl Fn() -> Option<Grid>) {
+        if !sentence.section.is_of_images() || sentence.understood != Understood::Whole {
+            return;
         }
-        for finding in findings {
+        if let Some(statement) = sentence.marks.normal_study {
+            let (text, range) = (sentence.text.clone(), sentence.range.clone());
+            self.normal.get_or_insert(Normal { statement, text, range });
+        }
+        for finding in placed(sentence, &attention) {
             if !self.findings.iter().any(|earlier| same_statement(earlier, &finding)) {
                 self.findings.push(finding);
             }
@@ -368,19 +312,31 @@ impl Draft {
             .filter(|finding| finding.presence == Presence::Present && finding.concept.urgency() < Urgency::Device)
     }
 
+    /// The sentences about the images that were not wholly understood: shown with a sign, never coded.
+    pub fn not_understood(&self) -> impl Iterator<Item = &Sentence> {
+        let of_images = self.structure.sentences.iter().filter(|it| it.section.is_of_images() && it.struck.is_none());
+        of_images.filter(|it| it.understood != Understood::Whole && !it.text.is_empty())
+    }
+
+    /// Why sentences were struck out, in the order of the text.
+    pub fn struck(&self) -> Vec<String> {
+        let struck = self.structure.sentences.iter().filter_map(|it| it.struck.as_ref());
+        struck.map(|it| it.why.clone()).collect()
+    }
+
     /// Whether the model said nothing at all.
     pub fn is_empty(&self) -> bool {
-        self.findings.is_empty() && self.normal.is_none() && self.unrecognised.is_empty() && self.struck.is_empty()
+        self.structure.sentences.iter().all(|sentence| sentence.text.is_empty())
     }
 }
 
-/// The findings of a sentence that was understood as a whole, and says nothing but what the images show.
+/// The findings of a sentence that says nothing but what the images show.
 fn placed(sentence: &Sentence, attention: &impl Fn() -> Option<Grid>) -> Vec<Finding> {
     let marks = &sentence.marks;
     let only_images = sentence.statements.iter().all(|statement| statement.status == Status::Current)
         && sentence.recommendation.is_none()
         && !(marks.instruction || marks.machine || marks.signature || marks.title || marks.identity || marks.telephone);
-    if sentence.understood != Understood::Whole || !only_images {
+    if !only_images {
         return Vec::new();
     }
     let attention = attention();
@@ -418,35 +374,6 @@ fn zone_of(site: Site) -> Option<Zone> {
 fn same_statement(a: &Finding, b: &Finding) -> bool {
     let parts = |it: &Finding| (it.concept, it.presence, it.side, it.zone, it.size, it.certainty, it.change);
     parts(a) == parts(b) && a.sites == b.sites && a.measurements == b.measurements
-}
-
-/// The impression, as [`parse`] derives it.
-pub(crate) fn impression(draft: &Draft) -> Vec<String> {
-    let mut positive: Vec<&Finding> = draft.positive().collect();
-    // The vocabulary stands in order of urgency, and the sort keeps the text's order among equals.
-    positive.sort_by_key(|finding| (finding.concept.urgency(), finding.concept));
-    let mut lines: Vec<String> = Vec::new();
-    for finding in positive {
-        // A sentence that names two findings is one line.
-        if !lines.contains(&finding.text) {
-            lines.push(finding.text.clone());
-        }
-    }
-    // What stands in sections of its own is no statement about the images.
-    let of_images = draft.unrecognised.iter().filter(|it| !it.section.stands_by_itself()).count();
-    let unread = of_images + draft.omitted + draft.struck.len();
-    let count = if unread == 1 { "1 sentence".to_owned() } else { format!("{unread} sentences") };
-    if draft.structure.unreadable.is_some() {
-        lines.push("The model's output could not be read: nothing is assessed.".to_owned());
-    } else if unread > 0 {
-        let found = if lines.is_empty() { "No abnormality recognised, but " } else { "" };
-        lines.push(format!("{found}{count} of the model's text could not be interpreted: see Findings."));
-    } else if draft.is_empty() {
-        lines.push("The model reported nothing.".to_owned());
-    } else if lines.is_empty() {
-        lines.push("No abnormality reported by the model.".to_owned());
-    }
-    lines
 }
 
 fn tokens<'a>(model: &'a ModelText<'_>, range: &Range<usize>) -> impl Iterator<Item = &'a TokenEvidence> {

@@ -1,7 +1,7 @@
 //! The cleaning of sentences that are shown as they stand.
 
 /// Characters of a sentence that is shown as it stands; a model that never ends a sentence is cut here.
-const SHOWN: usize = 400;
+const SHOWN: usize = 1_000;
 
 /// The model's words, made harmless: one line, no control, direction or private characters, bounded, and without `\`
 /// and `~`, whose codes are other characters in the Japanese sets.

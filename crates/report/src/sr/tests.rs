@@ -154,12 +154,12 @@ fn what_a_model_says_of_other_sections_stands_there_and_is_marked() {
     let tree = text::read_text(&document.file);
     let mut from = 0;
     for part in [
-        "Clinical Information\n    Clinical Information: [model's own words, not interpreted] Cough.",
+        "Clinical Information\n    Clinical Information: [said by the model] Cough.",
         "Current Procedure Descriptions\n",
-        "Procedure Description: [model's own words, not interpreted] Two views.",
+        "Procedure Description: [said by the model] Two views.",
         "Findings\n    Finding: Left pneumothorax.",
         "Impressions\n    Impression: Left pneumothorax.\n",
-        "Recommendations\n    Recommendation: [model's own words, not interpreted] Call the ward.",
+        "Recommendations\n    Recommendation: Call the ward.",
     ] {
         let at = tree[from..].find(part).unwrap_or_else(|| panic!("{tree}\ndoes not go on with {part:?}"));
         from += at + part.len();
@@ -264,7 +264,7 @@ mod measured {
         let number = |value| report(|finding| finding.measurements[0].value = value);
         assert!(matches!(number(f64::NAN), Err(Error::Number)));
         assert!(matches!(number(f64::INFINITY), Err(Error::Number)));
-        let certain = |percent| report(|it| it.certainty = Some(Certainty { percent, calibrated: true }));
+        let certain = |percent| report(|it| it.certainty = Some(Certainty { percent }));
         assert!(matches!(certain(101.0), Err(Error::Number)));
         assert!(certain(100.0).is_ok());
     }

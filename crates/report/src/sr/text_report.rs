@@ -89,7 +89,7 @@ fn sections(draft: &Draft, source: &Source<'_>, provenance: &Provenance, options
         (CURRENT_PROCEDURE_DESCRIPTIONS, procedure),
         (PREVIOUS_FINDINGS, texts(PREVIOUS_FINDING, own(SectionKind::Comparison))),
         (FINDINGS, findings(draft, source)),
-        (IMPRESSIONS, texts(IMPRESSION, draft.impression.clone())),
+        (IMPRESSIONS, texts(IMPRESSION, text::impression_lines(draft))),
         (RECOMMENDATIONS, texts(RECOMMENDATION, own(SectionKind::Recommendations))),
     ];
     items.extend(sections.into_iter().filter(|(_, it)| !it.is_empty()).map(|(name, it)| container(name, it)));

@@ -14,7 +14,7 @@ use std::ops::Range;
 use serde::Serialize;
 
 use crate::{
-    draft::{Confidence, Presence, Side, Size},
+    draft::{Confidence, NormalStatement, Presence, Side, Size},
     lexicon::Language,
     vocabulary::{Concept, Site},
 };
@@ -262,6 +262,12 @@ pub(crate) struct Marks {
     pub(crate) other_patient: bool,
     pub(crate) instruction: bool,
     pub(crate) machine: bool,
+    /// What it denies are others than those that were named: "no other nodules".
+    pub(crate) further: bool,
+    /// It asks, or recommends.
+    pub(crate) asks: bool,
+    /// It says that the whole study is normal.
+    pub(crate) normal_study: Option<NormalStatement>,
     /// "The size of the liver is normal" leaves room for a cyst in it.
     pub(crate) aspect: bool,
     /// It breaks off in the middle: after "and", "with", a comma.
@@ -295,6 +301,22 @@ pub struct Sentence {
     /// What the model's own structure says of it, when it gave one.
     #[serde(skip)]
     pub(crate) claim: Option<Claim>,
+    /// Why the checks struck it out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub struck: Option<Struck>,
+    /// Whether the checks found numbers in it that nobody measured.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub unmeasured: bool,
+}
+
+/// Why a sentence was struck out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Struck {
+    /// The objections to it.
+    pub why: String,
+    /// Whether its words are shown beside that: not those that may name a person or were meant for a machine.
+    #[serde(skip)]
+    pub words: bool,
 }
 
 /// A report's text, read.
@@ -351,11 +373,6 @@ pub(crate) fn read_sentence(words: &str, language: Language) -> Reading {
         return Reading::default();
     }
     reader::read(words, language.lexicon())
-}
-
-/// A sentence with each of its measurements replaced by `instead`.
-pub(crate) fn without_measurements(sentence: &str, instead: &str, language: Language) -> String {
-    reader::without_measurements(sentence, instead, language.lexicon())
 }
 
 #[cfg(test)]

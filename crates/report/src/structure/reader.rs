@@ -10,7 +10,7 @@ use super::{
     token::{Kind, Token, tokens},
 };
 use crate::{
-    draft::{Presence, Side, Size},
+    draft::{NormalStatement, Presence, Side, Size},
     lexicon::{Lexicon, Phrase, Role},
     vocabulary::{Concept, Place, Site},
 };
@@ -19,6 +19,8 @@ use crate::{
 pub(super) struct Found<'l> {
     pub(super) at: usize,
     pub(super) end: usize,
+    /// Past its last word: further than `end` where its words are torn apart.
+    last: usize,
     pub(super) roles: &'l [Role],
 }
 
@@ -47,7 +49,11 @@ struct Chunk {
 
 struct Mention {
     concept: Concept,
+    /// Whether one word names it, whose meaning may depend on the place.
+    general: bool,
     at: usize,
+    /// Past its last word.
+    end: usize,
 }
 
 /// Tokens that may stand between the words of a concept: "the heart is mildly enlarged".
@@ -55,19 +61,6 @@ const GAP: usize = 3;
 
 /// More concepts than any sentence names; one that has more is a list of words, and not read.
 const CONCEPTS: usize = 24;
-
-/// The sentence with each of its measurements replaced by `instead`.
-pub(super) fn without_measurements(sentence: &str, instead: &str, lexicon: &Lexicon) -> String {
-    let tokens = tokens(sentence, lexicon);
-    let (measured, _) = measurements(&tokens, &phrases(&tokens, lexicon));
-    let mut text = sentence.to_owned();
-    for (at, _) in measured.iter().rev() {
-        if let [first, .., last] | [first @ last] = &tokens[at.clone()] {
-            text.replace_range(first.range.start..last.range.end, instead);
-        }
-    }
-    text
-}
 
 pub(super) fn read(sentence: &str, lexicon: &Lexicon) -> Reading {
     let tokens = tokens(sentence, lexicon);
@@ -92,10 +85,16 @@ pub(super) fn read(sentence: &str, lexicon: &Lexicon) -> Reading {
         Kind::Comma | Kind::Semicolon | Kind::Colon | Kind::Date => false,
         Kind::Number(_) => !covered[at] && !counted(at),
         Kind::Dash => false,
-        Kind::Word(..) | Kind::Other(_) => !covered[at],
+        Kind::Word(..) | Kind::Question | Kind::Other(_) => !covered[at],
     });
 
-    let mentions = mentions(&found);
+    let mut mentions = mentions(&found);
+    // "Hardware: all metalwork has been removed": the topic is no statement beside one of its own.
+    if let [topic, _, ..] = mentions.as_slice()
+        && tokens.get(topic.end).is_some_and(|token| token.kind == Kind::Colon)
+    {
+        mentions.remove(0);
+    }
     if mentions.len() > CONCEPTS {
         return reading;
     }
@@ -103,6 +102,7 @@ pub(super) fn read(sentence: &str, lexicon: &Lexicon) -> Reading {
         let has = |side| part.sides.iter().any(|(_, it)| *it == side);
         has(Side::Left) && has(Side::Right) && part.mentions.len() <= 1
     });
+    reading.marks.normal_study = normal_study(&tokens, &found).filter(|_| mentions.is_empty() && !unknown);
     let (mut statements, ambiguous) = state(&tokens, &found, &mentions, &measured);
     if recommends {
         // "CT is recommended if pneumonia is suspected" says nothing of the images.
@@ -113,6 +113,7 @@ pub(super) fn read(sentence: &str, lexicon: &Lexicon) -> Reading {
         || !mentions.is_empty()
         || !statements.is_empty()
         || recommends
+        || reading.marks.normal_study.is_some()
         || !reading.categories.is_empty();
     reading.statements = statements;
     reading.understood = match (says_something, unknown || ambiguous) {
@@ -123,16 +124,50 @@ pub(super) fn read(sentence: &str, lexicon: &Lexicon) -> Reading {
     reading
 }
 
+/// What a sentence says of the whole study that says nothing else: "Normal chest radiograph.", "No acute abnormality."
+fn normal_study(tokens: &[Token], found: &[Found<'_>]) -> Option<NormalStatement> {
+    let stated = found.iter().flat_map(|phrase| phrase.roles).find_map(|role| match role {
+        Role::NormalStudy(statement) => Some(*statement),
+        _ => None,
+    });
+    let names_study = found.iter().any(|phrase| phrase.has(|role| matches!(role, Role::Study | Role::Modality(_))));
+    let only_words = tokens.len() <= 1;
+    let normal = found.iter().any(|phrase| phrase.is(Role::Normal));
+    let light = |role: &Role| {
+        matches!(
+            role,
+            Role::NormalStudy(_)
+                | Role::Normal
+                | Role::Study
+                | Role::Modality(_)
+                | Role::Action(_)
+                | Role::Filler
+                | Role::Affirm
+        )
+    };
+    let nothing_else = found.iter().all(|phrase| phrase.has(light) || phrase.roles.is_empty())
+        && !tokens.iter().any(|token| matches!(token.kind, Kind::Comma | Kind::Semicolon | Kind::Colon));
+    let statement = stated.or((normal && (names_study || only_words)).then_some(NormalStatement::NoAbnormality));
+    statement.filter(|_| nothing_else)
+}
+
 /// Finds the phrases: concepts first, whose words may be torn apart, then the longest of everything else.
 fn phrases<'l>(tokens: &[Token], lexicon: &'l Lexicon) -> Vec<Found<'l>> {
     let mut taken: Vec<Option<usize>> = vec![None; tokens.len()];
     let mut found: Vec<Found<'l>> = Vec::new();
     let is_concept = |phrase: &&Phrase| phrase.roles.iter().any(|role| matches!(role, Role::Concept(_)));
     let is_gap = |token: &Token| {
-        let light =
-            |role: &Role| matches!(role, Role::Filler | Role::Size(_) | Role::Side(_) | Role::Affirm | Role::Aspect);
+        let light = |role: &Role| {
+            matches!(
+                role,
+                Role::Filler | Role::Size(_) | Role::Side(_) | Role::Affirm | Role::Aspect | Role::Descriptor
+            )
+        };
         let mut single = lexicon.beginning(token.forms()).filter(|phrase| phrase.words.len() == 1);
-        single.any(|phrase| phrase.roles.iter().any(light))
+        let joins =
+            |word: &str| matches!(word, "of" | "from" | "in" | "on" | "at" | "for" | "to" | "by" | "von" | "im" | "am");
+        single.any(|phrase| phrase.roles.iter().any(light)) && !token.word().is_some_and(joins)
+            || token.word() == Some("not")
     };
     for at in 0..tokens.len() {
         if taken[at].is_some() {
@@ -147,15 +182,19 @@ fn phrases<'l>(tokens: &[Token], lexicon: &'l Lexicon) -> Vec<Found<'l>> {
             for word in &words {
                 taken[*word] = Some(found.len());
             }
-            found.push(Found { at, end: at + 1, roles: &phrase.roles });
+            let last = words.last().map_or(at, |word| *word) + 1;
+            found.push(Found { at, end: at + 1, last, roles: &phrase.roles });
             for word in &words[1..] {
                 // The words of a torn phrase are covered each for itself.
-                found.push(Found { at: *word, end: word + 1, roles: &[] });
+                found.push(Found { at: *word, end: word + 1, last: word + 1, roles: &[] });
             }
         }
     }
     let mut at = 0;
     while at < tokens.len() {
+        if tokens[at].kind == Kind::Question {
+            found.push(Found { at, end: at + 1, last: at + 1, roles: &[Role::Asked] });
+        }
         if taken[at].is_some() {
             at += 1;
             continue;
@@ -163,12 +202,20 @@ fn phrases<'l>(tokens: &[Token], lexicon: &'l Lexicon) -> Vec<Found<'l>> {
         let candidates = lexicon
             .beginning(tokens[at].forms())
             .filter(|phrase| matching(tokens, &taken, at, &phrase.words, |_| false).is_some());
-        match candidates.max_by_key(|phrase| phrase.words.len()) {
+        // The longest; of equally long ones the first, which has the word as it stands and not a stem of it.
+        match candidates.reduce(|best, it| if it.words.len() > best.words.len() { it } else { best }) {
             Some(phrase) => {
-                found.push(Found { at, end: at + phrase.words.len(), roles: &phrase.roles });
+                let end = at + phrase.words.len();
+                found.push(Found { at, end, last: end, roles: &phrase.roles });
                 at += phrase.words.len();
             }
             None => at += 1,
+        }
+    }
+    let covered: Vec<bool> = (0..tokens.len()).map(|at| found.iter().any(|it| it.at <= at && at < it.end)).collect();
+    for (at, token) in tokens.iter().enumerate().filter(|(at, _)| !covered[*at]) {
+        if token.word().is_some_and(|word| lexicon.looks_like_cue(word)) {
+            found.push(Found { at, end: at + 1, last: at + 1, roles: &[Role::Cue] });
         }
     }
     found.sort_by_key(|phrase| phrase.at);
@@ -208,7 +255,11 @@ fn mentions(found: &[Found<'_>]) -> Vec<Mention> {
     let concept = |phrase: &Found<'_>| {
         phrase.roles.iter().find_map(|role| if let Role::Concept(concept) = role { Some(*concept) } else { None })
     };
-    found.iter().filter_map(|phrase| Some(Mention { concept: concept(phrase)?, at: phrase.at })).collect()
+    let mention = |phrase: &Found<'_>| {
+        let general = phrase.last == phrase.at + 1;
+        Some(Mention { concept: concept(phrase)?, general, at: phrase.at, end: phrase.last })
+    };
+    found.iter().filter_map(mention).collect()
 }
 
 fn marks(reading: &mut Reading, tokens: &[Token], found: &[Found<'_>], sentence: &str, lexicon: &Lexicon) {
@@ -245,6 +296,8 @@ fn marks(reading: &mut Reading, tokens: &[Token], found: &[Found<'_>], sentence:
                 Role::Instruction => marks.instruction = true,
                 Role::Machine => marks.machine = true,
                 Role::Aspect => marks.aspect = true,
+                Role::Further => marks.further = true,
+                Role::Hypothetical | Role::HypotheticalAfter | Role::Asked | Role::Recommend => marks.asks = true,
                 _ => {}
             }
         }
@@ -307,12 +360,19 @@ fn state(
         for (number, mention) in chunk.mentions.iter().enumerate() {
             let reach = scopes.of(*mention);
             ambiguous |= reach.ambiguous;
+            ambiguous |= reach.cued;
             if reach.ambiguous {
                 continue;
             }
             let at = mentions[*mention].at;
             let side = side_of(chunk, number, at, mentions);
-            let concept = mentions[*mention].concept;
+            let places = found.iter().flat_map(|phrase| phrase.roles).filter_map(|role| match role {
+                Role::Site(site) => Some(*site),
+                _ => None,
+            });
+            let of_clause = chunk.sites.iter().copied();
+            let Mention { concept, general, .. } = mentions[*mention];
+            let concept = if general { concept.beside(of_clause.chain(places)) } else { concept };
             // "Left enlarged heart" names no side of a heart, "left or right" none at all, and two names side by side
             // do not say which of them it is.
             let midline = concept.row().own && concept.row().place == Place::Nowhere && side.is_some();
@@ -321,10 +381,11 @@ fn state(
                 continue;
             }
             let resolved = chunk.change == Some(Change::Resolved);
+            let certainty = if reach.unlikely && !reach.absent { Certainty::Probable } else { reach.certainty };
             statements.push(Statement {
                 concept,
-                presence: if reach.absent || resolved { Presence::Absent } else { Presence::Present },
-                certainty: reach.certainty,
+                presence: if reach.absent || reach.unlikely || resolved { Presence::Absent } else { Presence::Present },
+                certainty,
                 side,
                 sites: places_of(concept, chunk),
                 size: chunk.sizes.first().copied().filter(|_| chunk.sizes.len() == 1),
@@ -342,7 +403,7 @@ fn state(
         }
     }
     // A negating word that negates none of the concepts negates something else: "the effusion is not small".
-    ambiguous |= scopes.has_dangling_negation();
+    ambiguous |= scopes.has_dangling_negation() || scopes.has_modifier_of_nothing();
     (statements, ambiguous)
 }
 
@@ -483,9 +544,30 @@ struct Scopes<'a> {
 #[derive(Default)]
 struct Reach {
     absent: bool,
+    unlikely: bool,
     certainty: Certainty,
     status: Status,
     ambiguous: bool,
+    /// A word that could turn what is said reaches it, and nobody knows how.
+    cued: bool,
+}
+
+/// Roles that deny, doubt, ask or date what they reach.
+fn modifies(role: &Role) -> bool {
+    matches!(
+        role,
+        Role::UnlikelyBefore
+            | Role::UnlikelyAfter
+            | Role::PossibleBefore
+            | Role::PossibleAfter
+            | Role::Versus
+            | Role::ProbableBefore
+            | Role::ProbableAfter
+            | Role::HistoricalAfter
+            | Role::Hypothetical
+            | Role::HypotheticalAfter
+            | Role::Asked
+    )
 }
 
 impl Scopes<'_> {
@@ -493,8 +575,14 @@ impl Scopes<'_> {
         let mut reach = Reach::default();
         let at = self.mentions[number].at;
         let (mut before, mut after) = (0, 0);
+        let end = self.mentions[number].end;
         for phrase in self.found {
-            if phrase.at < at && !self.ends_between(phrase.end, at) {
+            // "The heart is not enlarged."
+            if phrase.at > at && phrase.at < end {
+                before += usize::from(phrase.is(Role::NegationBefore));
+                continue;
+            }
+            if phrase.at < at && !self.ends_between(phrase.end, at) && self.faces_forward(phrase) {
                 let list = self.list_between(phrase.end, at);
                 if phrase.is(Role::NegationBefore) {
                     match list {
@@ -502,42 +590,157 @@ impl Scopes<'_> {
                         List::Open => reach.ambiguous |= self.is_last_negation(phrase.at, at),
                     }
                 }
-                if phrase.is(Role::PossibleBefore) {
+                reach.unlikely |= phrase.is(Role::UnlikelyBefore);
+                if phrase.is(Role::PossibleBefore) || phrase.is(Role::Versus) {
                     reach.certainty = Certainty::Possible;
                 }
                 if phrase.is(Role::ProbableBefore) && reach.certainty != Certainty::Possible {
                     reach.certainty = Certainty::Probable;
                 }
-                if phrase.is(Role::Historical) && list == List::None {
-                    reach.status = Status::History;
+                if phrase.is(Role::Historical) && reach.status == Status::Current {
+                    match list {
+                        List::None | List::Closed => reach.status = Status::History,
+                        List::Open => reach.ambiguous = true,
+                    }
                 }
-                if phrase.is(Role::Hypothetical) {
+                if phrase.is(Role::Hypothetical) || phrase.is(Role::Asked) {
                     reach.status = Status::Question;
                 }
             }
-            if phrase.at > at && !self.ends_between(at + 1, phrase.at) {
-                let list = self.list_between(at + 1, phrase.at);
-                let near = list == List::None;
+            if phrase.at > at
+                && !self.ends_between(at + 1, phrase.at)
+                && self.faces_backward(phrase)
+                && !self.has_backward_between(at, phrase)
+            {
+                // "Shunt in place, hydrocephalus not seen": a comma alone does not carry what is said at the end to the start.
+                let list = match self.list_between(at + 1, phrase.at) {
+                    List::Closed if !self.is_joined(at + 1, phrase.at) => List::Open,
+                    list => list,
+                };
+                let near = matches!(list, List::None | List::Closed);
                 if phrase.is(Role::NegationAfter) {
                     match list {
                         List::None | List::Closed => after += 1,
                         List::Open => reach.ambiguous = true,
                     }
                 }
-                if phrase.is(Role::PossibleAfter) && (near || list == List::Closed) {
+                reach.unlikely |= phrase.is(Role::UnlikelyAfter) && near;
+                if (phrase.is(Role::PossibleAfter) || phrase.is(Role::Versus)) && near {
                     reach.certainty = Certainty::Possible;
                 }
-                if phrase.is(Role::ProbableAfter) && (near || list == List::Closed) {
+                if phrase.is(Role::ProbableAfter) && near && reach.certainty != Certainty::Possible {
                     reach.certainty = Certainty::Probable;
                 }
+                if phrase.is(Role::HistoricalAfter) && near && reach.status == Status::Current {
+                    reach.status = Status::History;
+                }
+                if phrase.is(Role::HypotheticalAfter) || phrase.is(Role::Asked) {
+                    reach.status = Status::Question;
+                }
+                // What reaches back over a list that could end before may be said of all of it.
+                reach.ambiguous |= !near && phrase.has(modifies);
             }
+        }
+        let cued = |phrase: &Found<'_>| {
+            let (from, to) = if phrase.at < at { (phrase.end, at) } else { (at + 1, phrase.at) };
+            phrase.roles == [Role::Cue] && !self.ends_between(from, to)
+        };
+        let dated = |token: &Token| token.kind == Kind::Date;
+        let compares = self.found.iter().any(|it| it.has(|role| matches!(role, Role::Prior | Role::Change(_))));
+        // "On the previous scan there was ascites."
+        let of_earlier = self.found.iter().any(|it| it.is(Role::Past))
+            && self.found.iter().any(|it| it.has(|role| matches!(role, Role::Prior | Role::Historical)));
+        if of_earlier || self.found.iter().any(cued) || !compares && self.tokens.iter().any(dated) {
+            reach.cued = true;
+            reach.status = if reach.status == Status::Current { Status::Question } else { reach.status };
         }
         // A new "no" in a list starts again: only the nearest counts, and it must be one.
         let nearest = self.negations_since_last_mention(number);
         reach.ambiguous |= nearest + after > 1;
         reach.absent = before + after > 0;
-        reach.ambiguous |= !reach.absent && reach.certainty == Certainty::Certain && self.is_alternative(number);
+        // "Is not likely" and "no possible" deny a doubt, which could be read two ways.
+        reach.ambiguous |= reach.absent && reach.unlikely;
+        let asserts = !reach.absent && reach.certainty == Certainty::Certain && reach.status == Status::Current;
+        reach.ambiguous |= asserts && self.is_alternative(number);
         reach
+    }
+
+    /// Whether a phrase that can do both modifies what follows it: "absent" before a concept does, at the end of its clause
+    /// it does not.
+    fn faces_forward(&self, phrase: &Found<'_>) -> bool {
+        let both = phrase.has(|role| {
+            matches!(role, Role::NegationAfter | Role::UnlikelyAfter | Role::PossibleAfter | Role::HistoricalAfter)
+        });
+        !both || self.has_more_in_clause(phrase.end)
+    }
+
+    /// As [`faces_forward`](Self::faces_forward), for what precedes it.
+    fn faces_backward(&self, phrase: &Found<'_>) -> bool {
+        let both = phrase.has(|role| {
+            matches!(role, Role::NegationBefore | Role::UnlikelyBefore | Role::PossibleBefore | Role::Historical)
+        });
+        // A question mark asks what stands before it only where nothing follows.
+        let asked = phrase.is(Role::Asked) && self.mentions.iter().any(|mention| mention.at > phrase.at);
+        !asked && (!both || !self.has_more_in_clause(phrase.end))
+    }
+
+    /// Whether another word that reaches back stands between a concept and one: only the nearest is said of it.
+    fn has_backward_between(&self, at: usize, phrase: &Found<'_>) -> bool {
+        let reaches_back = |it: &Found<'_>| {
+            it.has(|role| {
+                matches!(
+                    role,
+                    Role::NegationAfter
+                        | Role::UnlikelyAfter
+                        | Role::PossibleAfter
+                        | Role::ProbableAfter
+                        | Role::HistoricalAfter
+                        | Role::HypotheticalAfter
+                )
+            }) && self.faces_backward(it)
+        };
+        self.found.iter().any(|it| it.at > at && it.at < phrase.at && reaches_back(it))
+    }
+
+    /// Whether "and" or "or" stands between two tokens.
+    fn is_joined(&self, from: usize, to: usize) -> bool {
+        self.found.iter().any(|it| it.at >= from && it.at < to && it.has(|role| matches!(role, Role::And | Role::Or)))
+    }
+
+    /// Whether a concept or a place follows before the clause ends.
+    fn has_more_in_clause(&self, from: usize) -> bool {
+        let ends = |at: usize| {
+            matches!(self.tokens[at].kind, Kind::Comma | Kind::Semicolon)
+                || self.found.iter().any(|it| {
+                    it.at == at && it.has(|role| matches!(role, Role::And | Role::Or | Role::With | Role::Terminate))
+                })
+        };
+        let end = (from..self.tokens.len()).find(|at| ends(*at)).unwrap_or(self.tokens.len());
+        let named = |role: &Role| matches!(role, Role::Concept(_) | Role::Site(_));
+        self.found.iter().any(|it| it.at >= from && it.at < end && it.has(named))
+    }
+
+    /// Whether a word that doubts, asks or dates reaches none of the concepts: it is said of something unread.
+    fn has_modifier_of_nothing(&self) -> bool {
+        let forward = |role: &Role| {
+            matches!(
+                role,
+                Role::UnlikelyBefore
+                    | Role::PossibleBefore
+                    | Role::ProbableBefore
+                    | Role::Hypothetical
+                    | Role::Asked
+                    | Role::Versus
+            )
+        };
+        let backward = |role: &Role| modifies(role) && (!forward(role) || matches!(role, Role::Asked | Role::Versus));
+        let reaches = |phrase: &Found<'_>| {
+            self.mentions.iter().any(|mention| {
+                mention.at > phrase.at && phrase.has(forward) && !self.ends_between(phrase.end, mention.at)
+                    || mention.at < phrase.at && phrase.has(backward) && !self.ends_between(mention.at + 1, phrase.at)
+            })
+        };
+        !self.mentions.is_empty() && self.found.iter().any(|phrase| phrase.has(modifies) && !reaches(phrase))
     }
 
     /// Whether a word that ends what was said stands between two tokens.
@@ -552,16 +755,30 @@ impl Scopes<'_> {
         if inside == 0 {
             return List::None;
         }
+        let between = |phrase: &&Found<'_>| phrase.at >= from && phrase.at < to;
+        let with = self.found.iter().filter(between).any(|phrase| phrase.is(Role::With));
+        let is_and = |phrase: &Found<'_>| phrase.is(Role::And) && !phrase.is(Role::Or);
+        let and = self.found.iter().filter(between).any(is_and);
         let or = self.found.iter().any(|phrase| phrase.at >= from && phrase.is(Role::Or));
-        let and = self.found.iter().any(|phrase| {
-            phrase.at >= from
-                && phrase.at < to
-                && (phrase.is(Role::And) && !phrase.is(Role::Or) || phrase.is(Role::With))
-        });
-        let affirmed = self.found.iter().any(|phrase| {
-            phrase.at > from && phrase.at < to && phrase.has(|it| matches!(it, Role::Side(_) | Role::Size(_)))
-        });
-        if or && !and && !affirmed { List::Closed } else { List::Open }
+        // "No effusion, small left nodule": a side or a size behind a comma or an "and" begins something new.
+        let begins_anew = |phrase: &Found<'_>| {
+            let joint = (from..phrase.at).rev().find_map(|at| {
+                let joins = self.found.iter().find(|it| it.at == at && (it.is(Role::Or) || is_and(it)));
+                match joins {
+                    Some(joint) => Some(!joint.is(Role::Or)),
+                    None => (self.tokens[at].kind == Kind::Comma).then_some(true),
+                }
+            });
+            joint == Some(true)
+        };
+        let affirmed = self
+            .found
+            .iter()
+            .filter(between)
+            .any(|it| it.has(|role| matches!(role, Role::Side(_) | Role::Size(_))) && begins_anew(it));
+        let affirmed_after = self.found.iter().any(|phrase| phrase.at >= to && phrase.is(Role::Affirm));
+        let closed = or && !and || !affirmed_after;
+        if !with && !affirmed && closed { List::Closed } else { List::Open }
     }
 
     fn is_last_negation(&self, negation: usize, at: usize) -> bool {
@@ -602,6 +819,9 @@ impl Scopes<'_> {
     fn has_dangling_negation(&self) -> bool {
         self.found.iter().filter(|phrase| phrase.is(Role::NegationBefore) && !phrase.is(Role::NegationAfter)).any(
             |phrase| {
+                if self.mentions.iter().any(|mention| mention.at < phrase.at && phrase.at < mention.end) {
+                    return false;
+                }
                 let first = self.mentions.iter().find(|mention| mention.at >= phrase.end);
                 first.is_none_or(|mention| self.ends_between(phrase.end, mention.at))
             },

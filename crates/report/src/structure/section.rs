@@ -30,7 +30,9 @@ pub(crate) fn pieces(text: &str, lexicon: &Lexicon) -> Vec<Piece> {
         let end = at + character.len_utf8();
         let next = characters.peek().map(|(_, next)| *next);
         let (ends, marked) = match character {
-            '!' | '?' | ';' | '\u{2028}' | '\u{2029}' | '。' => (true, true),
+            '!' | ';' | '\u{2028}' | '\u{2029}' | '。' => (true, true),
+            // "? pneumonia" and "effusion (?)" ask within their sentence.
+            '?' => (ends_question(&text[start..at], next), true),
             '\n' | '\r' => (!goes_on(text, start, at, lexicon), true),
             // "3.5 cm" and "e.g." go on.
             '.' => (!next.is_some_and(char::is_alphanumeric) && !own_stop(&text[start..at], lexicon), true),
@@ -45,6 +47,12 @@ pub(crate) fn pieces(text: &str, lexicon: &Lexicon) -> Vec<Piece> {
     pieces
 }
 
+/// Whether a question mark ends what it asks, and does not stand before it.
+fn ends_question(before: &str, next: Option<char>) -> bool {
+    before.ends_with(|c: char| c.is_alphanumeric() || matches!(c, ')' | '"' | '\''))
+        && next.is_none_or(|next| next.is_whitespace() || matches!(next, '?' | '!'))
+}
+
 /// Whether a line break is one that an editor made within a sentence.
 fn goes_on(text: &str, start: usize, at: usize, lexicon: &Lexicon) -> bool {
     let line_start = text[..at].rfind(['\n', '\r']).map_or(0, |break_at| break_at + 1).max(start);
@@ -53,8 +61,12 @@ fn goes_on(text: &str, start: usize, at: usize, lexicon: &Lexicon) -> bool {
     let next = next.strip_prefix('\n').filter(|_| text[at..].starts_with('\r')).unwrap_or(next);
     let Some(first) = next.chars().next().filter(|first| !first.is_whitespace()) else { return false };
     let heads = line.len() <= HEADING && lexicon.heading(&heading_words(line)).is_some();
-    if line.is_empty() || heads || line.ends_with([':', ';', '.', '!', '?']) {
+    if line.is_empty() || heads || line.ends_with([';', '.', '!', '?']) {
         return false;
+    }
+    // "Ascites:" on a line of its own says nothing; what stands below it does.
+    if line.ends_with(':') {
+        return line.len() <= HEADING;
     }
     let wrapped = line.chars().take(WRAPPED).count() == WRAPPED;
     let number = next.trim_start_matches(|c: char| c.is_ascii_digit());

@@ -59,8 +59,11 @@ fn negation_reaches_over_a_list_and_ends_where_it_is_ended() {
     check("Pleural effusion is not seen.", "no pleural_effusion");
     check("Left effusion without pneumothorax.", "left pleural_effusion; no pneumothorax");
     check("No midline shift and no hydrocephalus.", "no midline_shift; no hydrocephalus");
+    check("No pneumothorax and pleural effusion.", "no pneumothorax; no pleural_effusion");
+    check("No right pneumothorax or left effusion.", "no right pneumothorax; no left pleural_effusion");
+    check("The heart is not enlarged.", "no cardiomegaly");
     // Could be read two ways.
-    check("No pneumothorax and pleural effusion.", "? no pneumothorax");
+    check("No pneumothorax and pleural effusion is present.", "? no pneumothorax");
     check("The left pleural effusion is not small.", "? left pleural_effusion");
     check("Consolidation or mass.", "? ");
 }

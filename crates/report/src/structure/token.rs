@@ -18,6 +18,8 @@ pub(crate) enum Kind {
     Colon,
     /// A stroke between numbers: a range.
     Dash,
+    /// A question mark.
+    Question,
     /// Anything else that could change what a sentence says.
     Other(char),
 }
@@ -83,6 +85,7 @@ pub(crate) fn tokens(sentence: &str, lexicon: &Lexicon) -> Vec<Token> {
                 ',' => Kind::Comma,
                 ';' => Kind::Semicolon,
                 ':' => Kind::Colon,
+                '?' => Kind::Question,
                 '-' | '\u{2010}'..='\u{2015}' => {
                     let after_number = tokens.last().is_some_and(|last| last.range.end == start || is_number(last));
                     let before_number = sentence[end..].trim_start().starts_with(|c: char| c.is_ascii_digit());
@@ -94,6 +97,8 @@ pub(crate) fn tokens(sentence: &str, lexicon: &Lexicon) -> Vec<Token> {
                 }
                 // "PET/CT" is one phrase; "effusion/pneumothorax" could be read two ways.
                 '/' if joins(&tokens, &sentence[end..], lexicon) => continue,
+                // "R>L"
+                '<' | '>' => Kind::Word(character.to_string(), lexicon.forms(&character.to_string())),
                 '×' => Kind::Word("x".to_owned(), lexicon.forms("x")),
                 other => Kind::Other(other),
             }

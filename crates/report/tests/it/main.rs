@@ -1,5 +1,6 @@
 //! The documents against those who judge them: dicom3tools, dcmtk and PixelMed, over the sources that hospitals send.
 
+mod corpus;
 mod readings;
 mod sources;
 mod tools;

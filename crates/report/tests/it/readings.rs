@@ -95,14 +95,14 @@ fn concept(name: &str) -> report::Concept {
 
 /// A nodule at its place, an effusion that is there and a pneumothorax that is not.
 pub(crate) fn findings(header: &Header) -> CodedFindings {
-    let certainty = |percent, calibrated| Some(Certainty { percent, calibrated });
+    let certainty = |percent| Some(Certainty { percent });
     let study = |name: &str, presence, percent| StudyFinding {
         label: name.to_owned(),
         finding: concept(name).code().expect("a code"),
         presence,
         site: None,
         laterality: None,
-        certainty: certainty(percent, true),
+        certainty: certainty(percent),
     };
     let diameter =
         Measurement { name: codes::DIAMETER, value: DIAMETER, unit: codes::MILLIMETRE, trust: Trust::AtDetector };
@@ -115,7 +115,7 @@ pub(crate) fn findings(header: &Header) -> CodedFindings {
             laterality: Some(codes::LEFT),
             region: Region::new(&evidence(header), multi_frame.then_some(1), Shape::Polygon(REGION.to_vec())),
             measurements: vec![diameter],
-            certainty: certainty(72.0, false),
+            certainty: certainty(72.0),
         }],
         study: vec![study("pleural effusion", Presence::Present, 93.0), study("pneumothorax", Presence::Absent, 1.0)],
     }

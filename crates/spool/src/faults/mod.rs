@@ -3,6 +3,7 @@
 //! SQLite is on the machine's own disk here. A power cut takes it back to any transaction since its last flush, which is
 //! what SQLite promises of a write-ahead log.
 
+mod decisions;
 mod disk;
 
 use std::{

@@ -19,7 +19,7 @@ pub(super) fn run(spool: &Spool, id: &str, older: bool, group: Option<usize>) ->
         let Some(chosen) = number.checked_sub(1).filter(|index| *index < groups.len()) else {
             bail!("study {study} has {}; `preread queue show {study}` lists them", patients(groups.len()));
         };
-        if groups.len() == 1 {
+        if groups.len() == 1 && spool.accepted(study)?.is_none() {
             bail!("study {study} has the images of one patient: there is nothing to choose");
         }
         block_on(spool.accept_group(study, Acceptance::of(&identities, chosen).to_string()))?;
@@ -67,13 +67,13 @@ struct GroupJson {
     accepted: bool,
 }
 
-/// Nothing for a study whose images are of one patient, or cannot be read.
+/// Nothing for a study whose images are of one patient, of which nobody decided, or cannot be read.
 pub(super) fn groups(spool: &Spool, detail: &StudyDetail) -> Result<Option<Whose>> {
     let Ok((groups, identities)) = groups_of(&detail.instances, &Limits::default()) else { return Ok(None) };
-    if groups.len() < 2 {
+    let accepted = spool.accepted(detail.study.id)?.and_then(|word| word.parse().ok());
+    if groups.len() < 2 && accepted.is_none() {
         return Ok(None);
     }
-    let accepted = spool.accepted(detail.study.id)?.and_then(|word| word.parse().ok());
     let accepted = accepted_groups(&groups, &identities, accepted.as_ref());
     let decision_needed = accepted.is_none();
     let accepted = accepted.unwrap_or_default();
@@ -86,10 +86,11 @@ pub(super) fn groups(spool: &Spool, detail: &StudyDetail) -> Result<Option<Whose
     Ok(Some(Whose { groups: groups.iter().enumerate().map(group).collect(), decision_needed }))
 }
 
-/// Says whose images a study has, where they are of several patients. Read from the files, for the person who asks.
-pub(super) fn show_groups(instances: &[InstanceView]) {
+/// Says whose images a study has, where they are of several patients, or a person `decided` whose count. Read from the
+/// files, for the person who asks.
+pub(super) fn show_groups(instances: &[InstanceView], decided: bool) {
     let Ok((groups, _)) = groups_of(instances, &Limits::default()) else { return };
-    if groups.len() < 2 {
+    if groups.len() < 2 && !decided {
         return;
     }
     for (number, Group { members, first }) in (1..).zip(&groups) {

@@ -22,7 +22,8 @@ pub(crate) fn run(arguments: &Queue) -> Result<ExitCode> {
         QueueCommand::Show { id, json: false } => {
             let detail = spool.study(id)?;
             show(&detail);
-            super::accept::show_groups(&detail.instances);
+            let decided = spool.accepted(detail.study.id)?.is_some();
+            super::accept::show_groups(&detail.instances, decided);
         }
         QueueCommand::Commitments { json: true } => super::print_json(&spool.open_commitments()?)?,
         QueueCommand::Commitments { json: false } => commitments(&spool.open_commitments()?),

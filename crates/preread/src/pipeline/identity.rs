@@ -271,7 +271,8 @@ impl FromStr for Acceptance {
 pub(super) enum Choice {
     /// Those of which this is true: all, or those of the patient that a person accepted.
     These(Vec<bool>),
-    /// A person must say; the group of each.
+    /// A person must say; the group of each. There may be one alone: where a person accepted another one, it does not
+    /// count because that one went away.
     Open(Vec<usize>),
 }
 
@@ -279,10 +280,12 @@ pub(super) enum Choice {
 pub(super) fn choose(identities: &[Identity], accepted: Option<&Acceptance>) -> Choice {
     let groups = groups(identities);
     let count = groups.iter().max().map_or(0, |last| last + 1);
-    if count <= 1 {
-        return Choice::These(vec![true; identities.len()]);
+    let Some(accepted) = accepted else {
+        return if count <= 1 { Choice::These(vec![true; identities.len()]) } else { Choice::Open(groups) };
+    };
+    if count == 0 {
+        return Choice::These(Vec::new());
     }
-    let Some(accepted) = accepted else { return Choice::Open(groups) };
     let of_group = |group: usize| {
         identities.iter().zip(&groups).filter(move |(_, of)| **of == group).map(|(identity, _)| identity)
     };

@@ -249,6 +249,14 @@ fn several_patients(images: &[(Header, &StudyInstance)], groups: &[usize], decis
         "read the files of each patient by themselves"
     };
     let listed = listed.join("; ");
+    if count == 1 {
+        return held(
+            "nothing is left of the patient whose images count",
+            format!(
+                "a person decided whose images count, and what is left is not that patient's alone: {listed}; {what_to_do}"
+            ),
+        );
+    }
     held(
         "images of several patients under one Study Instance UID",
         format!("its images are of {count} different patients by what they state: {listed}; {what_to_do}"),

@@ -138,7 +138,12 @@ fn what_a_person_accepted_holds_until_somebody_unknown_comes() {
     check(&["1||||A", "2||||B", "||||"], Some(0), None);
     // Who was accepted is not there any more.
     check(&["2||||B", "3||||C"], Some(0), None);
-    check(&["2||||B"], Some(0), Some(&[true]));
+    // What a person ruled out does not count because it is alone, nor does what nobody decided of.
+    check(&["2||||B"], Some(0), None);
+    check(&["1||||A", "1||||A"], Some(1), None);
+    check(&["3||||C"], Some(0), None);
+    check(&["1||||A"], Some(0), Some(&[true]));
+    check(&[], Some(0), Some(&[]));
 }
 
 #[test]

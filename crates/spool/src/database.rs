@@ -44,7 +44,9 @@ CREATE TABLE study (
     -- how often reading it ended the process
     deaths             INTEGER NOT NULL DEFAULT 0,
     -- whose images a person said count, where it has those of several patients; without a patient's data
-    accepted           TEXT
+    accepted           TEXT,
+    -- whether its reading held it: then no report of it is sent
+    in_doubt           INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX study_by_due ON study (state, due_at);
 CREATE TABLE instance (
@@ -143,6 +145,7 @@ CREATE INDEX delivery_by_destination ON delivery (state, destination, next_at);
 const FROM_2_TO_3: &str = "
 ALTER TABLE study ADD COLUMN deaths INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE study ADD COLUMN accepted TEXT;
+ALTER TABLE study ADD COLUMN in_doubt INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE report ADD COLUMN patient TEXT;
 CREATE TABLE old_conflict AS
     SELECT conflict.*, series_instance_uid, sop_class_uid, transfer_syntax_uid

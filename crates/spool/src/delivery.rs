@@ -100,6 +100,10 @@ const DELIVERY: &str =
 const IN_ORDER: &str = "ORDER BY version, CASE WHEN kind IN ('text-sr', 'enhanced-text-sr') THEN 0
     WHEN kind = 'rejection-note' THEN 2 ELSE 1 END, object.id";
 
+/// What may be sent while it waits: no report of a study that its reading held, because what is open of the study (whose it
+/// is, what of it counts) is open of the report as well. Rejection notes go.
+const MAY_GO: &str = "(kind = 'rejection-note' OR NOT (SELECT in_doubt FROM study WHERE study.id = report.study_id))";
+
 /// Studies looked at for one whose turn it is: those before it wait for a text report that is tried again later.
 const CANDIDATES: i64 = 64;
 
@@ -109,12 +113,12 @@ impl Spool {
     pub fn due_deliveries(&self, destination: &str, now: Timestamp, limit: usize) -> Result<Vec<Delivery>, Error> {
         self.database.read(|connection| {
             let candidates: Vec<StudyId> = connection
-                .prepare_cached(
+                .prepare_cached(&format!(
                     "SELECT study_id FROM delivery JOIN object ON object.id = object_id
                      JOIN report ON report.id = report_id
-                     WHERE delivery.state = ?3 AND destination = ?1 AND next_at <= ?2
-                     ORDER BY next_at, delivery.id LIMIT ?4",
-                )?
+                     WHERE delivery.state = ?3 AND destination = ?1 AND next_at <= ?2 AND {MAY_GO}
+                     ORDER BY next_at, delivery.id LIMIT ?4"
+                ))?
                 .query_map(params![destination, now, DeliveryState::Pending, CANDIDATES], |row| row.get(0))?
                 .collect::<rusqlite::Result<_>>()?;
             let mut seen = Vec::new();
@@ -125,7 +129,8 @@ impl Spool {
                 seen.push(study);
                 let waiting = connection
                     .prepare_cached(&format!(
-                        "{DELIVERY} WHERE delivery.state = ?3 AND destination = ?1 AND study_id = ?2 {IN_ORDER}"
+                        "{DELIVERY} WHERE delivery.state = ?3 AND destination = ?1 AND study_id = ?2 AND {MAY_GO}
+                         {IN_ORDER}"
                     ))?
                     .query_map(params![destination, study, DeliveryState::Pending], |row| self.delivery(row))?
                     .collect::<rusqlite::Result<Vec<Delivery>>>();
@@ -147,7 +152,11 @@ impl Spool {
     pub fn next_delivery(&self, destination: &str) -> Result<Option<Timestamp>, Error> {
         self.database.read(|connection| {
             connection
-                .prepare_cached("SELECT min(next_at) FROM delivery WHERE state = ?2 AND destination = ?1")?
+                .prepare_cached(&format!(
+                    "SELECT min(next_at) FROM delivery JOIN object ON object.id = object_id
+                     JOIN report ON report.id = report_id
+                     WHERE delivery.state = ?2 AND destination = ?1 AND {MAY_GO}"
+                ))?
                 .query_row(params![destination, DeliveryState::Pending], |row| row.get(0))
         })
     }
@@ -172,15 +181,19 @@ impl Spool {
     }
 
     /// Notes, durably, that these are being sent from now on. Answers the numbers of those that may be: a report that was
-    /// withdrawn, or has a successor, since they were looked up is not sent any more.
+    /// withdrawn, or has a successor, since they were looked up is not sent any more, nor is one whose study was held.
     pub async fn begin_deliveries(&self, deliveries: &[Delivery]) -> Result<Vec<i64>, Error> {
         let ids: Vec<i64> = deliveries.iter().map(|delivery| delivery.id).collect();
         self.database
             .write(move |connection| {
                 let mut begun = Vec::new();
                 for id in ids {
-                    let sql = "UPDATE delivery SET begun = 1 WHERE id = ?1 AND state = ?2";
-                    if connection.execute(sql, params![id, DeliveryState::Pending])? == 1 {
+                    let sql = format!(
+                        "UPDATE delivery SET begun = 1 WHERE id = ?1 AND state = ?2 AND object_id IN (
+                         SELECT object.id FROM object JOIN report ON report.id = report_id
+                         WHERE object.id = delivery.object_id AND {MAY_GO})"
+                    );
+                    if connection.execute(&sql, params![id, DeliveryState::Pending])? == 1 {
                         begun.push(id);
                     }
                 }
@@ -331,7 +344,8 @@ impl Spool {
                 let waiting = connection.execute(
                     &format!(
                         "UPDATE delivery SET attempts = attempts + ?5, last_error = ?3, comment = NULL, next_at = ?6
-                         WHERE {due}"
+                         WHERE {due} AND object_id IN (SELECT object.id FROM object JOIN report ON report.id = report_id
+                                                       WHERE object.id = delivery.object_id AND {MAY_GO})"
                     ),
                     params![destination, now, error, DeliveryState::Pending, tried, next_at],
                 )?;

@@ -284,6 +284,9 @@ impl Spool {
 
     /// Ends a reading without a report: held or skipped, with the reason and the rule that said so.
     ///
+    /// A study that is held keeps its reports that were not sent: they are not sent until a reading ends otherwise, or a
+    /// person ends it.
+    ///
     /// False when instances came meanwhile: the study is being received again, and this end is not its end.
     pub async fn end(
         &self,
@@ -294,7 +297,14 @@ impl Spool {
     ) -> Result<bool, Error> {
         let claim = claim.clone();
         self.database
-            .step(move |connection| leave_reading(connection, &claim, state, Some(&reason), rule.as_deref()))
+            .step(move |connection| {
+                let doubt = state == StudyState::Held || is_in_doubt(connection, claim.study)?;
+                let ended = leave_reading(connection, &claim, state, Some(&reason), rule.as_deref())?;
+                if ended && doubt {
+                    doubt_reports(connection, claim.study)?;
+                }
+                Ok(ended)
+            })
             .await
     }
 
@@ -321,7 +331,11 @@ impl Spool {
             .step(move |connection| {
                 let state = state_of(connection, study)?;
                 let next = match state {
-                    StudyState::Held if failed_deliveries(connection, study)? > 0 => StudyState::Written,
+                    StudyState::Held
+                        if failed_deliveries(connection, study)? > 0 && !is_in_doubt(connection, study)? =>
+                    {
+                        StudyState::Written
+                    }
                     StudyState::Held | StudyState::Skipped => StudyState::Settled,
                     // A person ended what came after its report; without this, it would be ended for ever.
                     StudyState::Delivered if is_stopped(connection, study)? => StudyState::Settled,
@@ -431,11 +445,27 @@ pub(crate) fn leave_reading(
     attempt::end(connection, claim.study)?;
     let changed = connection.execute(
         "UPDATE study SET state = ?3, reason = ?4, rule = coalesce(?5, rule),
-         deaths = iif(?3 = 'settled', deaths, 0)
+         deaths = iif(?3 = 'settled', deaths, 0), in_doubt = iif(?3 = 'settled', in_doubt, 0)
          WHERE id = ?1 AND state = 'reading' AND generation = ?2",
         params![claim.study, claim.generation, state.as_str(), reason, rule],
     )?;
     Ok(changed == 1)
+}
+
+/// Notes that no report of a study is to be sent for now, and says it of each that waits.
+fn doubt_reports(connection: &Connection, study: StudyId) -> Result<(), Error> {
+    connection.execute("UPDATE study SET in_doubt = 1 WHERE id = ?1", [study])?;
+    connection.execute(
+        "UPDATE delivery SET last_error = 'not sent while its study is held', comment = NULL
+         WHERE state = ?2 AND object_id IN (SELECT object.id FROM object JOIN report ON report.id = report_id
+                                            WHERE study_id = ?1 AND kind != 'rejection-note')",
+        params![study, DeliveryState::Pending],
+    )?;
+    Ok(())
+}
+
+fn is_in_doubt(connection: &Connection, study: StudyId) -> rusqlite::Result<bool> {
+    connection.query_row("SELECT in_doubt FROM study WHERE id = ?1", [study], |row| row.get(0))
 }
 
 fn is_stopped(connection: &Connection, study: StudyId) -> rusqlite::Result<bool> {

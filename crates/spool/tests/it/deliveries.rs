@@ -1,6 +1,6 @@
 //! What is due where, in which order, and what becomes of it.
 
-use spool::{Delivery, Failure, ObjectKind, ReportFile, Spool};
+use spool::{Delivery, Failure, ObjectKind, ReportFile, Spool, StudyState};
 
 use super::{QUIET, claim, data_set, open, state, store};
 
@@ -155,6 +155,43 @@ async fn a_version_that_has_a_successor_is_not_sent_any_more() {
         }
     }
     assert_eq!(state(&spool, "1.2.3"), "delivered");
+}
+
+#[tokio::test]
+async fn a_report_is_not_sent_while_its_study_is_held() {
+    /// How a person, and the reading after that, end it; whether the report that waited is sent then.
+    async fn check(ends: StudyState, is_sent: bool) {
+        let dir = tempfile::tempdir().unwrap();
+        let (spool, _) = open(dir.path(), 0);
+        let study = a_version(&spool, 1).await;
+        let looked_up = due(&spool, "pacs", LATE);
+        // A late image, which raises a question about all of the study; the archive has refused its report before.
+        let refused = due(&spool, "archive", LATE);
+        spool.delivery_failed(&refused[0], failure("refused", None)).await.unwrap();
+        store(&spool, None, &data_set("1.2.3", "1.2.3.2", "Acme", ""), LATE).await.unwrap();
+        spool.settle(LATE + QUIET).await.unwrap();
+        let claimed = claim(&spool).await;
+        assert!(spool.end(&claimed, StudyState::Held, "whose is it".to_owned(), None).await.unwrap());
+        drop(spool);
+        let (spool, _) = open(dir.path(), 0);
+        assert_eq!((due(&spool, "pacs", LATE).len(), spool.next_delivery("pacs").unwrap()), (0, None), "{ends}");
+        assert!(spool.begin_deliveries(&looked_up).await.unwrap().is_empty(), "{ends}: it was looked up before");
+        let waiting = &spool.study("1.2.3").unwrap().study.waiting;
+        assert!(waiting.iter().any(|it| it.last_error.as_deref() == Some("not sent while its study is held")));
+        // That a person asks for it again decides nothing: it is read first.
+        assert_eq!(spool.retry(study).await.unwrap(), StudyState::Settled);
+        assert!(due(&spool, "pacs", LATE).is_empty(), "{ends}");
+        let claimed = claim(&spool).await;
+        match ends {
+            StudyState::Written => assert!(spool.unchanged(&claimed).await.unwrap()),
+            _ => assert!(spool.end(&claimed, ends, "so".to_owned(), None).await.unwrap()),
+        }
+        assert_eq!(!due(&spool, "pacs", LATE).is_empty(), is_sent, "{ends}");
+        assert_eq!(state(&spool, "1.2.3"), ends.as_str());
+    }
+    check(StudyState::Written, true).await;
+    check(StudyState::Held, false).await;
+    check(StudyState::Skipped, false).await;
 }
 
 #[tokio::test]

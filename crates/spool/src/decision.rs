@@ -175,27 +175,22 @@ impl Spool {
     }
 
     /// Decides which data sets count where several came under one SOP Instance UID; the study is read again. Answers how
-    /// many were decided of.
+    /// many were decided of. Where nothing waits for a decision, the last one is taken back: [`Keep::Older`] makes that
+    /// count which counted before it, [`Keep::Newer`] that which was set aside.
     ///
-    /// Errors with [`Error::WrongState`] where nothing waits for a decision, or while instances are still coming.
+    /// Errors with [`Error::WrongState`] where there is neither, or while instances are still coming.
     pub async fn accept(&self, study: StudyId, keep: Keep) -> Result<usize, Error> {
         self.database
             .write(move |connection| {
                 require_at_rest(connection, study)?;
-                let (decision, of_two_studies, replaced) = match keep {
-                    Keep::Newer => (Decision::Superseded, Decision::Accepted, replace(connection, study)?),
-                    Keep::Older => (Decision::Aside, Decision::Aside, 0),
-                };
-                let decided = replaced
-                    + connection.execute(
-                        "UPDATE conflict SET decision = ?2 WHERE decision = 'open'
-                         AND instance_id IN (SELECT id FROM instance WHERE study_id = ?1)",
-                        params![study, decision],
-                    )?
-                    + connection.execute(
-                        "UPDATE instance SET decision = ?2 WHERE decision = 'open' AND study_id = ?1",
-                        params![study, of_two_studies],
-                    )?;
+                let mut decided = decide(connection, study, keep, Decision::Open)?;
+                if decided == 0 {
+                    let taken_back = match keep {
+                        Keep::Newer => Decision::Aside,
+                        Keep::Older => Decision::Superseded,
+                    };
+                    decided = decide(connection, study, keep, taken_back)?;
+                }
                 if decided == 0 {
                     let state = state_of(connection, study)?.to_string();
                     return Err(Error::WrongState { study, state, why: "no instance of it waits for a decision" });
@@ -269,25 +264,59 @@ fn read_again(connection: &Connection, study: StudyId) -> Result<(), Error> {
     Ok(())
 }
 
-/// Puts the newest data set under each SOP Instance UID that waits for a decision into the place of the one that counted,
-/// which is quarantined instead. Answers how many.
-fn replace(connection: &Connection, study: StudyId) -> Result<usize, Error> {
+/// Decides of what stands as `now`: what waits, or, to take a decision back, what it did away with. Answers how many.
+fn decide(connection: &Connection, study: StudyId, keep: Keep, now: Decision) -> Result<usize, Error> {
+    let (of_counted, of_others, of_two_studies, was) = match keep {
+        Keep::Newer => (Decision::Superseded, Decision::Superseded, Decision::Accepted, Decision::Aside),
+        Keep::Older => (Decision::Aside, Decision::Aside, Decision::Aside, Decision::Accepted),
+    };
+    let replaced = match (keep, now) {
+        (Keep::Older, Decision::Open) => 0,
+        _ => replace(connection, study, now, of_counted)?,
+    };
+    let others = match now {
+        // Of what counted before that, nothing new is decided.
+        Decision::Superseded => 0,
+        _ => connection.execute(
+            "UPDATE conflict SET decision = ?2 WHERE decision = ?3
+             AND instance_id IN (SELECT id FROM instance WHERE study_id = ?1)",
+            params![study, of_others, now],
+        )?,
+    };
+    let was = if now == Decision::Open { Decision::Open } else { was };
+    let shared = connection.execute(
+        "UPDATE instance SET decision = ?2 WHERE decision = ?3 AND study_id = ?1",
+        params![study, of_two_studies, was],
+    )?;
+    Ok(replaced + others + shared)
+}
+
+/// Puts the newest data set under each SOP Instance UID that stands as `now` into the place of the one that counted, which
+/// is quarantined `of_counted` instead. Answers how many.
+fn replace(connection: &Connection, study: StudyId, now: Decision, of_counted: Decision) -> Result<usize, Error> {
     const COLUMNS: &str = "series_instance_uid, sop_class_uid, transfer_syntax_uid, path, digest, data_set_at, bytes, \
                            source, received_at";
     let mut newest = connection.prepare(
         "SELECT max(conflict.id), instance_id FROM conflict JOIN instance ON instance.id = instance_id
-         WHERE study_id = ?1 AND conflict.decision = 'open' GROUP BY instance_id",
+         WHERE study_id = ?1 AND conflict.decision = ?2 GROUP BY instance_id",
     )?;
     let pairs: Vec<(ConflictId, i64)> =
-        newest.query_map([study], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<rusqlite::Result<_>>()?;
+        newest.query_map(params![study, now], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<rusqlite::Result<_>>()?;
     for (conflict, instance) in &pairs {
         connection.execute(
             &format!(
                 "INSERT INTO conflict (instance_id, decision, differs, {COLUMNS})
                  SELECT id, ?3, (SELECT differs FROM conflict WHERE id = ?2), {COLUMNS} FROM instance WHERE id = ?1"
             ),
-            params![instance, conflict, Decision::Superseded],
+            params![instance, conflict, of_counted],
         )?;
+        // That these do not count was said beside the one that counted.
+        if of_counted == Decision::Superseded {
+            connection.execute(
+                "UPDATE conflict SET decision = ?2 WHERE instance_id = ?1 AND decision = ?3 AND id != ?4",
+                params![instance, Decision::Superseded, Decision::Aside, conflict],
+            )?;
+        }
         connection.execute(
             &format!("UPDATE instance SET ({COLUMNS}) = (SELECT {COLUMNS} FROM conflict WHERE id = ?2) WHERE id = ?1"),
             [instance, conflict],

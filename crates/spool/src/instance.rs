@@ -279,9 +279,13 @@ impl Row {
         if digest == self.digest {
             return Ok(Some(Stored::Again(study)));
         }
+        // What counted once, or was decided of when another one counted, is a change of what counts now. The journal's own
+        // record of it, given back at a start, is not.
         let quarantined = connection
-            .prepare_cached("SELECT 1 FROM conflict WHERE instance_id = ?1 AND digest = ?2")?
-            .exists(params![instance, self.digest])?;
+            .prepare_cached(
+                "SELECT 1 FROM conflict WHERE instance_id = ?1 AND digest = ?2 AND (decision IS NOT ?3 OR path = ?4)",
+            )?
+            .exists(params![instance, self.digest, Decision::Superseded, self.path])?;
         Ok(Some(if quarantined { Stored::Again(study) } else { Stored::Conflict(study) }))
     }
 

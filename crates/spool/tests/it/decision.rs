@@ -76,14 +76,54 @@ async fn what_differs_is_decided_by_a_person_and_read_again() {
         let verified = spool.verify_instance("1.2.840.10008.5.1.4.1.1.1", "1.2.3.1").await.unwrap();
         assert_eq!(verified, Verification::Intact);
         assert_eq!(spool.lineage(study).unwrap().predecessors[0].patient.as_deref(), Some("somebody"));
-        // Nothing that came is new any more.
+        // Nothing that came is new any more, but what counted once.
         report(&spool, &claimed, 2, "1.2.10", "somebody").await;
-        keep(&spool, &[("1.2.3", "1.2.3.1", "first"), ("1.2.3", "1.2.3.1", "third")], 9).await;
+        keep(&spool, &[("1.2.3", "1.2.3.1", "third"), ("1.2.3", "1.2.3.1", counts)], 9).await;
         assert_eq!((state(&spool, "1.2.3"), spool.uncompared(9).unwrap().len()), ("delivered".to_owned(), 0));
         assert_eq!(spool.study("1.2.3").unwrap().study.conflicts, 2, "they stay visible");
     };
     check(Keep::Newer, "third", Decision::Superseded).await;
     check(Keep::Older, "first", Decision::Aside).await;
+}
+
+#[tokio::test]
+async fn a_correction_that_is_taken_back_is_a_correction_and_a_decision_can_be_taken_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let (spool, _) = open(dir.path(), 0);
+    keep(&spool, &[("1.2.3", "1.2.3.1", "first"), ("1.2.3", "1.2.3.1", "second")], 0).await;
+    compare(&spool, differs()).await;
+    let now = std::cell::Cell::new(QUIET);
+    /// Reads what has settled, and answers which data set counted.
+    async fn read(spool: &Spool, now: &std::cell::Cell<i64>) -> String {
+        now.set(now.get() + 9 * QUIET);
+        spool.settle(now.get()).await.unwrap();
+        let claimed = claim(spool).await;
+        let counts = comments(&claimed).remove(0);
+        assert!(spool.end(&claimed, StudyState::Held, "so".to_owned(), None).await.unwrap());
+        counts
+    }
+    let decide = async |keep: Keep, counts: &str| {
+        assert_eq!(spool.accept(1, keep).await.unwrap(), 1, "{keep:?}: {counts}");
+        assert_eq!(read(&spool, &now).await, counts, "{keep:?}");
+    };
+    assert_eq!(read(&spool, &now).await, "first");
+    decide(Keep::Newer, "second").await;
+    // A person takes it back, and thinks again.
+    decide(Keep::Older, "first").await;
+    assert!(spool.accept(1, Keep::Older).await.is_err(), "there is nothing before it");
+    decide(Keep::Newer, "second").await;
+    // The archive sends again what it sent first: not what counts any more.
+    keep(&spool, &[("1.2.3", "1.2.3.1", "first")], now.get()).await;
+    assert_eq!(spool.uncompared(9).unwrap().len(), 1, "it is looked at");
+    keep(&spool, &[("1.2.3", "1.2.3.1", "first")], now.get()).await;
+    assert_eq!(spool.uncompared(9).unwrap().len(), 1, "once");
+    compare(&spool, differs()).await;
+    assert_eq!(read(&spool, &now).await, "second", "until a person decides");
+    decide(Keep::Newer, "first").await;
+    drop(spool);
+    // What the journal gives back at a start is nothing that came.
+    let (spool, _) = open(dir.path(), now.get());
+    assert!(spool.uncompared(9).unwrap().is_empty());
 }
 
 #[tokio::test]

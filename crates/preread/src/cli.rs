@@ -306,7 +306,8 @@ pub(crate) enum QueueCommand {
     /// Say which images count, where a study is held because they came twice or are of several patients.
     ///
     /// Without an option, what came last counts: the study is read again, and its report replaces the one before. An image
-    /// whose UID another study has is read for this one.
+    /// whose UID another study has is read for this one. Where nothing waits for a decision, the last one is taken back:
+    /// with --older what counted before it counts again, without it what was left out.
     Accept {
         /// Its number, or its Study Instance UID.
         id: String,

@@ -300,8 +300,9 @@ fn replace(connection: &Connection, study: StudyId, now: Decision, of_counted: D
         "SELECT max(conflict.id), instance_id FROM conflict JOIN instance ON instance.id = instance_id
          WHERE study_id = ?1 AND conflict.decision = ?2 GROUP BY instance_id",
     )?;
-    let pairs: Vec<(ConflictId, i64)> =
-        newest.query_map(params![study, now], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<rusqlite::Result<_>>()?;
+    let pairs: Vec<(ConflictId, i64)> = newest
+        .query_map(params![study, now], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<rusqlite::Result<_>>()?;
     for (conflict, instance) in &pairs {
         connection.execute(
             &format!(

@@ -273,6 +273,36 @@ fn a_study_has_a_name_whatever_its_uid_is() -> Result<()> {
     Ok(())
 }
 
+/// Names in Latin 1, as CDs and shares have them, ended the whole run; a link to nothing was passed over without a word.
+#[test]
+fn a_name_that_is_no_utf_8_and_a_link_to_nothing_are_told() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let studies = dir.path().join("studies");
+    let latin = |name: &[u8]| std::ffi::OsStr::from_bytes(name).to_owned();
+    let folder = studies.join(latin(b"Ord\xf6ner"));
+    fs::create_dir_all(&folder)?;
+    let samples = samples::all()?;
+    fs::copy(&samples[0].file, folder.join(latin(b"R\xf6ntgen.dcm")))?;
+    fs::copy(&samples[1].file, studies.join("z.dcm"))?;
+    fs::write(studies.join(latin(b"B\xf6se.txt")), "no DICOM")?;
+    symlink(studies.join("absent.dcm"), studies.join("absent-link.dcm"))?;
+    symlink("/dev/zero", studies.join("endless"))?;
+    let out = dir.path().join(latin(b"\xf6ut"));
+    for way in [&["--json"][..], &["--jsonl", "--resume"], &["--json", "--replace"]] {
+        let mut command = preread(&[&"read", &studies, &"--out", &out])?;
+        let output = command.args(way).output()?;
+        ensure!(output.status.success(), "{way:?}: {:?} {}", output.status, stderr(&output));
+        ensure!(folders(&out)?.len() == 2, "{way:?}: {:?}", folders(&out)?);
+        if way[0] == "--json" {
+            let said = json(&output)?;
+            let told = |list: &str, name: &str| said[list].to_string().contains(name);
+            ensure!(told("unreadable", "absent-link.dcm") && told("unreadable", "se.txt"), "{said}");
+            ensure!(told("passed_over", "endless"), "{said}");
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn nothing_that_a_terminal_obeys_comes_from_a_file() -> Result<()> {
     let dir = tempfile::tempdir()?;
@@ -363,6 +393,9 @@ fn a_reader_that_has_gone_ends_a_command_quietly() -> Result<()> {
         let shown: Vec<_> = arguments.iter().map(|it| it.as_ref().to_string_lossy().into_owned()).collect();
         ensure!(!said.contains("panicked") && !said.contains("Broken pipe"), "{shown:?}: {said}");
         ensure!(code != Some(101) && code != FAILURE, "{shown:?}: {code:?} {said}");
+        // What is left undone is no success.
+        let undone = shown[0] == "read" && said.contains("stopped after");
+        ensure!((code == Some(141)) == undone, "{shown:?}: {code:?} {said}");
     }
     Ok(())
 }

@@ -36,7 +36,8 @@ pub struct BundleFile {
 /// A model folder: what it is, which files define it, and their digests.
 #[derive(Debug, Clone, Serialize)]
 pub struct Bundle {
-    /// The folder.
+    /// The folder; in JSON with a sign for what is no UTF-8.
+    #[serde(serialize_with = "shown")]
     pub folder: PathBuf,
     /// Layout of the graphs.
     pub layout: Layout,
@@ -77,6 +78,10 @@ const CONFIGURATION: [&str; 11] = [
     "tokenizer.json",
     "tokenizer_config.json",
 ];
+
+fn shown<S: serde::Serializer>(path: &Path, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    serializer.serialize_str(&path.to_string_lossy())
+}
 
 impl Bundle {
     /// Looks at a model folder and hashes the files that define the model (about a second per gigabyte). Where the

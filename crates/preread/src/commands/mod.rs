@@ -56,7 +56,7 @@ pub(crate) fn files_of(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
 /// Paths, each with what is to be said of it.
 pub(crate) type Remarks = Vec<(PathBuf, String)>;
 
-/// The same, and the links to folders that were passed over.
+/// The same, and the links to folders, pipes and devices that were passed over.
 pub(crate) fn files_and_links(paths: &[PathBuf]) -> Result<(Vec<PathBuf>, Remarks)> {
     let (mut files, mut passed_over) = (Vec::new(), Vec::new());
     for path in paths {
@@ -79,8 +79,11 @@ pub(crate) fn files_and_links(paths: &[PathBuf]) -> Result<(Vec<PathBuf>, Remark
                     passed_over.push((path, why));
                 } else if path.is_dir() {
                     folders.push(path);
-                } else if path.is_file() {
+                } else if path.is_file() || !path.exists() {
+                    // What a link leads to and is not there is told as what cannot be read.
                     found.push(path);
+                } else {
+                    passed_over.push((path, "it is neither a file nor a folder".to_owned()));
                 }
             }
         }

@@ -43,13 +43,16 @@ pub(crate) fn run(arguments: &Read) -> Result<ExitCode> {
     let ended = run::all(arguments, &pipeline, &run, &out, &studies)?;
     if arguments.json && !ended.interrupted {
         let list = |list: &[(PathBuf, String)]| -> Vec<Value> {
-            list.iter().map(|(path, error)| json!({ "path": path, "error": error })).collect()
+            list.iter().map(|(path, error)| json!({ "path": path.to_string_lossy(), "error": error })).collect()
         };
         let (unreadable, passed_over) = (list(&unreadable), list(&passed_over));
         super::print_json(&json!({ "studies": ended.records, "unreadable": unreadable, "passed_over": passed_over }))?;
     }
     let named_unreadable = unreadable.iter().any(|(path, _)| arguments.paths.contains(path));
-    Ok(if ended.interrupted {
+    Ok(if ended.unread {
+        // As the shell says of a command that SIGPIPE ended.
+        ExitCode::from(141)
+    } else if ended.interrupted {
         ExitCode::from(130)
     } else if named_unreadable || ended.failed > 0 {
         ExitCode::FAILURE

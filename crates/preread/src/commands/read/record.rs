@@ -69,7 +69,7 @@ impl State {
 fn said(files: &Files, inputs_digest: &str, run: &Run, record: &mut Value) {
     record["study_instance_uid"] = json!(files.study_instance_uid);
     record["folder"] = json!(files.name);
-    record["paths"] = json!(files.paths);
+    record["paths"] = json!(files.paths.iter().map(|path| path.to_string_lossy()).collect::<Vec<_>>());
     record["patient_id"] = json!(files.patient_id);
     record["accession_number"] = json!(files.accession_number);
     record["inputs_digest"] = json!(inputs_digest);
@@ -108,7 +108,7 @@ pub(super) fn written(
     made_by(pipeline, run, Some(&reading.rule.name), &mut record);
     record["state"] = json!(State::Written.as_str());
     record["reason"] = Value::Null;
-    record["files"] = json!(objects);
+    record["files"] = json!(objects.iter().map(|path| path.to_string_lossy()).collect::<Vec<_>>());
     Ok(record)
 }
 
@@ -138,6 +138,6 @@ pub(super) fn unwritten(
     record["model_text"] = json!(made.model_text);
     record["objections"] = json!(made.objections);
     record["documents"] = json!([]);
-    record["files"] = json!([report]);
+    record["files"] = json!([report.to_string_lossy()]);
     (state, record)
 }

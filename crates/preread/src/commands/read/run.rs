@@ -26,7 +26,7 @@ use super::{
 use crate::{
     cli::Read,
     clock,
-    output::{document, harmless, json, shown},
+    output::{Closed, document, harmless, json, shown},
     pipeline::{Decisions, End, Made, Pipeline, Reading, Study, StudyInstance, hex},
 };
 
@@ -38,6 +38,8 @@ pub(super) struct Ended {
     pub(super) failed: usize,
     /// Somebody stopped it.
     pub(super) interrupted: bool,
+    /// Whoever read standard output went before the last study.
+    pub(super) unread: bool,
 }
 
 /// What the threads of a run share.
@@ -110,7 +112,7 @@ pub(super) fn all(arguments: &Read, pipeline: &Pipeline, run: &Run, out: &Out, s
             scope.spawn(|| shared.work());
         }
     });
-    let interrupted = shared.stop.is_asked();
+    let stopped = shared.stop.is_asked();
     let told = shared.told.into_inner().unwrap_or_else(PoisonError::into_inner);
     told.progress.finish_and_clear();
     let Told { mut records, held, failed, ended_by, .. } = told;
@@ -118,9 +120,11 @@ pub(super) fn all(arguments: &Read, pipeline: &Pipeline, run: &Run, out: &Out, s
     if let Some(path) = &arguments.table {
         table::write(path, &records.iter().map(|(_, record)| record).collect::<Vec<_>>())?;
     }
-    if let Some(error) = ended_by {
+    let unread = ended_by.as_ref().is_some_and(|error| error.is::<Closed>()) && records.len() < studies.len();
+    if let Some(error) = ended_by.filter(|error| !error.is::<Closed>()) {
         return Err(error);
     }
+    let interrupted = stopped && records.len() < studies.len();
     if interrupted {
         eprintln!("stopped after {} of {} studies; --resume goes on", records.len(), studies.len());
     } else if studies.len() > 1 {
@@ -129,7 +133,7 @@ pub(super) fn all(arguments: &Read, pipeline: &Pipeline, run: &Run, out: &Out, s
         let failed = if failed > 0 { format!(", {failed} failed") } else { String::new() };
         eprintln!("{} studies: {written} written, {held} held, {skipped} skipped{failed}", studies.len());
     }
-    Ok(Ended { records: records.into_iter().map(|(_, it)| it).collect(), held, failed, interrupted })
+    Ok(Ended { records: records.into_iter().map(|(_, it)| it).collect(), held, failed, interrupted, unread })
 }
 
 /// Ctrl-C stops the models' runs, and the run after that; what is not finished is not there. Once more ends it at once.

@@ -8,6 +8,7 @@ use crate::{
     Error,
     codes::{KEY_OBJECT_DESCRIPTION, REJECTED_FOR_PATIENT_SAFETY},
     content::{self, Item},
+    copy::{self, Policy},
     document::{Document, EvidenceItem, Provenance, Source},
     header,
     references::{Place, hierarchy},
@@ -18,7 +19,11 @@ use crate::{
 /// The note that takes back the documents that `source` has as evidence. Its representative is one of them: the note has to
 /// be filed with the patient and the study that they were filed with. `reason` is a person's.
 pub fn rejection_note(source: &Source<'_>, reason: &str, provenance: &Provenance) -> Result<Document, Error> {
-    let description = format!("AI draft withdrawn: {reason}");
+    let mut description = format!("AI draft withdrawn: {reason}");
+    // A patient's name in bytes that nobody declared is repeated, and never converted for the sake of a person's words.
+    if copy::require_identity(source.representative, Policy::for_text([description.as_str()])).is_err() {
+        description = in_ascii(&description);
+    }
     let mut items = language_and_observer(provenance);
     // A key object document has no modifiers of codes (PS3.3 table A.35.4-2): the language stands without its country.
     items.iter_mut().for_each(|item| item.children.clear());
@@ -36,6 +41,22 @@ pub fn rejection_note(source: &Source<'_>, reason: &str, provenance: &Provenance
     object.finish()
 }
 
+/// The same in ASCII: German letters as they are written without umlauts, any other by its code point.
+fn in_ascii(text: &str) -> String {
+    let letter = |of: char| match of {
+        'ä' => "ae".to_owned(),
+        'ö' => "oe".to_owned(),
+        'ü' => "ue".to_owned(),
+        'Ä' => "Ae".to_owned(),
+        'Ö' => "Oe".to_owned(),
+        'Ü' => "Ue".to_owned(),
+        'ß' => "ss".to_owned(),
+        of if of.is_ascii() => of.to_string(),
+        of => format!("<U+{:04X}>", u32::from(of)),
+    };
+    text.chars().map(letter).collect()
+}
+
 fn entry(item: &EvidenceItem) -> Item {
     let (class, instance) = (&item.sop_class_uid, &item.sop_instance_uid);
     if class.as_str() == Kind::HeatMap.sop_class_uid() {
@@ -50,7 +71,8 @@ fn entry(item: &EvidenceItem) -> Item {
 pub struct Rejection {
     /// Its title, in the words of CID 7010.
     pub title: &'static str,
-    /// The instances of its own study that it names, by SOP Instance UID.
+    /// The instances that it names, by SOP Instance UID: those of its own study; where its list has none of it, whatever its
+    /// content names, be it of this study or not.
     pub instances: Vec<String>,
 }
 
@@ -98,19 +120,18 @@ fn names_any(note: &InMemDicomObject) -> bool {
     !named.is_empty()
 }
 
-/// The instances of its own study: those of its evidence, and where it has none those of its content.
+/// The instances of its own study: those of its evidence, and where that names none of it, however damaged it is, those
+/// of its content.
 fn named(note: &InMemDicomObject, study: &str) -> Vec<String> {
     let mut named = Vec::new();
     let evidence = [tags::CURRENT_REQUESTED_PROCEDURE_EVIDENCE_SEQUENCE, tags::PERTINENT_OTHER_EVIDENCE_SEQUENCE];
-    let mut has_evidence = false;
     for of in evidence.iter().flat_map(|tag| items(note, *tag)) {
-        has_evidence = true;
         if value(of, tags::STUDY_INSTANCE_UID).as_deref() == Some(study) {
             let series = items(of, tags::REFERENCED_SERIES_SEQUENCE).iter();
             series.for_each(|series| referenced(series, &mut named));
         }
     }
-    if !has_evidence {
+    if named.is_empty() {
         in_content(note, &mut named, DEPTH);
     }
     named
@@ -163,8 +184,12 @@ mod tests {
         move |note| note.put_items(tags::CONCEPT_NAME_CODE_SEQUENCE, vec![item])
     }
 
+    fn without(item: &mut DataSet, tag: Tag) {
+        item.elements.retain(|it| it.tag != tag);
+    }
+
     #[test]
-    fn a_note_is_read_by_its_title_and_for_its_own_study() {
+    fn a_note_is_read_by_its_title_and_what_it_names_counts_however_its_list_is_damaged() {
         for (code, scheme, rejects) in [
             ("113001", "DCM", true),
             ("113037", "DCM", true),
@@ -178,14 +203,52 @@ mod tests {
             assert_eq!(read.map(|it| it.instances.len()), rejects.then_some(2), "{code} {scheme}");
         }
         let evidence = tags::CURRENT_REQUESTED_PROCEDURE_EVIDENCE_SEQUENCE;
-        let without = note_of_others(|note| note.elements.retain(|it| it.tag != evidence));
-        assert_eq!(without.unwrap().instances.len(), 2, "the content says the same");
-        let elsewhere = note_of_others(|note| {
-            let mut study = note.items(evidence)[0].clone();
-            study.put_bytes(tags::STUDY_INSTANCE_UID, VR::UI, "1.2.99");
-            note.put_items(evidence, vec![study]);
+        let list = |change: fn(&mut DataSet)| {
+            note_of_others(|note| {
+                let mut study = note.items(evidence)[0].clone();
+                change(&mut study);
+                note.put_items(evidence, vec![study]);
+            })
+        };
+        let counts = |damaged: Option<Rejection>, how: &str| {
+            assert_eq!(damaged.unwrap().instances.len(), 2, "{how}: the content says the same");
+        };
+        counts(note_of_others(|note| note.elements.retain(|it| it.tag != evidence)), "no list");
+        counts(note_of_others(|note| note.put_items(evidence, Vec::new())), "an empty list");
+        counts(list(|study| without(study, tags::REFERENCED_SERIES_SEQUENCE)), "no series");
+        counts(
+            list(|study| study.put_items(tags::REFERENCED_SERIES_SEQUENCE, vec![DataSet::default()])),
+            "no instances",
+        );
+        counts(list(|study| without(study, tags::STUDY_INSTANCE_UID)), "no study");
+        counts(list(|study| study.put_bytes(tags::STUDY_INSTANCE_UID, VR::UI, "1.2.99")), "another study");
+        let nothing = note_of_others(|note| {
+            note.elements.retain(|it| it.tag != evidence && it.tag != tags::CONTENT_SEQUENCE);
         });
-        assert_eq!(elsewhere.unwrap().instances, Vec::<String>::new(), "another study's images are not its to reject");
+        assert_eq!(nothing.unwrap().instances, Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_name_in_no_declared_character_set_takes_a_reason_in_any_words() {
+        let report = fixture::data_set(Kind::BasicTextReport);
+        let check = |name: &[u8], reason: &str, expected: &str| {
+            let mut report = report.clone();
+            without(&mut report, tags::SPECIFIC_CHARACTER_SET);
+            report.put_bytes(tags::PATIENT_NAME, VR::PN, name);
+            let of = Instance::from_bytes(&file(&report), &Limits::default()).unwrap();
+            let source = Source { representative: &of, evidence: vec![fixture::evidence()], predecessors: Vec::new() };
+            let note = rejection_note(&source, reason, &fixture::provenance()).unwrap();
+            assert!(!crate::must_hold(&crate::validate(&note.file)), "{reason}");
+            let data_set = text::read(&note.file).unwrap();
+            let written = data_set.bytes(tags::PATIENT_NAME).unwrap();
+            assert_eq!(written.trim_ascii_end(), name, "{reason}");
+            let said: Vec<&str> =
+                data_set.items(tags::CONTENT_SEQUENCE).iter().map(|item| item.plain(tags::TEXT_VALUE)).collect();
+            assert!(said.contains(&format!("AI draft withdrawn: {expected}").as_str()), "{said:?}");
+        };
+        check(b"M\xfcLLER^J", "f\u{fc}r B\u{142}a\u{17c}ej", "fuer B<U+0142>a<U+017C>ej");
+        check(b"M\xfcLLER^J", "another patient", "another patient");
+        check(b"MILLER^J", "f\u{fc}r", "f\u{fc}r");
     }
 
     #[test]

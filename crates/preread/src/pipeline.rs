@@ -23,6 +23,7 @@ use sha2::{Digest, Sha256};
 mod asked;
 pub(crate) mod compare;
 mod course;
+mod documents;
 mod doubt;
 mod identity;
 mod images;
@@ -31,6 +32,7 @@ mod whose;
 
 pub(crate) use asked::{Asked, Made};
 pub(crate) use course::Course;
+pub(crate) use documents::VERIFIED;
 use doubt::{EvidenceJson, ForSecond, SecondView};
 pub(crate) use identity::{Acceptance, Identity};
 use images::{Attended, ImagesJson, LeftOut, Seen};
@@ -38,7 +40,12 @@ pub(crate) use images::{HeatMap, image_policy};
 pub(crate) use kept::KeptAs;
 pub(crate) use whose::{Decisions, Group, accepted_groups, groups_of};
 
-use crate::{config::ObjectName, models::Models, route::Rule, trust::Trusts};
+use crate::{
+    config::{Mode, ObjectName},
+    models::Models,
+    route::Rule,
+    trust::Trusts,
+};
 
 mod objects;
 pub(crate) mod rejected;
@@ -98,6 +105,8 @@ pub(crate) enum End {
     Held { what: &'static str, reason: String, rule: Option<String> },
     /// It is not to be read.
     Skipped { reason: String },
+    /// Somebody verified a report of it: no draft is delivered beside that.
+    Verified,
     /// Its report stands: the same inputs, model and rule.
     Unchanged,
     /// The daemon stops; the study will be read after the next start.
@@ -159,6 +168,8 @@ struct Opened<'a> {
     notes: Vec<String>,
     /// What a person must decide first, if there is a rule for it.
     doubt: Option<End>,
+    /// Whether a verified report is among the instances.
+    is_verified: bool,
 }
 
 struct Routed<'a> {
@@ -243,13 +254,15 @@ impl Pipeline {
             course.in_time(None)?;
             headers.push((kept::header(instance, &self.limits)?, instance));
         }
+        let documents = study.decisions.documents();
         let rejected::Kept { instances: headers, left_out: rejected, doubt: unread } =
-            rejected::taken_out(headers, &self.limits);
+            rejected::taken_out(headers, documents, &self.limits);
+        let is_verified = documents::is_verified(&headers, documents, &rejected, &self.limits);
         let sorted = whose::sort(headers, &study.decisions);
         let whose::Sorted { images, mut left_out, notes, doubt } =
             sorted.map_err(|end| rejected::nothing_left(&rejected, study).unwrap_or(end))?;
         left_out.extend(rejected);
-        Ok(Opened { study, images, left_out, notes, doubt: doubt.or(unread) })
+        Ok(Opened { study, images, left_out, notes, doubt: doubt.or(unread), is_verified })
     }
 
     /// The rule, and of the images those that it takes and its model was made for.
@@ -263,6 +276,14 @@ impl Pipeline {
             reason: crate::told::told(&error),
             rule: None,
         })?;
+        let by = match &chosen {
+            Chosen::Read(taken) => Some(taken.rule),
+            Chosen::Hold(rule, _) => Some(*rule),
+            Chosen::Skip(_) => None,
+        };
+        if opened.is_verified && by.is_some_and(|rule| rule.mode != Mode::Shadow) {
+            return Err(End::Verified);
+        }
         let taken = match chosen {
             Chosen::Read(taken) => taken,
             Chosen::Hold(rule, reason) => {

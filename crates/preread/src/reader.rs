@@ -21,8 +21,8 @@ use crate::{
     clock,
     config::{Config, Mode, ObjectName},
     pipeline::{
-        Course, Decisions, End, HeatMap, KeptAs, Made, Pipeline, Reading, ReadingJson, Study, StudyInstance, compare,
-        rejected,
+        Course, Decisions, End, HeatMap, KeptAs, Made, Pipeline, Reading, ReadingJson, Study, StudyInstance, VERIFIED,
+        compare, rejected,
     },
 };
 
@@ -282,6 +282,10 @@ impl Reader {
             Err(End::Skipped { reason }) => {
                 tracing::info!(study = claim.study, reason, "study skipped");
                 self.spool.end(claim, StudyState::Skipped, reason, None).await?
+            }
+            Err(End::Verified) => {
+                tracing::info!(study = claim.study, reason = VERIFIED, "nothing is delivered of the study");
+                self.spool.end_for_good(claim, VERIFIED.to_owned()).await?
             }
             Err(End::Unchanged) => {
                 tracing::info!(study = claim.study, "nothing new to read: the report stands");

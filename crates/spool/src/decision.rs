@@ -101,6 +101,8 @@ pub enum Compared {
     Same,
     /// Neither is an image: nothing of the study's reading depends on it.
     Document,
+    /// Neither is an image, so that nobody decides; but the study's reading depends on what the second one says.
+    Says,
     /// They differ in these attributes, by their names alone.
     Differs(String),
 }
@@ -162,8 +164,8 @@ impl Spool {
         })
     }
 
-    /// Keeps what a comparison found. Where the two differ, the study is looked at again once it was quiet, as for an
-    /// instance that came; where they do not, nothing of it changes.
+    /// Keeps what a comparison found. Where the two differ, or a document says something, the study is looked at again once
+    /// it was quiet, as for an instance that came; else nothing of it changes.
     pub async fn compared(&self, pair: &Pair, found: Compared) -> Result<(), Error> {
         let (id, study) = (pair.id, pair.study);
         self.database
@@ -226,16 +228,17 @@ impl Spool {
 
 /// Keeps what a comparison found, unless another one was first.
 pub(crate) fn found(connection: &Connection, id: ConflictId, study: StudyId, found: Compared) -> Result<(), Error> {
+    let is_read_again = matches!(found, Compared::Differs(_) | Compared::Says);
     let (decision, differs) = match found {
         Compared::Same => (Decision::Same, None),
-        Compared::Document => (Decision::Document, None),
+        Compared::Document | Compared::Says => (Decision::Document, None),
         Compared::Differs(attributes) => (Decision::Open, Some(attributes)),
     };
     let changed = connection.execute(
         "UPDATE conflict SET decision = ?2, differs = ?3 WHERE id = ?1 AND decision IS NULL",
         params![id, decision, differs],
     )?;
-    if changed == 1 && decision == Decision::Open {
+    if changed == 1 && is_read_again {
         connection.execute(
             "UPDATE study SET state = iif(stopped, state, 'received'), reason = iif(stopped, reason, NULL),
              generation = generation + 1, due_at = max(due_at, quiet_ms +
@@ -351,13 +354,13 @@ pub(crate) fn is_open(connection: &Connection, sop_instance_uid: &str) -> rusqli
         .query_row([sop_instance_uid], |row| row.get(0))
 }
 
-/// Where a study that a person ends stands: what destinations have of it, they have.
-pub(crate) fn end_of_dropped(connection: &Connection, study: StudyId) -> Result<StudyState, Error> {
+/// Where a study that a person ends stands, and what there is to say of its report: what destinations have of it, they have.
+pub(crate) fn end_of_dropped(connection: &Connection, study: StudyId) -> Result<(StudyState, Option<String>), Error> {
     let sent: bool = connection.query_row(
         "SELECT EXISTS (SELECT 1 FROM delivery JOIN object ON object.id = object_id
          JOIN report ON report.id = report_id WHERE study_id = ?1)",
         [study],
         |row| row.get(0),
     )?;
-    if sent { Ok(standing(connection, study)?.0) } else { Ok(StudyState::Skipped) }
+    if sent { standing(connection, study) } else { Ok((StudyState::Skipped, None)) }
 }

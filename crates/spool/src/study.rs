@@ -7,14 +7,14 @@ use std::{fmt, str::FromStr};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::{
-    ConflictView, Error, InstanceView, Spool, Timestamp,
+    ConflictView, Decision, Error, InstanceView, Spool, Timestamp,
     association::Quiet,
     attempt,
     decision::end_of_dropped,
-    delivery::{AT_ONCE, failed_deliveries, standing},
+    delivery::{AT_ONCE, failed_deliveries, standing, supersede},
     outbox::DeliveryState,
     recover::loss,
-    withdrawal::newest_withdrawal,
+    withdrawal::{self, newest_withdrawal},
 };
 
 /// A study's number in this spool.
@@ -91,7 +91,7 @@ pub struct Claim {
     pub deaths: i64,
     /// The instances to read, our own objects left out, in order of arrival.
     pub instances: Vec<InstanceView>,
-    /// What came besides under the UIDs of its instances, with other values.
+    /// What came besides under the UIDs of its instances, with other values; documents too.
     pub quarantined: Vec<ConflictView>,
     /// Whose images a person said count (see [`Spool::accept_group`]).
     pub accepted: Option<String>,
@@ -278,7 +278,7 @@ impl Spool {
         let instances = self.instances_of(connection, claim.study)?;
         claim.instances = instances.into_iter().filter(|instance| !instance.own).collect();
         let quarantined = self.conflicts_of(connection, claim.study)?;
-        claim.quarantined = quarantined.into_iter().filter(ConflictView::matters).collect();
+        claim.quarantined = quarantined.into_iter().filter(|it| it.decision != Some(Decision::Same)).collect();
         Ok(())
     }
 
@@ -315,6 +315,28 @@ impl Spool {
             .step(move |connection| {
                 let (state, reason) = standing(connection, claim.study)?;
                 leave_reading(connection, &claim, state, reason.as_deref(), None)
+            })
+            .await
+    }
+
+    /// Ends a reading after which nothing more of the study is delivered, for `reason`: what of its reports was not sent is
+    /// not sent any more. The study is delivered where a destination has one of them, or may have it, else skipped.
+    ///
+    /// False when instances came meanwhile, as for [`Self::end`].
+    pub async fn end_for_good(&self, claim: &Claim, reason: String) -> Result<bool, Error> {
+        let claim = claim.clone();
+        self.database
+            .write(move |connection| {
+                let state = if withdrawal::may_be_somewhere(connection, claim.study)? {
+                    StudyState::Delivered
+                } else {
+                    StudyState::Skipped
+                };
+                if !leave_reading(connection, &claim, state, Some(&reason), None)? {
+                    return Ok(false);
+                }
+                supersede(connection, claim.study, i64::MAX)?;
+                Ok(true)
             })
             .await
     }
@@ -369,17 +391,20 @@ impl Spool {
     }
 
     /// Stops a study, so that a person can look at it first: whatever it waits for, it waits for
-    /// [`Self::retry`] from now on. What a destination has, it keeps.
+    /// [`Self::retry`] from now on. What a destination has, it keeps; a rejection note goes its way.
     ///
-    /// Errors with [`Error::WrongState`] when every destination has its report: there is nothing to stop.
+    /// Errors with [`Error::WrongState`] when every destination has its report, and it was not withdrawn: there is nothing to
+    /// stop.
     pub async fn hold(&self, study: StudyId, reason: String) -> Result<(), Error> {
         self.leave_to_person(study, StudyState::Held, reason).await
     }
 
     /// Ends a study without a report, and what of it is not delivered. Its instances stay. One whose report a destination
-    /// has is delivered from then on, because that is what happened.
+    /// has is delivered from then on, because that is what happened. A rejection note that is on its way stays so; one that
+    /// was given up is done with.
     ///
-    /// Errors with [`Error::WrongState`] when every destination has its report: there is nothing to end.
+    /// Errors with [`Error::WrongState`] when every destination has its report, and it was not withdrawn: there is nothing to
+    /// end.
     pub async fn drop_study(&self, study: StudyId, reason: String) -> Result<(), Error> {
         self.leave_to_person(study, StudyState::Skipped, reason).await
     }
@@ -387,7 +412,8 @@ impl Spool {
     async fn leave_to_person(&self, study: StudyId, state: StudyState, reason: String) -> Result<(), Error> {
         self.database
             .write(move |connection| {
-                if state_of(connection, study)? == StudyState::Delivered {
+                let is_withdrawn = newest_withdrawal(connection, study)?.is_some();
+                if state_of(connection, study)? == StudyState::Delivered && !is_withdrawn {
                     let why =
                         "every destination has its report, and it stays there; `preread queue withdraw` calls it back";
                     return Err(Error::WrongState { study, state: StudyState::Delivered.to_string(), why });
@@ -397,22 +423,28 @@ impl Spool {
                     "UPDATE study SET state = ?2, reason = ?3, stopped = 1 WHERE id = ?1",
                     params![study, state.as_str(), reason],
                 )?;
-                let of_study = "object_id IN (SELECT object.id FROM object JOIN report ON report.id = report_id
-                                              WHERE study_id = ?1)";
+                // A rejection note is no report: whoever has what was withdrawn has to hear of it, whatever else stops.
+                let of_reports = "object_id IN (SELECT object.id FROM object JOIN report ON report.id = report_id
+                                                WHERE study_id = ?1 AND kind != 'rejection-note')";
                 if state == StudyState::Skipped {
                     // What was given up before is not to be sent either; left as it is, it would keep the instances for ever.
-                    let open = DeliveryState::open_in_sql();
-                    connection
-                        .execute(&format!("DELETE FROM delivery WHERE state IN {open} AND {of_study}"), [study])?;
                     connection.execute(
-                        "UPDATE study SET state = ?2 WHERE id = ?1",
-                        params![study, end_of_dropped(connection, study)?.as_str()],
+                        &format!(
+                            "DELETE FROM delivery WHERE (state = ?2 AND {of_reports}) OR (state = ?3 AND object_id IN (
+                             SELECT object.id FROM object JOIN report ON report.id = report_id WHERE study_id = ?1))"
+                        ),
+                        params![study, DeliveryState::Pending, DeliveryState::Failed],
+                    )?;
+                    let (end, remark) = end_of_dropped(connection, study)?;
+                    connection.execute(
+                        "UPDATE study SET state = ?2, reason = coalesce(?3, reason) WHERE id = ?1",
+                        params![study, end.as_str(), remark],
                     )?;
                 } else {
                     connection.execute(
                         &format!(
                             "UPDATE delivery SET state = ?2, last_error = 'held by a person'
-                             WHERE state = ?3 AND {of_study}"
+                             WHERE state = ?3 AND {of_reports}"
                         ),
                         params![study, DeliveryState::Failed, DeliveryState::Pending],
                     )?;

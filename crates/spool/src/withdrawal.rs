@@ -9,7 +9,8 @@ use std::path::PathBuf;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::{
-    DeliveryState, Error, ObjectKind, Prepared, Spool, StudyId, StudyState, Timestamp, delivery::settle_deliveries,
+    DeliveryState, Error, ObjectKind, Prepared, Spool, StudyId, StudyState, Timestamp,
+    delivery::{settle_deliveries, standing},
     study::state_of,
 };
 
@@ -78,6 +79,12 @@ impl Spool {
                     };
                     return Err(Error::WrongState { study, state: state.to_string(), why });
                 }
+                // Held for what a withdrawal cancels, or for something that is still to be decided.
+                let waits_for_a_person = state == StudyState::Held && {
+                    let reason: Option<String> =
+                        connection.query_row("SELECT reason FROM study WHERE id = ?1", [study], |row| row.get(0))?;
+                    standing(connection, study)? != (StudyState::Held, reason)
+                };
                 let withdrawal: i64 = connection.query_row(
                     "INSERT INTO withdrawal (study_id, reason, asked_at) VALUES (?1, ?2, ?3) RETURNING id",
                     params![study, reason, now],
@@ -96,10 +103,10 @@ impl Spool {
                 // A reading that is under way saw these reports as what it follows: it is taken again.
                 connection.execute(
                     "UPDATE study SET generation = generation + 1,
-                     state = CASE state WHEN 'reading' THEN 'settled' WHEN 'received' THEN state WHEN 'settled' THEN state
+                     state = CASE WHEN state = 'reading' THEN 'settled' WHEN state IN ('received', 'settled') OR ?2 THEN state
                              ELSE 'written' END
                      WHERE id = ?1",
-                    [study],
+                    params![study, waits_for_a_person],
                 )?;
                 let destinations = destinations_of(connection, withdrawal)?;
                 Ok(Withdrawn { versions, destinations })
@@ -158,7 +165,8 @@ impl Spool {
             .write(move |connection| {
                 connection.execute("UPDATE withdrawal SET noted_at = ?2 WHERE id = ?1", params![id, now])?;
                 connection.execute(
-                    "UPDATE study SET state = ?2, reason = ?3 WHERE id = ?1 AND state = 'written'",
+                    "UPDATE study SET state = ?2, reason = iif(state = ?2, reason || '; ', '') || ?3
+                     WHERE id = ?1 AND state IN ('written', 'delivered', ?2)",
                     params![study, StudyState::Held.as_str(), reason],
                 )?;
                 Ok(())
@@ -243,6 +251,15 @@ fn destinations_of(connection: &Connection, withdrawal: i64) -> Result<Vec<Strin
          ORDER BY destination"
     ))?;
     Ok(statement.query_map([withdrawal], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?)
+}
+
+/// Whether some destination has a report of the study, or may have it, that nobody withdrew.
+pub(crate) fn may_be_somewhere(connection: &Connection, study: StudyId) -> rusqlite::Result<bool> {
+    let sql = format!(
+        "SELECT 1 FROM delivery JOIN object ON object.id = object_id JOIN report ON report.id = report_id
+         WHERE study_id = ?1 AND kind != 'rejection-note' AND {MAY_BE_THERE}"
+    );
+    connection.prepare_cached(&sql)?.exists([study])
 }
 
 /// How many withdrawals of a study wait for their rejection notes.

@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 use dataset::{Header, Limits, tags};
 use serde::Serialize;
-use spool::{InstanceView, Keep, Spool, StudyDetail};
+use spool::{Keep, Spool, StudyDetail};
 
 use super::queue::block_on;
 use crate::{
@@ -15,7 +15,7 @@ pub(super) fn run(spool: &Spool, id: &str, older: bool, group: Option<usize>) ->
     let detail = spool.study(id)?;
     let study = detail.study.id;
     if let Some(number) = group {
-        let (groups, identities) = groups_of(&detail.instances, &Limits::default())?;
+        let (groups, identities) = groups_of(&detail, &Limits::default())?;
         let Some(chosen) = number.checked_sub(1).filter(|index| *index < groups.len()) else {
             bail!("study {study} has {}; `preread queue show {study}` lists them", patients(groups.len()));
         };
@@ -30,7 +30,7 @@ pub(super) fn run(spool: &Spool, id: &str, older: bool, group: Option<usize>) ->
     let decided = match block_on(spool.accept(study, if older { Keep::Older } else { Keep::Newer })) {
         Ok(decided) => decided,
         Err(error) => {
-            let groups = groups_of(&detail.instances, &Limits::default()).map_or(0, |(groups, _)| groups.len());
+            let groups = groups_of(&detail, &Limits::default()).map_or(0, |(groups, _)| groups.len());
             if groups > 1 {
                 bail!("{error:#}; it has {}: `preread queue accept {study} --group N`", patients(groups));
             }
@@ -69,7 +69,7 @@ struct GroupJson {
 
 /// Nothing for a study whose images are of one patient, of which nobody decided, or cannot be read.
 pub(super) fn groups(spool: &Spool, detail: &StudyDetail) -> Result<Option<Whose>> {
-    let Ok((groups, identities)) = groups_of(&detail.instances, &Limits::default()) else { return Ok(None) };
+    let Ok((groups, identities)) = groups_of(detail, &Limits::default()) else { return Ok(None) };
     let accepted = spool.accepted(detail.study.id)?.and_then(|word| word.parse().ok());
     if groups.len() < 2 && accepted.is_none() {
         return Ok(None);
@@ -88,15 +88,15 @@ pub(super) fn groups(spool: &Spool, detail: &StudyDetail) -> Result<Option<Whose
 
 /// Says whose images a study has, where they are of several patients, or a person `decided` whose count. Read from the
 /// files, for the person who asks.
-pub(super) fn show_groups(instances: &[InstanceView], decided: bool) {
-    let Ok((groups, _)) = groups_of(instances, &Limits::default()) else { return };
+pub(super) fn show_groups(study: &StudyDetail, decided: bool) {
+    let Ok((groups, _)) = groups_of(study, &Limits::default()) else { return };
     if groups.len() < 2 && !decided {
         return;
     }
     for (number, Group { members, first }) in (1..).zip(&groups) {
         println!("  group {number}: {} images; {}", members.len(), whose(first));
         for &index in members {
-            let instance = &instances[index];
+            let instance = &study.instances[index];
             println!(
                 "    instance {} from {}, {}",
                 instance.sop_instance_uid,

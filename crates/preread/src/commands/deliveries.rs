@@ -42,7 +42,9 @@ pub(super) fn show(object: &ObjectView) {
         match it.state {
             DeliveryState::Delivered => println!("    delivered to {to}{error}"),
             DeliveryState::Replaced => println!("    not taken by {to}{error}"),
-            DeliveryState::Superseded => println!("    not sent to {to}: a newer version was there before"),
+            DeliveryState::Superseded => {
+                println!("    not sent to {to}: a newer version, or a verified report, was there before")
+            }
             DeliveryState::Withdrawn => println!("    not sent to {to}: it was withdrawn before"),
             DeliveryState::Failed => println!("    given up at {to}, {} tries{error}", it.attempts),
             DeliveryState::Pending => println!("    not yet at {to}, {tries}{error}"),

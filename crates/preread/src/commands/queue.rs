@@ -23,7 +23,7 @@ pub(crate) fn run(arguments: &Queue) -> Result<ExitCode> {
             let detail = spool.study(id)?;
             show(&detail);
             let decided = spool.accepted(detail.study.id)?.is_some();
-            super::accept::show_groups(&detail.instances, decided);
+            super::accept::show_groups(&detail, decided);
         }
         QueueCommand::Commitments { json: true } => super::print_json(&spool.open_commitments()?)?,
         QueueCommand::Commitments { json: false } => commitments(&spool.open_commitments()?),

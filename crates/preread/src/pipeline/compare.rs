@@ -6,7 +6,7 @@
 use dataset::{Error, Header, Instance, Limits};
 use spool::{Compared, Pair, PairFile, Spool};
 
-use super::{KeptAs, StudyInstance, kept};
+use super::{KeptAs, StudyInstance, documents, kept};
 
 /// Files beyond this are not decoded to be compared: what differs in their bytes is taken to differ.
 const MOST_BYTES: u64 = 512 << 20;
@@ -59,7 +59,9 @@ fn of_pair(pair: &Pair, limits: &Limits) -> Compared {
         _ => return Compared::Differs(CANNOT_TELL.to_owned()),
     };
     match compare(&pair.first, &pair.second, limits) {
-        Compared::Differs(_) if is_no_image(&first) && is_no_image(&second) => Compared::Document,
+        Compared::Differs(_) if is_no_image(&first) && is_no_image(&second) => {
+            if documents::is_said_in(&pair.second.path, limits) { Compared::Says } else { Compared::Document }
+        }
         found => found,
     }
 }

@@ -1,11 +1,14 @@
 //! Rejection notes that come in (IHE RAD TF, Imaging Object Change Management): Key Object Selections that take images out
 //! of the reading, and say that objects of ours are not to be used.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use dataset::{Header, Instance, Limits};
 use report::rejection::{self, Rejection};
-use spool::{Claim, Spool};
+use spool::{Claim, ConflictView, Decision, InstanceView, Spool};
 
 use super::{End, Study, StudyInstance, images::LeftOut};
 
@@ -22,11 +25,14 @@ pub(super) struct Kept<'a> {
     pub(super) doubt: Option<End>,
 }
 
-/// Takes the images out that a rejection note among the instances names.
-pub(super) fn taken_out<'a>(instances: Vec<(Header, &'a StudyInstance)>, limits: &Limits) -> Kept<'a> {
-    let is_note = |header: &Header| header.sop_class_uid.as_str() == KEY_OBJECT_SELECTION;
+/// Takes the images out that a rejection note among the instances, or among the other versions of their documents, names.
+pub(super) fn taken_out<'a>(
+    instances: Vec<(Header, &'a StudyInstance)>,
+    versions: &[PathBuf],
+    limits: &Limits,
+) -> Kept<'a> {
     let notes = instances.iter().filter(|(header, _)| is_note(header)).map(|(_, it)| it.path.clone());
-    let Named { by: named, unclear } = named_by(notes, limits);
+    let Named { by: named, unclear } = named_by(notes.chain(versions.iter().cloned()), limits);
     let doubt = (unclear > 0).then(cannot_be_read);
     if named.is_empty() {
         return Kept { instances, left_out: Vec::new(), doubt };
@@ -76,15 +82,10 @@ pub(super) fn nothing_left(rejected: &[LeftOut], study: &Study) -> Option<End> {
 /// Marks what of our own reports the rejection notes among a study's instances name, so that no later version follows it
 /// and nobody takes it for valid.
 pub(crate) async fn mark_own(spool: &Spool, claim: &Claim, limits: &Limits) -> Result<(), spool::Error> {
-    let notes = claim.instances.iter().filter(|it| it.sop_class_uid == KEY_OBJECT_SELECTION && !it.own);
-    let notes: Vec<PathBuf> = notes.map(|it| it.path.clone()).collect();
-    if notes.is_empty() {
-        return Ok(());
-    }
-    let limits = limits.clone();
-    let named = tokio::task::spawn_blocking(move || named_by(notes.into_iter(), &limits)).await;
+    let (seen, limits) = (claim.clone(), limits.clone());
+    let named = tokio::task::spawn_blocking(move || in_spool(&seen.instances, &seen.quarantined, &limits)).await;
     let mut by_title: BTreeMap<Title, Vec<String>> = BTreeMap::new();
-    for (uid, title) in named.unwrap_or_default().by {
+    for (uid, title) in named.unwrap_or_default() {
         if claim.instances.iter().all(|it| it.sop_instance_uid != uid) {
             by_title.entry(title).or_default().push(uid);
         }
@@ -96,6 +97,27 @@ pub(crate) async fn mark_own(spool: &Spool, claim: &Claim, limits: &Limits) -> R
         }
     }
     Ok(())
+}
+
+/// The instances that the notes of a study in the spool name, by SOP Instance UID.
+pub(super) fn in_spool(
+    instances: &[InstanceView],
+    quarantined: &[ConflictView],
+    limits: &Limits,
+) -> BTreeMap<String, Title> {
+    let notes = instances.iter().filter(|it| it.sop_class_uid == KEY_OBJECT_SELECTION && !it.own).map(|it| &it.path);
+    let versions = quarantined.iter().filter(|it| it.decision == Some(Decision::Document)).map(|it| &it.path);
+    named_by(notes.chain(versions).cloned(), limits).by
+}
+
+/// Whether it is a note that rejects something, or may.
+pub(super) fn is_rejecting(path: &Path, limits: &Limits) -> bool {
+    let named = named_by(std::iter::once(path.to_owned()), limits);
+    !named.by.is_empty() || named.unclear > 0
+}
+
+fn is_note(header: &Header) -> bool {
+    header.sop_class_uid.as_str() == KEY_OBJECT_SELECTION
 }
 
 /// What notes say.
@@ -112,13 +134,13 @@ fn named_by(notes: impl Iterator<Item = PathBuf>, limits: &Limits) -> Named {
     let mut named = Named::default();
     for path in notes {
         match Instance::open(&path, limits) {
-            Ok(note) if !note.header.is_our_own() => {
+            Ok(note) if note.header.is_our_own() || !is_note(&note.header) => {}
+            Ok(note) => {
                 named.unclear += usize::from(rejection::is_unclear(&note));
                 if let Some(Rejection { title, instances }) = rejection::read(&note) {
                     named.by.extend(instances.into_iter().map(|uid| (uid, title)));
                 }
             }
-            Ok(_) => {}
             Err(error) => {
                 tracing::warn!(%error, "a key object selection cannot be read; it may reject images");
                 named.unclear += 1;

@@ -102,6 +102,7 @@ fn a_study_ends_as_its_inputs_its_rule_and_its_model_say() {
             Ok(reading) => format!("written: {}", reading.json.report.impression.join(" ")),
             Err(End::Held { what, reason, .. }) => format!("held: {what}: {reason}"),
             Err(End::Skipped { reason }) => format!("skipped: {reason}"),
+            Err(End::Verified) => "verified".to_owned(),
             Err(End::Unchanged) => "unchanged".to_owned(),
             Err(End::Stopped) => "stopped".to_owned(),
         };

@@ -1,15 +1,16 @@
 //! Which instances of a study are to be read: images, of one patient, each of which is what its UID means. What is not
 //! sure, a person decides; what is left out is named, so that a report does not say that it has seen everything.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use dataset::{Header, Limits, Uid};
-use spool::{Claim, Decision, InstanceView, Lineage, Timestamp};
+use spool::{Claim, Decision, Lineage, StudyDetail, Timestamp};
 
 use super::{
     End, StudyInstance, count_reasons,
     identity::{self, Acceptance, Choice, Identity},
     images::LeftOut,
+    rejected,
 };
 
 /// What is known of a study besides its instances: what else came under their UIDs, and what a person decided.
@@ -19,6 +20,8 @@ pub(crate) struct Decisions {
     open: Vec<String>,
     /// What was left out before: quarantined, and decided of.
     quarantined: Vec<LeftOut>,
+    /// Versions of documents that came besides under the UIDs of others.
+    documents: Vec<PathBuf>,
     /// Instances whose SOP Instance UID another study had before.
     of_two_studies: BTreeMap<Uid, Decision>,
     accepted: Option<Acceptance>,
@@ -46,6 +49,10 @@ impl Decisions {
                 Some(Decision::Superseded) if it.of_another_series => {
                     "its SOP Instance UID is that of another one, which a person made count"
                 }
+                Some(Decision::Document) => {
+                    decisions.documents.push(it.path.clone());
+                    continue;
+                }
                 Some(_) => continue,
             };
             let Ok(sop_instance_uid) = it.sop_instance_uid.parse() else { continue };
@@ -70,6 +77,12 @@ impl Decisions {
     pub(super) fn may_name(&self, document: &Uid, patient: &Identity) -> bool {
         let Some(filed_under) = self.filed_under.get(document.as_str()) else { return true };
         filed_under.is_some_and(|of_document| of_document.is_filed_with(patient))
+    }
+
+    /// Versions of the study's documents that came besides under their UIDs: what one of them says counts, whichever came
+    /// first.
+    pub(super) fn documents(&self) -> &[PathBuf] {
+        &self.documents
     }
 
     fn are_of_a_spool(&self) -> bool {
@@ -271,14 +284,16 @@ pub(crate) struct Group {
     pub(crate) first: Header,
 }
 
-/// The patients of a study in the spool, and what each instance states of its own; `Err` says which file cannot be read.
-pub(crate) fn groups_of(
-    instances: &[InstanceView],
-    limits: &Limits,
-) -> Result<(Vec<Group>, Vec<Identity>), dataset::Error> {
+/// The patients of a study in the spool, of those images that may be read, and what each of these states of its own; `Err`
+/// says which file cannot be read.
+pub(crate) fn groups_of(study: &StudyDetail, limits: &Limits) -> Result<(Vec<Group>, Vec<Identity>), dataset::Error> {
+    let rejected = rejected::in_spool(&study.instances, &study.quarantined, limits);
     let mut headers = Vec::new();
-    for (index, instance) in instances.iter().enumerate() {
-        if !instance.own && instance.decision != Some(Decision::Aside) {
+    for (index, instance) in study.instances.iter().enumerate() {
+        let is_out = instance.own
+            || instance.decision == Some(Decision::Aside)
+            || rejected.contains_key(&instance.sop_instance_uid);
+        if !is_out {
             headers.push((index, Header::open(&instance.path, limits)?));
         }
     }

@@ -18,7 +18,7 @@ pub enum DeliveryState {
     Replaced,
     /// Given up, or stopped by a person: only a person sends it again.
     Failed,
-    /// A newer version of the report was written before this one was sent.
+    /// A newer version of the report, or a verified one of somebody's, was there before this one was sent.
     Superseded,
     /// The report was withdrawn, or rejected, before it was sent.
     Withdrawn,

@@ -149,6 +149,52 @@ async fn the_same_values_and_documents_change_nothing() {
 }
 
 #[tokio::test]
+async fn a_document_that_says_something_under_a_uid_that_was_there_is_looked_at_and_decided_by_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let (spool, _) = open(dir.path(), 0);
+    keep(&spool, &[("1.2.3", "1.2.3.1", "first")], 0).await;
+    spool.settle(QUIET).await.unwrap();
+    let claimed = claim(&spool).await;
+    report(&spool, &claimed, 1, "1.2.9", "somebody").await;
+    keep(&spool, &[("1.2.3", "1.2.3.1", "second")], QUIET).await;
+    compare(&spool, Compared::Says).await;
+    assert_eq!(state(&spool, "1.2.3"), "received");
+    spool.settle(2 * QUIET).await.unwrap();
+    let claimed = claim(&spool).await;
+    let decisions: Vec<_> = claimed.quarantined.iter().map(|it| it.decision).collect();
+    assert_eq!(decisions, [Some(Decision::Document)]);
+    assert!(spool.unchanged(&claimed).await.unwrap());
+    assert!(spool.accept(claimed.study, Keep::Newer).await.is_err());
+}
+
+#[tokio::test]
+async fn after_an_end_for_good_nothing_more_is_sent() {
+    let check = async |is_sent: bool, expected: &str| {
+        let dir = tempfile::tempdir().unwrap();
+        let (spool, _) = open(dir.path(), 0);
+        keep(&spool, &[("1.2.3", "1.2.3.1", "first")], 0).await;
+        spool.settle(QUIET).await.unwrap();
+        let claimed = claim(&spool).await;
+        if is_sent {
+            report(&spool, &claimed, 1, "1.2.9", "somebody").await;
+        } else {
+            let made = text_sr(&spool, "1.2.9").await;
+            assert!(spool.written(&claimed, 1, "a".to_owned(), "rule".to_owned(), made, 0).await.unwrap());
+        }
+        keep(&spool, &[("1.2.3", "1.2.3.2", "second")], QUIET).await;
+        spool.settle(9 * QUIET).await.unwrap();
+        let claimed = claim(&spool).await;
+        assert!(spool.end_for_good(&claimed, "why".to_owned()).await.unwrap());
+        let shown = spool.study("1.2.3").unwrap().study;
+        assert_eq!((shown.state.as_str(), shown.reason.as_deref()), (expected, Some("why")));
+        assert!(spool.due_deliveries("pacs", i64::MAX, 9).unwrap().is_empty());
+        assert!(!spool.end_for_good(&claimed, "again".to_owned()).await.unwrap(), "it is not being read");
+    };
+    check(true, "delivered").await;
+    check(false, "skipped").await;
+}
+
+#[tokio::test]
 async fn an_instance_is_in_a_study_of_its_own_whatever_became_of_its_uid_elsewhere() {
     let dir = tempfile::tempdir().unwrap();
     let (spool, _) = open(dir.path(), 0);

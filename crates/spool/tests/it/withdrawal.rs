@@ -127,3 +127,99 @@ async fn what_a_note_rejects_is_marked_once_and_not_followed() {
     );
     assert_eq!(spool.study("1.2.3").unwrap().reports[0].withdrawn.as_deref(), Some("Rejected"));
 }
+
+/// A study whose report was sent to "has" and is withdrawn; with its note, or before that is made.
+async fn withdrawn(spool: &Spool, with_note: bool) -> i64 {
+    let study = written(spool).await.study;
+    spool.delivered(&due(spool, "has")[0], None, 1).await.unwrap();
+    spool.withdraw(study, "wrong".to_owned(), 5).await.unwrap();
+    if with_note {
+        make_note(spool).await;
+    }
+    study
+}
+
+async fn make_note(spool: &Spool) {
+    let [withdrawal] = spool.open_withdrawals().unwrap().try_into().unwrap();
+    let note = file(spool, ObjectKind::RejectionNote, "9.2", &["has"]).await;
+    spool.note_withdrawal(&withdrawal, vec![(1, note)], 6).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_rejection_note_goes_its_way_whatever_a_person_stops_and_a_withdrawn_study_can_be_held() {
+    let check = async |with_note: bool, drops: bool, on_its_way: &str, expected: (&str, &str)| {
+        let dir = tempfile::tempdir().unwrap();
+        let (spool, _) = open(dir.path(), 0);
+        let study = withdrawn(&spool, with_note).await;
+        let stop = async || {
+            let reason = "by a person".to_owned();
+            if drops { spool.drop_study(study, reason).await } else { spool.hold(study, reason).await }
+        };
+        stop().await.unwrap();
+        assert_eq!(state(&spool, "1.2.3"), on_its_way);
+        if !with_note {
+            make_note(&spool).await;
+        }
+        let [note] = due(&spool, "has").try_into().unwrap();
+        spool.delivered(&note, None, 8).await.unwrap();
+        let shown = || spool.study("1.2.3").unwrap().study;
+        assert_eq!((shown().state.as_str(), shown().reason.as_deref()), (expected.0, Some(expected.1)));
+        assert_eq!(shown().withdrawn.as_deref(), Some("wrong"));
+        // Nor does a late image make a report now; and what was said of a delivered study is not said of this one.
+        store(&spool, None, &data_set("1.2.3", "1.2.3.2", "Acme", ""), 9 * QUIET).await.unwrap();
+        assert_eq!(state(&spool, "1.2.3"), expected.0);
+        stop().await.unwrap();
+    };
+    for with_note in [true, false] {
+        check(with_note, true, "written", ("delivered", "withdrawn: wrong")).await;
+        check(with_note, false, "held", ("held", "by a person")).await;
+    }
+}
+
+#[tokio::test]
+async fn a_rejection_note_that_was_given_up_is_done_with_when_a_person_drops_its_study() {
+    let dir = tempfile::tempdir().unwrap();
+    let (spool, _) = open(dir.path(), 0);
+    let study = withdrawn(&spool, true).await;
+    spool.delivery_failed(&due(&spool, "has")[0], failure("refused", None)).await.unwrap();
+    assert_eq!(state(&spool, "1.2.3"), "held");
+    spool.drop_study(study, "deleted by hand".to_owned()).await.unwrap();
+    assert_eq!(state(&spool, "1.2.3"), "delivered");
+    assert!(due(&spool, "has").is_empty());
+}
+
+#[tokio::test]
+async fn a_study_that_waits_for_a_decision_waits_for_it_after_a_withdrawal_too() {
+    let check = async |is_to_be_decided: bool, cannot_be_noted: bool, expected: (&str, &str)| {
+        let dir = tempfile::tempdir().unwrap();
+        let (spool, _) = open(dir.path(), 0);
+        let study = written(&spool).await.study;
+        for destination in ["has", "may have"] {
+            spool.delivered(&due(&spool, destination)[0], None, 1).await.unwrap();
+        }
+        for destination in ["refused", "waits"] {
+            spool.delivery_failed(&due(&spool, destination)[0], failure("refused", None)).await.unwrap();
+        }
+        assert_eq!(state(&spool, "1.2.3"), "held");
+        if is_to_be_decided {
+            store(&spool, None, &data_set("1.2.3", "1.2.3.2", "Acme", ""), 9 * QUIET).await.unwrap();
+            spool.settle(99 * QUIET).await.unwrap();
+            let claimed = claim(&spool).await;
+            assert!(spool.end(&claimed, StudyState::Held, "two patients".to_owned(), None).await.unwrap());
+        }
+        spool.withdraw(study, "wrong".to_owned(), 5).await.unwrap();
+        if cannot_be_noted {
+            let [withdrawal] = spool.open_withdrawals().unwrap().try_into().unwrap();
+            spool.withdrawal_failed(&withdrawal, "no note".to_owned(), 6).await.unwrap();
+        } else {
+            make_note(&spool).await;
+            spool.delivered(&due(&spool, "has")[0], None, 8).await.unwrap();
+        }
+        let shown = spool.study("1.2.3").unwrap().study;
+        assert_eq!((shown.state.as_str(), shown.reason.as_deref()), (expected.0, Some(expected.1)));
+    };
+    check(true, false, ("held", "two patients")).await;
+    check(true, true, ("held", "two patients; no note")).await;
+    check(false, false, ("delivered", "withdrawn: wrong")).await;
+    check(false, true, ("held", "no note")).await;
+}

@@ -7,7 +7,7 @@ use report::Drafted;
 use serde_json::{Value, json};
 
 use super::{folder::Run, setup};
-use crate::pipeline::{End, Made, Pipeline, Reading};
+use crate::pipeline::{End, Made, Pipeline, Reading, VERIFIED};
 
 /// The files of one study.
 pub(super) struct Files {
@@ -124,6 +124,7 @@ pub(super) fn unwritten(
     let (state, reason, rule) = match end {
         End::Held { reason, rule, .. } => (State::Held, reason.clone(), rule.clone()),
         End::Skipped { reason, .. } => (State::Skipped, reason.clone(), None),
+        End::Verified => (State::Skipped, VERIFIED.to_owned(), None),
         End::Unchanged => (State::Skipped, "its report stands".to_owned(), None),
         End::Stopped => (State::Held, "the reading was cancelled".to_owned(), None),
     };

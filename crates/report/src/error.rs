@@ -7,10 +7,11 @@ pub enum Error {
     /// The source has no identity to report on: never guessed, so no report is made.
     #[error("the source instance cannot be reported on: {0}")]
     Identity(#[from] dataset::Error),
-    /// Bytes of the patient's name, ID or its issuer, or of the accession number, are no characters of the declared set.
+    /// Bytes of the patient's name, ID or its issuer, or of the accession number, are no characters of the declared set, or
+    /// of none where none is declared.
     #[error(
-        "{keyword} of the images has bytes that are no characters of its Specific Character Set (0008,0005): whose study \
-         it is would be a guess; correct it at the source and send the study again"
+        "{keyword} of the images has bytes that are no characters of its Specific Character Set (0008,0005), or of any \
+         without one: whose study it is would be a guess; correct it at the source and send the study again"
     )]
     Undecodable {
         /// The attribute.

@@ -13,6 +13,9 @@ pub struct Cleaned {
     pub text: String,
     /// How many control characters are gone.
     pub dropped: usize,
+    /// Whether one of them was above 127. Senders have letters there, of sets that they do not name: two values that are
+    /// the same without may have been two.
+    pub upper_dropped: bool,
     /// Whether the bytes can be read.
     pub meaning: Meaning,
 }
@@ -22,9 +25,11 @@ pub struct Cleaned {
 pub enum Meaning {
     /// Each of them.
     Sure,
-    /// There are bytes above 127, and no character set is declared: they can be repeated, not converted.
+    /// There are bytes above 127, and no character set is declared: they can be repeated, not converted. Those from 128 to
+    /// 159 are part of a letter of UTF-8.
     Undeclared,
-    /// Some have none: what they say would be a guess.
+    /// Some have none: what they say would be a guess. A byte from 128 to 159 has none in a set whose characters are single
+    /// bytes, nor where none is declared: those who write it mean a letter of another set.
     None,
 }
 
@@ -51,17 +56,22 @@ enum Reading {
 impl CharacterSet {
     /// Takes the control characters (C0, C1, DEL) out of a value; an ESC stays where it begins a designation of ISO 2022
     /// (PS3.5 6.1.2.5), and with `lines` tabs, line ends and form feeds stay too, as ST, LT and UT may have them.
+    ///
+    /// A byte from 128 to 159 that is no part of a character goes too, so that no terminal obeys it, and leaves the value
+    /// without a meaning.
     pub fn clean(&self, bytes: &[u8], lines: bool) -> Cleaned {
         let end = bytes.iter().rposition(|byte| !matches!(byte, 0 | b' ')).map_or(0, |last| last + 1);
         let bytes = &bytes[..end];
         let mut walk = Walk { initial: self.initial(), lines, found: Cleaned::empty(), upper_controls: false };
         walk.run(bytes);
-        // A byte that is a control character in a set of single bytes may be half of a letter of UTF-8, which many send
-        // under another name. Without it the letter would be another one.
+        // A byte that is no character in a set of single bytes may be half of a letter of UTF-8, which many send under
+        // another name or under none. Without it the letter would be another one.
         let utf8 =
             || std::str::from_utf8(bytes).is_ok_and(|text| !text.chars().any(|c| ('\u{7f}'..'\u{a0}').contains(&c)));
-        if walk.upper_controls && utf8() {
-            return Cleaned { bytes: bytes.to_vec(), meaning: Meaning::None, dropped: 0, ..walk.found };
+        let undeclared = matches!(self.initial(), Reading::Default) && self.terms.len() < 2;
+        if walk.upper_controls && undeclared && utf8() && !bytes.iter().any(|byte| *byte < 0x20) {
+            let found = walk.found;
+            return Cleaned { bytes: bytes.to_vec(), meaning: Meaning::Undeclared, dropped: 0, upper_dropped: false, ..found };
         }
         walk.found
     }
@@ -86,12 +96,25 @@ impl CharacterSet {
 
 impl Cleaned {
     fn empty() -> Self {
-        Self { bytes: Vec::new(), text: String::new(), dropped: 0, meaning: Meaning::Sure }
+        Self { bytes: Vec::new(), text: String::new(), dropped: 0, upper_dropped: false, meaning: Meaning::Sure }
     }
 
     fn keep(&mut self, bytes: &[u8], text: &str) {
         self.bytes.extend(bytes);
         self.text.push_str(text);
+    }
+
+    /// Leaves out a byte from 128 to 159 that is no part of a character.
+    fn leave_out(&mut self) {
+        self.text.push('\u{fffd}');
+        self.drop_upper();
+        self.meaning = Meaning::None;
+    }
+
+    /// Leaves out a control character above 127.
+    fn drop_upper(&mut self) {
+        self.dropped += 1;
+        self.upper_dropped = true;
     }
 
     /// Keeps bytes that cannot be read.
@@ -105,7 +128,7 @@ struct Walk {
     initial: Reading,
     lines: bool,
     found: Cleaned,
-    /// Whether a byte from 128 to 159 was taken for a control character where each byte is a character.
+    /// Whether a byte from 128 to 159 stood where each byte is a character.
     upper_controls: bool,
 }
 
@@ -160,7 +183,7 @@ impl Walk {
             }
             _ if upper_control => {
                 self.upper_controls = true;
-                self.found.dropped += 1;
+                self.found.leave_out();
             }
             Reading::Default => self.found.unread(&rest[..1], Meaning::Undeclared),
             Reading::Katakana => self.one(decodes(SHIFT_JIS, rest, 1), &rest[..1]),
@@ -193,16 +216,15 @@ impl Walk {
         };
         match valid.chars().next() {
             Some(c) if c.is_control() => {
-                self.found.dropped += 1;
+                self.found.drop_upper();
                 c.len_utf8()
             }
             Some(c) => {
                 self.found.keep(&rest[..c.len_utf8()], c.encode_utf8(&mut [0; 4]));
                 c.len_utf8()
             }
-            // Half of a character is none; one of the upper control characters is one in any set.
-            None if (0x80..0xa0).contains(&rest[0]) && self.found.meaning == Meaning::Sure => {
-                self.found.dropped += 1;
+            None if (0x80..0xa0).contains(&rest[0]) => {
+                self.found.leave_out();
                 1
             }
             None => {
@@ -243,7 +265,7 @@ impl Walk {
                 2
             }
             None if rest[0] < 0xa0 => {
-                self.found.dropped += 1;
+                self.found.leave_out();
                 1
             }
             None => {
@@ -257,7 +279,7 @@ impl Walk {
         for length in [2, 4] {
             if let Some(text) = decodes(encoding, rest, length) {
                 if text.chars().any(char::is_control) {
-                    self.found.dropped += 1;
+                    self.found.drop_upper();
                 } else {
                     self.found.keep(&rest[..length], &text);
                 }
@@ -265,7 +287,7 @@ impl Walk {
             }
         }
         if rest[0] < 0xa0 {
-            self.found.dropped += 1;
+            self.found.leave_out();
         } else {
             self.found.unread(&rest[..1], Meaning::None);
         }

@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeSet, fmt, str::FromStr};
 
-use dataset::{Header, Tag, tags};
+use dataset::{Header, Meaning, Tag, tags};
 use sha2::{Digest, Sha256};
 
 /// A digest of one attribute of a patient, as it is compared; nothing where the attribute states nothing.
@@ -30,8 +30,8 @@ impl Identity {
     /// The identity that an instance states. Two are comparable when they are of one study.
     pub(crate) fn of(header: &Header) -> Self {
         let part = |tag: Tag, normal: fn(&str) -> Option<String>| -> Part {
-            let raw = as_repeated(header, header.raw(tag)?);
-            match header.character_set().decode_exactly(&raw) {
+            let raw = as_compared(header, header.raw(tag)?);
+            match decoded(header, &raw) {
                 Some(text) => normal(&text).map(|text| digest(header, tag, 0, text.as_bytes())),
                 // What cannot be decoded is the same as the same bytes, and as nothing else.
                 None => Some(digest(header, tag, 9, &raw)),
@@ -99,19 +99,36 @@ impl FromStr for Identity {
     }
 }
 
-/// The attributes by which patients are told apart that cannot be decoded by the character set that is declared. Bytes
-/// for which none is declared are compared as they are.
+/// The attributes by which patients are told apart whose bytes have no meaning in the character set that is declared, or
+/// in none where none is. Other bytes for which none is declared are compared as they are.
 pub(super) fn undecodable(header: &Header) -> Vec<Tag> {
-    let declared = header.raw(tags::SPECIFIC_CHARACTER_SET).is_some_and(|value| !trimmed(value).is_empty());
-    let is_decoded = |raw: &[u8]| header.character_set().decode_exactly(&as_repeated(header, raw)).is_some();
-    let fails = |tag: &Tag| header.raw(*tag).is_some_and(|raw| !is_decoded(raw));
+    let declared = declares_characters(header);
+    let fails = |tag: &Tag| {
+        let Some(raw) = header.raw(*tag) else { return false };
+        let is_decoded = || header.character_set().decode_exactly(&as_compared(header, raw)).is_some();
+        header.character_set().clean(trimmed(raw), false).meaning == Meaning::None || (declared && !is_decoded())
+    };
     let all = [tags::PATIENT_NAME, tags::PATIENT_ID, tags::ISSUER_OF_PATIENT_ID];
-    if declared { all.into_iter().filter(fails).collect() } else { Vec::new() }
+    all.into_iter().filter(fails).collect()
 }
 
-/// A value as a report repeats it: without padding, and without control characters that say nothing.
-fn as_repeated(header: &Header, value: &[u8]) -> Vec<u8> {
-    header.character_set().clean(trimmed(value), false).bytes
+/// Whether Specific Character Set (0008,0005) has a value.
+pub(super) fn declares_characters(header: &Header) -> bool {
+    header.raw(tags::SPECIFIC_CHARACTER_SET).is_some_and(|value| !trimmed(value).is_empty())
+}
+
+/// A value as it is compared: without padding, and without control characters that say nothing. One above 127 may have
+/// been a letter of a set that its sender did not name, and stays.
+fn as_compared(header: &Header, value: &[u8]) -> Vec<u8> {
+    let cleaned = header.character_set().clean(trimmed(value), false);
+    if cleaned.upper_dropped { trimmed(value).to_vec() } else { cleaned.bytes }
+}
+
+/// A value as text; nothing where it would be a guess. Where a byte is no character, the decoder knows letters of sets that
+/// are not declared.
+fn decoded(header: &Header, value: &[u8]) -> Option<String> {
+    let set = header.character_set();
+    (set.clean(value, false).meaning != Meaning::None).then(|| set.decode_exactly(value)).flatten()
 }
 
 fn trimmed(value: &[u8]) -> &[u8] {
@@ -139,8 +156,8 @@ fn sex(text: &str) -> Option<String> {
 /// The groups of the name, without regard to case, padding and delimiters at the end.
 fn name(header: &Header) -> [Part; 3] {
     let mut parts = [None; 3];
-    let Some(raw) = header.raw(tags::PATIENT_NAME).map(|raw| as_repeated(header, raw)) else { return parts };
-    let Some(text) = header.character_set().decode_exactly(&raw) else {
+    let Some(raw) = header.raw(tags::PATIENT_NAME).map(|raw| as_compared(header, raw)) else { return parts };
+    let Some(text) = decoded(header, &raw) else {
         parts[0] = Some(digest(header, tags::PATIENT_NAME, 9, &raw));
         return parts;
     };

@@ -222,21 +222,34 @@ fn conflict(images: &[(Header, &StudyInstance)], decisions: &Decisions) -> Optio
 }
 
 fn undecodable(images: &[(Header, &StudyInstance)]) -> Option<End> {
-    let mut counts = BTreeMap::new();
-    for tag in images.iter().flat_map(|(header, _)| identity::undecodable(header)) {
-        *counts.entry(dataset::keyword(tag)).or_insert(0) += 1;
+    // By whether a set is declared.
+    let mut counts: BTreeMap<bool, BTreeMap<String, usize>> = BTreeMap::new();
+    for (header, _) in images {
+        let of_set = counts.entry(identity::declares_characters(header)).or_default();
+        for tag in identity::undecodable(header) {
+            *of_set.entry(dataset::keyword(tag)).or_insert(0) += 1;
+        }
     }
-    let list: Vec<String> =
-        counts.into_iter().map(|(name, count)| format!("{name} of {}", images_in_words(count))).collect();
-    (!list.is_empty()).then(|| {
-        let list = list.join(", ");
-        held(
-            "the patient's identity cannot be decoded",
-            format!(
-                "{list} cannot be decoded by Specific Character Set (0008,0005), and is not guessed: mend it at the \
-                 source and send the study again"
-            ),
-        )
+    let reasons: Vec<String> = counts
+        .into_iter()
+        .filter(|(_, counts)| !counts.is_empty())
+        .map(|(declared, counts)| {
+            let list: Vec<String> =
+                counts.into_iter().map(|(name, count)| format!("{name} of {}", images_in_words(count))).collect();
+            let why = if declared {
+                "cannot be decoded by Specific Character Set (0008,0005)"
+            } else {
+                "has bytes that are no characters without a Specific Character Set (0008,0005), and there is none"
+            };
+            format!("{} {why}", list.join(", "))
+        })
+        .collect();
+    (!reasons.is_empty()).then(|| {
+        let reason = format!(
+            "{}; nothing is guessed: mend it at the source and send the study again",
+            reasons.join("; ")
+        );
+        held("the patient's identity cannot be decoded", reason)
     })
 }
 

@@ -114,6 +114,34 @@ fn a_name_in_two_encodings_is_one_name_and_bytes_without_a_set_are_bytes() {
 }
 
 #[test]
+fn bytes_that_are_no_characters_of_a_set_are_not_left_out_before_patients_are_compared() {
+    let sets = [&b""[..], b"ISO_IR 6", b"ISO_IR 100", b"ISO_IR 144", b"ISO_IR 192", b"GB18030", b"\\ISO 2022 IR 149"];
+    for (set, at) in sets.into_iter().flat_map(|set| [(set, 1), (set, 2), (set, 5)]) {
+        let of = |value: &[u8]| {
+            let mut fields = [set, b"1", b"", b"", b"", b"A"];
+            fields[1] = if at == 5 { b"" } else { fields[1] };
+            fields[at] = value;
+            header(fields)
+        };
+        let shown = format!("{} {at}", set.escape_ascii());
+        // Šimek and Žimek in Windows-1252, which many senders take for ISO_IR 100.
+        for (one, other) in [(&b"\x8aIMEK^J"[..], &b"\x8eIMEK^J"[..]), (b"\x8a1", b"1"), (b"1\x9b", b"1\x9c")] {
+            let (one, other) = (of(one), of(other));
+            assert!(Identity::of(&one).contradicts(&Identity::of(&other)), "{shown}");
+            assert!(!Identity::of(&one).contradicts(&Identity::of(&one)), "{shown}");
+            assert_eq!(undecodable(&one).len(), 1, "{shown}");
+        }
+    }
+    // Controls of the upper half that are declared say nothing that is known, and may have been two letters.
+    let of = |id: &str| Identity::of(&header([b"ISO_IR 192", id.as_bytes(), b"", b"", b"", b""]));
+    assert!(of("\u{8a}1").contradicts(&of("\u{8e}1")));
+    // UTF-8 without a declaration is bytes, whichever letters it has.
+    for name in ["Müller", "MÜLLER", "É", "山田"] {
+        assert_eq!(undecodable(&header([b"", b"1", b"", b"", b"", name.as_bytes()])), [], "{name}");
+    }
+}
+
+#[test]
 fn what_a_person_accepted_holds_until_somebody_unknown_comes() {
     let all = |lines: &[&str]| -> Vec<Identity> { lines.iter().map(|line| identity(line)).collect() };
     let known = all(&["1||||A", "2||||B", "1||||A"]);

@@ -11,7 +11,7 @@ mod visit;
 mod walk;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::{self, BufReader, Cursor, Read, Seek, SeekFrom},
 };
 
@@ -122,6 +122,8 @@ pub struct PixelDataAt {
 pub struct Scan {
     /// Short values of top-level elements (sequences and values over the limit left out).
     pub values: BTreeMap<Tag, RawValue>,
+    /// Attributes that say whose an instance is and are there, but were not kept: too long, or a sequence.
+    pub unread_identity: BTreeSet<Tag>,
     /// Elements and items in all, without delimiters.
     pub elements: u64,
     /// The deepest nesting met.

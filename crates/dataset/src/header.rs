@@ -66,6 +66,12 @@ impl Header {
         self.scan.values.get(&tag).map(|value| value.bytes.as_slice())
     }
 
+    /// The attributes that say whose it is and are there, but were not kept, so that [`Self::raw`] has nothing of them: longer
+    /// than a header's values are, or a sequence.
+    pub fn unread_identity(&self) -> impl Iterator<Item = Tag> {
+        self.scan.unread_identity.iter().copied()
+    }
+
     /// A text value, decoded with Specific Character Set (0008,0005) and without padding; nothing when empty.
     ///
     /// It may be a patient's data: see [`Self::patient_name`] for what must not be logged.

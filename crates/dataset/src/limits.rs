@@ -15,7 +15,7 @@ pub struct Limits {
     /// Bytes of a value that the header keeps. Longer values (pixels, curves, icons) are skipped, not copied.
     pub header_value_bytes: usize,
     /// What the kept values may take together, with 64 bytes for each. Real headers stay below 300 kB; elements beyond
-    /// are skipped as long values are.
+    /// are skipped as long values are, but for what says whose an instance is.
     pub header_bytes: usize,
 }
 

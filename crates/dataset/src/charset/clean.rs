@@ -71,7 +71,13 @@ impl CharacterSet {
         let undeclared = matches!(self.initial(), Reading::Default) && self.terms.len() < 2;
         if walk.upper_controls && undeclared && utf8() && !bytes.iter().any(|byte| *byte < 0x20) {
             let found = walk.found;
-            return Cleaned { bytes: bytes.to_vec(), meaning: Meaning::Undeclared, dropped: 0, upper_dropped: false, ..found };
+            return Cleaned {
+                bytes: bytes.to_vec(),
+                meaning: Meaning::Undeclared,
+                dropped: 0,
+                upper_dropped: false,
+                ..found
+            };
         }
         walk.found
     }

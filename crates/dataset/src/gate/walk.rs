@@ -16,6 +16,17 @@ const ITEM: Tag = Tag(0xFFFE, 0xE000);
 const ITEM_DELIMITATION: Tag = Tag(0xFFFE, 0xE00D);
 const SEQUENCE_DELIMITATION: Tag = Tag(0xFFFE, 0xE0DD);
 
+/// What says whose an instance is, and how to read it: kept beside whatever else there is.
+const IDENTITY: [Tag; 7] = [
+    tags::SPECIFIC_CHARACTER_SET,
+    tags::ACCESSION_NUMBER,
+    tags::PATIENT_NAME,
+    tags::PATIENT_ID,
+    tags::ISSUER_OF_PATIENT_ID,
+    tags::PATIENT_BIRTH_DATE,
+    tags::PATIENT_SEX,
+];
+
 /// An open sequence or item.
 #[derive(Clone, Copy, PartialEq)]
 enum Open {
@@ -236,6 +247,9 @@ impl<'a, R: Source, V: Visit> Walk<'a, R, V> {
         if self.open.is_empty() {
             // Of elements that come twice the last one counts.
             self.scan.values.remove(&tag);
+            if IDENTITY.contains(&tag) && length != 0 {
+                self.scan.unread_identity.insert(tag);
+            }
             if matches!(tag, tags::PIXEL_DATA | tags::FLOAT_PIXEL_DATA | tags::DOUBLE_FLOAT_PIXEL_DATA) {
                 self.scan.has_pixel_data = true;
                 let native = (length != UNDEFINED && vr != VR::SQ).then_some(length);
@@ -276,7 +290,7 @@ impl<'a, R: Source, V: Visit> Walk<'a, R, V> {
         let cost = bytes.saturating_add(VALUE_OVERHEAD);
         let kept = self.open.is_empty()
             && bytes <= self.limits.header_value_bytes
-            && self.kept.saturating_add(cost) <= self.limits.header_bytes;
+            && (IDENTITY.contains(&tag) || self.kept.saturating_add(cost) <= self.limits.header_bytes);
         if !kept && !V::WANTS_VALUES {
             return self.skip(tag, at, u64::from(length));
         }
@@ -287,6 +301,7 @@ impl<'a, R: Source, V: Visit> Walk<'a, R, V> {
             if big_endian != self.encoding.big_endian {
                 swap(vr, &mut bytes);
             }
+            self.scan.unread_identity.remove(&tag);
             self.scan.values.insert(tag, RawValue { vr, bytes });
         }
         if V::WANTS_VALUES {

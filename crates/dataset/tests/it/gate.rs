@@ -286,6 +286,27 @@ fn hostile_lengths_and_counts_are_refused_before_they_cost_anything() {
 }
 
 #[test]
+fn what_says_whose_an_instance_is_is_kept_or_said_to_be_unread() {
+    let limits = Limits { header_bytes: 74, header_value_bytes: 10, ..Limits::default() };
+    let filler = || bytes(0x0009, 1, b"LO", b"0123456789");
+    let check = |id: Vec<(u16, &[u8; 2], &[u8])>, unread: bool, kept: Option<&[u8]>| {
+        let mut elements = vec![filler()];
+        elements.extend(id.iter().map(|(element, vr, value)| bytes(0x0010, *element, vr, value)));
+        let scan = gate::scan(&write(&elements, EXPLICIT)[..], None, EXPLICIT.syntax(), &limits).unwrap();
+        assert_eq!(scan.unread_identity.contains(&tags::PATIENT_ID), unread, "{id:?}");
+        assert_eq!(scan.values.get(&tags::PATIENT_ID).map(|it| it.bytes.as_slice()), kept, "{id:?}");
+    };
+    check(vec![], false, None);
+    check(vec![(0x20, b"LO", b"")], false, Some(b""));
+    check(vec![(0x20, b"LO", b"0123456789")], false, Some(b"0123456789"));
+    check(vec![(0x20, b"UT", b"0123456789AB")], true, None);
+    // The last one of two counts.
+    check(vec![(0x20, b"UT", b"0123456789AB"), (0x20, b"LO", b"1 ")], false, Some(b"1 "));
+    check(vec![(0x20, b"LO", b"1 "), (0x20, b"UT", b"0123456789AB")], true, None);
+    check(vec![(0x21, b"UT", b"0123456789AB")], false, None);
+}
+
+#[test]
 fn a_deflated_set_is_bounded_and_what_follows_it_is_not_read() {
     use std::io::Write;
     let data_set = write(&[charset(), bytes(0x7fe0, 0x0010, b"OW", &vec![0; 8 << 20])], EXPLICIT);

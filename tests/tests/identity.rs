@@ -346,6 +346,27 @@ fn a_corrected_study_waits_for_a_person_and_the_newer_one_can_count() -> Result<
 }
 
 #[test]
+fn a_correction_of_an_image_that_no_model_read_waits_for_a_person_where_one_would_read_it() -> Result<()> {
+    let mut house = House::open(1209)?;
+    let knee = [(tags::BODY_PART_EXAMINED, VR::CS, "KNEE")];
+    let hand = [(tags::BODY_PART_EXAMINED, VR::CS, "HAND")];
+    let chest = [(tags::BODY_PART_EXAMINED, VR::CS, "CHEST")];
+    let (study, other) = (house.random.uid(), house.random.uid());
+    let (first, beside) = (house.image(&study, 2, &knee)?, house.image(&other, 2, &knee)?);
+    house.send(&[first.clone(), beside.clone()])?;
+    house.state(&study, "skipped")?;
+    house.state(&other, "skipped")?;
+    house.send(&[first.with(&chest)?, beside.with(&hand)?])?;
+    let entry = house.state(&study, "held")?;
+    assert!(entry["reason"].to_string().contains("BodyPartExamined"), "{entry}");
+    // Nothing depends on a decision that makes no model read anything.
+    house.state(&other, "skipped")?;
+    house.accept(&study, &[])?;
+    assert_eq!(house.report(&study, 1)?.evidence, BTreeSet::from([first.sop_instance_uid]));
+    Ok(())
+}
+
+#[test]
 fn a_uid_of_two_images_is_visible_in_the_study_of_each() -> Result<()> {
     let mut house = House::open(1204)?;
     // In two series of one study.

@@ -172,6 +172,66 @@ fn results_of_two_runs_are_never_mixed() -> Result<()> {
     Ok(())
 }
 
+/// As in the daemon: what is the same in another encoding is one image, what differs under one UID waits for a person, and
+/// nothing follows from the names of files.
+#[test]
+fn files_under_one_uid_are_one_image_or_a_question() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let samples: Vec<_> = samples::all()?.into_iter().take(2).collect();
+    let of_first = |tag: Tag| -> Result<Vec<u8>> {
+        Ok(samples[0].instance.header()?.get(tag).context("no UID")?.to_bytes()?.into_owned())
+    };
+    let uids = [tags::STUDY_INSTANCE_UID, tags::SERIES_INSTANCE_UID, tags::SOP_INSTANCE_UID];
+    let own: Vec<(Tag, Vec<u8>)> = uids.into_iter().map(|tag| Ok((tag, of_first(tag)?))).collect::<Result<_>>()?;
+    let own: Vec<(Tag, VR, &[u8])> = own.iter().map(|(tag, uid)| (*tag, VR::UI, uid.as_slice())).collect();
+    let made = |name: &str, sample: &samples::Sample, values: &[(Tag, VR, &[u8])]| -> Result<PathBuf> {
+        let path = dir.path().join(name);
+        variant(sample, &[&own[..], values].concat(), &path)?;
+        Ok(path)
+    };
+    let original = made("original", &samples[0], &[])?;
+    let rle = dir.path().join("rle");
+    let (done, said) = e2e::peers::dcmtk("dcmcrle", &[&original.to_string_lossy(), &rle.to_string_lossy()])?;
+    ensure!(done, "{said}");
+    let named = made("named", &samples[0], &[(tags::PATIENT_NAME, VR::PN, b"ALPHA^CORRECTED")])?;
+    let pixels = made("pixels", &samples[1], &[])?;
+    let knee = made("knee", &samples[0], &[(tags::BODY_PART_EXAMINED, VR::CS, b"KNEE")])?;
+    let hand = made("hand", &samples[0], &[(tags::BODY_PART_EXAMINED, VR::CS, b"HAND")])?;
+    for (number, (files, state, says)) in [
+        ([&original, &rle], "written", ""),
+        ([&original, &named], "held", "PatientName"),
+        ([&original, &pixels], "held", "pixels"),
+        ([&original, &knee], "held", "BodyPartExamined"),
+        ([&hand, &knee], "skipped", "body part"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut records = Vec::new();
+        for order in [[0, 1], [1, 0]] {
+            let folder = dir.path().join(format!("{number}-{}", order[0]));
+            let out = dir.path().join(format!("{number}-{}-out", order[0]));
+            fs::create_dir(&folder)?;
+            for (name, file) in ["000.dcm", "001.dcm"].into_iter().zip(order) {
+                fs::copy(files[file], folder.join(name))?;
+            }
+            let output = preread(&[&"read", &folder, &"--out", &out, &"--json"])?.output()?;
+            let mut record = json(&output)?["studies"][0].clone();
+            ensure!(record["state"] == state, "{files:?}: {record}");
+            ensure!(record["reason"].to_string().contains(says), "{files:?}: {record}");
+            if state == "written" {
+                let report =
+                    dir.path().join(&out).join(record["folder"].as_str().context("no folder")?).join("text-sr.dcm");
+                let report = e2e::sr::Report::of(&e2e::instance::Instance::read(&report)?)?;
+                ensure!(report.completion_flag == "COMPLETE", "{files:?}: {record}");
+            }
+            records.push((record["reason"].take(), record["findings"].take(), record["patient_id"].take()));
+        }
+        ensure!(records[0] == records[1], "{files:?}: {records:?}");
+    }
+    Ok(())
+}
+
 #[test]
 fn a_finished_study_is_not_read_again_and_a_changed_one_is() -> Result<()> {
     let (dir, studies, samples) = folder()?;

@@ -52,7 +52,7 @@ pub(crate) mod rejected;
 pub(crate) mod scope;
 
 pub(crate) use objects::Wanted;
-use scope::{Candidate, Chosen, Judge};
+use scope::{Candidate, Chosen, Judge, Taken};
 
 /// Everything that reading a study needs, the same for the daemon and for `preread read`.
 pub(crate) struct Pipeline {
@@ -170,6 +170,8 @@ struct Opened<'a> {
     doubt: Option<End>,
     /// Whether a verified report is among the instances.
     is_verified: bool,
+    /// What would be images of the study if a person decided so.
+    in_question: Vec<(Header, &'a StudyInstance)>,
 }
 
 struct Routed<'a> {
@@ -258,24 +260,18 @@ impl Pipeline {
         let rejected::Kept { instances: headers, left_out: rejected, doubt: unread } =
             rejected::taken_out(headers, documents, &self.limits);
         let is_verified = documents::is_verified(&headers, documents, &rejected, &self.limits);
-        let sorted = whose::sort(headers, &study.decisions);
-        let whose::Sorted { images, mut left_out, notes, doubt } =
+        let sorted = whose::sort(headers, &study.decisions, &self.limits);
+        let whose::Sorted { images, mut left_out, notes, doubt, in_question } =
             sorted.map_err(|end| rejected::nothing_left(&rejected, study).unwrap_or(end))?;
         left_out.extend(rejected);
-        Ok(Opened { study, images, left_out, notes, doubt: doubt.or(unread), is_verified })
+        Ok(Opened { study, images, left_out, notes, doubt: doubt.or(unread), is_verified, in_question })
     }
 
     /// The rule, and of the images those that it takes and its model was made for.
     fn route<'a>(&'a self, mut opened: Opened<'a>) -> Result<Routed<'a>, End> {
-        let images = opened.images.iter();
-        let candidates: Vec<Candidate<'_>> =
-            images.map(|(header, instance)| Candidate::new(header, &instance.path, &instance.source)).collect();
+        let candidates = candidates(&opened.images);
         let judge = Judge { rules: &self.rules, models: &self.models, limits: &self.limits };
-        let chosen = judge.choose(&candidates).map_err(|error| End::Held {
-            what: "a rule failed",
-            reason: crate::told::told(&error),
-            rule: None,
-        })?;
+        let chosen = choose(&judge, &candidates)?;
         let by = match &chosen {
             Chosen::Read(taken) => Some(taken.rule),
             Chosen::Hold(rule, _) => Some(*rule),
@@ -290,7 +286,7 @@ impl Pipeline {
                 let doubt = opened.doubt.take().map(|doubt| doubt.of(rule));
                 return Err(doubt.unwrap_or_else(|| held("its images do not say what they show", reason, rule)));
             }
-            Chosen::Skip(reason) => return Err(End::Skipped { reason }),
+            Chosen::Skip(reason) => return Err(self.skipped(opened, reason)?),
         };
         if let Some(doubt) = opened.doubt.take() {
             return Err(doubt.of(taken.rule));
@@ -312,6 +308,19 @@ impl Pipeline {
         }
         opened.notes.extend(taken.notes);
         Ok(Routed { opened, rule: taken.rule, not_for_second })
+    }
+
+    /// How a study ends of which no rule takes an image, if none takes what a person may make count instead either.
+    fn skipped(&self, mut opened: Opened<'_>, reason: String) -> Result<End, End> {
+        let Some(doubt) = opened.doubt.take() else { return Ok(End::Skipped { reason }) };
+        for instance in opened.study.decisions.in_question() {
+            opened.in_question.push((kept::header(instance, &self.limits)?, instance));
+        }
+        let judge = Judge { rules: &self.rules, models: &self.models, limits: &self.limits };
+        Ok(match choose(&judge, &candidates(&opened.in_question))? {
+            Chosen::Read(Taken { rule, .. }) | Chosen::Hold(rule, _) => doubt.of(rule),
+            Chosen::Skip(_) => End::Skipped { reason },
+        })
     }
 
     /// The images that the model sees: those that its manifest asks for, of the stacks and views that the study has.
@@ -606,6 +615,18 @@ fn completion(left_out: usize, frames: usize, partial: &[String]) -> Completion 
     };
     let reasons: Vec<String> = partial.iter().cloned().chain(not_seen).collect();
     if reasons.is_empty() { Completion::Complete } else { Completion::Partial(reasons.join("; ")) }
+}
+
+fn candidates<'a>(images: &'a [(Header, &StudyInstance)]) -> Vec<Candidate<'a>> {
+    images.iter().map(|(header, instance)| Candidate::new(header, &instance.path, &instance.source)).collect()
+}
+
+fn choose<'a>(judge: &Judge<'a>, candidates: &[Candidate<'_>]) -> Result<Chosen<'a>, End> {
+    judge.choose(candidates).map_err(|error| End::Held {
+        what: "a rule failed",
+        reason: crate::told::told(&error),
+        rule: None,
+    })
 }
 
 /// What holds a report, each of it once: many documents break one rule.

@@ -3,6 +3,8 @@
 //! Done apart from receiving, because values and pixels are decoded for it: noted before it begins, as a reading is, and
 //! of nothing but what was received.
 
+use std::path::Path;
+
 use dataset::{Error, Header, Instance, Limits};
 use spool::{Compared, Pair, PairFile, Spool};
 
@@ -58,7 +60,7 @@ fn of_pair(pair: &Pair, limits: &Limits) -> Compared {
         (Err(Error::Damaged), _) | (_, Err(Error::Damaged)) => return Compared::Differs(DAMAGED.to_owned()),
         _ => return Compared::Differs(CANNOT_TELL.to_owned()),
     };
-    match compare(&pair.first, &pair.second, limits) {
+    match compare(&pair.first.path, &pair.second.path, limits) {
         Compared::Differs(_) if is_no_image(&first) && is_no_image(&second) => {
             if documents::is_said_in(&pair.second.path, limits) { Compared::Says } else { Compared::Document }
         }
@@ -83,10 +85,10 @@ fn is_no_image(header: &Header) -> bool {
     pixel::choose(&[header]).skipped.iter().any(|(_, reason)| reason.is_no_image())
 }
 
-/// Compares two files that hold what was received, by values and samples.
-fn compare(first: &PairFile, second: &PairFile, limits: &Limits) -> Compared {
+/// Compares two Part 10 files, by values and samples.
+pub(super) fn compare(first: &Path, second: &Path, limits: &Limits) -> Compared {
     let limits = Limits { instance_bytes: limits.instance_bytes.min(MOST_BYTES), ..limits.clone() };
-    let (Ok(first), Ok(second)) = (Instance::open(&first.path, &limits), Instance::open(&second.path, &limits)) else {
+    let (Ok(first), Ok(second)) = (Instance::open(first, &limits), Instance::open(second, &limits)) else {
         return Compared::Differs(CANNOT_TELL.to_owned());
     };
     let mut differing = dataset::differing(&first, &second);
@@ -116,7 +118,7 @@ fn compare(first: &PairFile, second: &PairFile, limits: &Limits) -> Compared {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, path::Path};
+    use std::fs;
 
     use dataset::{Digest, part10};
 

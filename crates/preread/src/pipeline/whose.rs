@@ -4,10 +4,12 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use dataset::{Header, Limits, Uid};
-use spool::{Claim, Decision, Lineage, StudyDetail, Timestamp};
+use spool::{Claim, Compared, Decision, Lineage, StudyDetail, Timestamp};
 
 use super::{
-    End, StudyInstance, count_reasons,
+    End, StudyInstance,
+    compare::compare,
+    count_reasons,
     identity::{self, Acceptance, Choice, Identity},
     images::LeftOut,
     rejected,
@@ -18,6 +20,8 @@ use super::{
 pub(crate) struct Decisions {
     /// In which attributes the data sets differ that wait for a decision; one entry for each.
     open: Vec<String>,
+    /// Those data sets.
+    in_question: Vec<StudyInstance>,
     /// What was left out before: quarantined, and decided of.
     quarantined: Vec<LeftOut>,
     /// Versions of documents that came besides under the UIDs of others.
@@ -42,6 +46,12 @@ impl Decisions {
                 None => continue,
                 Some(Decision::Open) => {
                     decisions.open.push(it.differs.clone().unwrap_or_default());
+                    decisions.in_question.push(StudyInstance {
+                        path: it.path.clone(),
+                        source: it.source.clone(),
+                        digest: it.digest.clone(),
+                        kept_as: None,
+                    });
                     continue;
                 }
                 Some(Decision::Aside) => "it came later under the SOP Instance UID of another one, which a person kept",
@@ -85,6 +95,11 @@ impl Decisions {
         &self.documents
     }
 
+    /// The data sets that would count if a person decided so.
+    pub(super) fn in_question(&self) -> &[StudyInstance] {
+        &self.in_question
+    }
+
     fn are_of_a_spool(&self) -> bool {
         !self.received_at.is_empty()
     }
@@ -96,12 +111,19 @@ pub(super) struct Sorted<'a> {
     pub(super) images: Vec<(Header, &'a StudyInstance)>,
     pub(super) left_out: Vec<LeftOut>,
     pub(super) notes: Vec<String>,
-    /// What a person must decide before anything is read, if a rule takes any of the images at all.
+    /// What a person must decide before anything is read, if a rule takes any of the images at all, or of those in
+    /// question.
     pub(super) doubt: Option<End>,
+    /// Files of other values under the UIDs of images.
+    pub(super) in_question: Instances<'a>,
 }
 
 /// Sorts the instances of a study. Errors with the end of a study that has no image to read.
-pub(super) fn sort<'a>(instances: Vec<(Header, &'a StudyInstance)>, decisions: &Decisions) -> Result<Sorted<'a>, End> {
+pub(super) fn sort<'a>(
+    instances: Vec<(Header, &'a StudyInstance)>,
+    decisions: &Decisions,
+    limits: &Limits,
+) -> Result<Sorted<'a>, End> {
     let mut left_out = decisions.quarantined.clone();
     let (images, documents) = without_documents(instances);
     if images.is_empty() && !documents.is_empty() {
@@ -114,8 +136,10 @@ pub(super) fn sort<'a>(instances: Vec<(Header, &'a StudyInstance)>, decisions: &
     let reason = "its SOP Instance UID is that of an image of another study, which a person kept";
     left_out.extend(aside.iter().map(|(header, instance)| left(header, instance, reason)));
 
+    let Versions { images, copies, in_question, differing } = versions(images, limits);
+    left_out.extend(copies);
     let identities: Vec<Identity> = images.iter().map(|(header, _)| Identity::of(header)).collect();
-    let mut doubt = conflict(&images, decisions).or_else(|| undecodable(&images));
+    let mut doubt = conflict(&images, decisions, &differing).or_else(|| undecodable(&images));
     let mut images = images;
     let mut of_patient = identities.clone();
     match identity::choose(&identities, decisions.accepted.as_ref()) {
@@ -143,7 +167,7 @@ pub(super) fn sort<'a>(instances: Vec<(Header, &'a StudyInstance)>, decisions: &
     } else {
         Vec::new()
     };
-    Ok(Sorted { images, left_out, notes, doubt })
+    Ok(Sorted { images, left_out, notes, doubt, in_question })
 }
 
 fn left(header: &Header, instance: &StudyInstance, reason: &str) -> LeftOut {
@@ -167,18 +191,56 @@ fn without_documents(instances: Instances<'_>) -> (Instances<'_>, Vec<LeftOut>) 
     (images, documents)
 }
 
+/// Files of images, by their SOP Instance UIDs.
+struct Versions<'a> {
+    /// One of each.
+    images: Instances<'a>,
+    /// The same once more, also in another encoding.
+    copies: Vec<LeftOut>,
+    /// Those with other values.
+    in_question: Instances<'a>,
+    /// In which attributes they differ.
+    differing: Vec<String>,
+}
+
+/// Tells the images apart that have one UID, as those are that come to a spool. In which order they lie makes no difference.
+fn versions<'a>(images: Instances<'a>, limits: &Limits) -> Versions<'a> {
+    let mut found = Versions { images: Vec::new(), copies: Vec::new(), in_question: Vec::new(), differing: Vec::new() };
+    let mut of_uid: BTreeMap<Uid, Instances<'a>> = BTreeMap::new();
+    for (header, instance) in images {
+        // Without identity they have the same UID, which is none.
+        match header.require_identity() {
+            Ok(()) => of_uid.entry(header.sop_instance_uid.clone()).or_default().push((header, instance)),
+            Err(_) => found.images.push((header, instance)),
+        }
+    }
+    for mut files in of_uid.into_values() {
+        files.sort_by(|(_, one), (_, other)| one.digest.cmp(&other.digest));
+        let mut files = files.into_iter();
+        let Some(first) = files.next() else { continue };
+        for (header, instance) in files {
+            let same = instance.digest == first.1.digest;
+            match if same { Compared::Same } else { compare(&first.1.path, &instance.path, limits) } {
+                Compared::Differs(attributes) => {
+                    found.differing.push(attributes);
+                    found.in_question.push((header, instance));
+                }
+                _ => {
+                    found.copies.push(LeftOut::document(header.sop_instance_uid, pixel::Reason::Duplicate.to_string()))
+                }
+            }
+        }
+        found.images.push(first);
+    }
+    found
+}
+
 /// The images that can be read, in reading order, and the others.
 fn to_read(images: Instances<'_>) -> (Instances<'_>, Vec<LeftOut>) {
     let selection = pixel::choose(&images.iter().map(|(header, _)| header).collect::<Vec<_>>());
     let not_read = |(index, reason): &(usize, pixel::Reason)| {
         let (header, instance) = &images[*index];
-        let left_out = left(header, instance, &reason.to_string());
-        let is_it = |(other, (of_other, found)): &(usize, &(Header, &StudyInstance))| {
-            other != index && of_other.sop_instance_uid == header.sop_instance_uid && found.digest == instance.digest
-        };
-        // The same file twice is one image.
-        let is_copy = *reason == pixel::Reason::Duplicate && images.iter().enumerate().any(|it| is_it(&it));
-        if is_copy { LeftOut::document(left_out.sop_instance_uid, left_out.reason) } else { left_out }
+        left(header, instance, &reason.to_string())
     };
     let not_read: Vec<LeftOut> = selection.skipped.iter().map(not_read).collect();
     let mut images: Vec<Option<_>> = images.into_iter().map(Some).collect();
@@ -194,22 +256,28 @@ fn images_in_words(count: usize) -> String {
 }
 
 /// What came twice under one UID and waits for a decision.
-fn conflict(images: &[(Header, &StudyInstance)], decisions: &Decisions) -> Option<End> {
+fn conflict(images: &[(Header, &StudyInstance)], decisions: &Decisions, of_files: &[String]) -> Option<End> {
     const WHAT: &str = "images came again under their UIDs with other values";
     let is_open =
         |(header, _): &&(Header, _)| decisions.of_two_studies.get(&header.sop_instance_uid) == Some(&Decision::Open);
     let of_two_studies = images.iter().filter(is_open).count();
     let mut reasons = Vec::new();
-    if !decisions.open.is_empty() {
-        let mut differing: Vec<&str> = decisions.open.iter().map(String::as_str).filter(|it| !it.is_empty()).collect();
+    let came_again = |all: &[String]| {
+        let mut differing: Vec<&str> = all.iter().map(String::as_str).filter(|it| !it.is_empty()).collect();
         differing.sort_unstable();
         differing.dedup();
+        let count = images_in_words(all.len());
+        format!("{count} came again under the same SOP Instance UID with other values ({})", differing.join("; "))
+    };
+    if !decisions.open.is_empty() {
         reasons.push(format!(
-            "{} came again under the same SOP Instance UID with other values ({}): `preread queue accept ID` makes what \
-             came last count, `preread queue accept ID --older` keeps what came first",
-            images_in_words(decisions.open.len()),
-            differing.join("; ")
+            "{}: `preread queue accept ID` makes what came last count, `preread queue accept ID --older` keeps what came \
+             first",
+            came_again(&decisions.open)
         ));
+    }
+    if !of_files.is_empty() {
+        reasons.push(format!("{}: read the files of each version by themselves", came_again(of_files)));
     }
     if of_two_studies > 0 {
         reasons.push(format!(
@@ -222,33 +290,29 @@ fn conflict(images: &[(Header, &StudyInstance)], decisions: &Decisions) -> Optio
 }
 
 fn undecodable(images: &[(Header, &StudyInstance)]) -> Option<End> {
-    // By whether a set is declared.
-    let mut counts: BTreeMap<bool, BTreeMap<String, usize>> = BTreeMap::new();
+    const BY_SET: &str = "cannot be decoded by Specific Character Set (0008,0005)";
+    const WITHOUT_SET: &str =
+        "has bytes that are no characters without a Specific Character Set (0008,0005), and there is none";
+    const NOT_KEPT: &str = "is longer than 64 KiB or no text";
+    let mut counts: BTreeMap<&str, BTreeMap<String, usize>> = BTreeMap::new();
     for (header, _) in images {
-        let of_set = counts.entry(identity::declares_characters(header)).or_default();
-        for tag in identity::undecodable(header) {
-            *of_set.entry(dataset::keyword(tag)).or_insert(0) += 1;
+        let why = if identity::declares_characters(header) { BY_SET } else { WITHOUT_SET };
+        let of_set = identity::undecodable(header).into_iter().map(|tag| (tag, why));
+        for (tag, why) in of_set.chain(header.unread_identity().map(|tag| (tag, NOT_KEPT))) {
+            *counts.entry(why).or_default().entry(dataset::keyword(tag)).or_insert(0) += 1;
         }
     }
     let reasons: Vec<String> = counts
         .into_iter()
-        .filter(|(_, counts)| !counts.is_empty())
-        .map(|(declared, counts)| {
+        .map(|(why, counts)| {
             let list: Vec<String> =
                 counts.into_iter().map(|(name, count)| format!("{name} of {}", images_in_words(count))).collect();
-            let why = if declared {
-                "cannot be decoded by Specific Character Set (0008,0005)"
-            } else {
-                "has bytes that are no characters without a Specific Character Set (0008,0005), and there is none"
-            };
             format!("{} {why}", list.join(", "))
         })
         .collect();
     (!reasons.is_empty()).then(|| {
-        let reason = format!(
-            "{}; nothing is guessed: mend it at the source and send the study again",
-            reasons.join("; ")
-        );
+        let reason =
+            format!("{}; nothing is guessed: mend it at the source and send the study again", reasons.join("; "));
         held("the patient's identity cannot be decoded", reason)
     })
 }

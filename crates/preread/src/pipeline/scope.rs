@@ -292,9 +292,13 @@ fn view(manifest: &Manifest, image: &Stated) -> Fit {
     let made_for: Vec<String> = manifest.view.iter().map(own).collect();
     let made_for: Vec<&str> = made_for.iter().flat_map(|view| words::views_of(view)).collect();
     let stated = together(image.views.iter().map(|view| among(&words::views_of(view), &made_for)));
-    // How the patient lay is enough to say no, never to say yes: senders fill it in as it is for most.
-    let possible = image.possible_views.and_then(|views| among(views, &made_for)).filter(|fits| !fits);
-    said(stated.or(possible), SILENT, otherwise)
+    // How the patient lay is enough to say no, never to say yes: senders fill it in as it is for most. Of an oblique view
+    // it tells nothing.
+    const STRAIGHT: &[&str] = &["PA", "AP", "LL", "RL"];
+    let is_straight = |view: &String| words::views_of(view).iter().all(|one| STRAIGHT.contains(one));
+    let possible = image.possible_views.filter(|_| image.views.iter().all(is_straight));
+    let possible = possible.and_then(|views| among(views, &made_for)).filter(|fits| !fits);
+    said(together([stated, possible]), SILENT, otherwise)
 }
 
 fn view_of_breast(manifest: &Manifest, image: &Stated) -> Option<bool> {

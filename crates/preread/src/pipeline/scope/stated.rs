@@ -15,11 +15,10 @@ pub(crate) struct Stated {
     pub(super) modalities_of_class: Option<&'static [&'static str]>,
     /// By Body Part Examined (0018,0015) and Anatomic Region Sequence (0008,2218), of the image or of its frames.
     pub(super) body_parts: BTreeSet<String>,
-    /// By View Position (0018,5101) and View Code Sequence (0054,0220); without both what Patient Orientation (0020,0020)
-    /// leaves possible.
+    /// By View Position (0018,5101) and View Code Sequence (0054,0220).
     pub(super) views: BTreeSet<String>,
     pub(super) view: View,
-    /// The views that there can be, where only Patient Orientation tells.
+    /// The views that Patient Orientation (0020,0020) leaves possible; nothing where it does not tell.
     pub(super) possible_views: Option<&'static [&'static str]>,
     /// Patient's Sex (0010,0040).
     pub(super) sex: Option<&'static str>,
@@ -39,7 +38,7 @@ impl Stated {
         let mut view = View::of(header, front);
         view.breast = breast;
         let views: BTreeSet<String> = views(header, front).into_iter().collect();
-        let possible_views = possible_views(header).filter(|_| views.is_empty() && !breast);
+        let possible_views = possible_views(header).filter(|_| !breast);
         let mut body_parts = body_parts(header, front);
         if body_parts.is_empty() && breast {
             body_parts.insert("BREAST".to_owned());
@@ -105,10 +104,11 @@ fn views(header: &Header, front: Option<&Instance>) -> Vec<String> {
 fn possible_views(header: &Header) -> Option<&'static [&'static str]> {
     let texts = header.texts(tags::PATIENT_ORIENTATION);
     let [row, column] = texts.as_slice() else { return None };
-    let axis = |letters: &String| match letters.chars().next()? {
-        'L' | 'R' => Some(0),
-        'A' | 'P' => Some(1),
-        'H' | 'F' => Some(2),
+    // More letters than one are an oblique direction.
+    let axis = |letters: &String| match letters.as_str() {
+        "L" | "R" => Some(0),
+        "A" | "P" => Some(1),
+        "H" | "F" => Some(2),
         _ => None,
     };
     match (axis(row)?, axis(column)?) {

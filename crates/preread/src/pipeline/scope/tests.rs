@@ -68,6 +68,7 @@ fn an_image_that_states_otherwise_is_not_read() {
 fn views_are_compared_by_what_they_mean() {
     let views = |views: &[&str]| Stated { views: views.iter().map(|it| (*it).to_owned()).collect(), ..chest() };
     let orientation = |possible| Stated { possible_views: Some(possible), ..views(&[]) };
+    let lying = |stated: &[&str], possible| Stated { possible_views: Some(possible), ..views(stated) };
     let frontal = "view = ['PA', 'AP']";
     check(frontal, &views(&["PA"]), "reads");
     check(frontal, &views(&["FRONTAL"]), "reads");
@@ -80,6 +81,13 @@ fn views_are_compared_by_what_they_mean() {
     check(frontal, &views(&[]), "silent: view");
     check(frontal, &orientation(&["LL", "RL"]), "otherwise");
     check(frontal, &orientation(&["PA", "AP"]), "silent: view");
+    // What a console is set to is not how the patient lay.
+    check(frontal, &lying(&["PA"], &["LL", "RL"]), "otherwise");
+    check(frontal, &lying(&["PA"], &["AXIAL"]), "otherwise");
+    check(frontal, &lying(&["PA"], &["PA", "AP"]), "reads");
+    check(frontal, &lying(&["LL"], &["PA", "AP"]), "otherwise");
+    check("view = ['LATERAL']", &lying(&["LL"], &["PA", "AP"]), "otherwise");
+    check("view = ['LAO']", &lying(&["LAO"], &["PA", "AP"]), "reads");
     let slice = Stated { modality: Some("CT".to_owned()), modalities_of_class: Some(&["CT"]), ..views(&[]) };
     check(frontal, &slice, "reads");
     let four = "view = ['RCC', 'LCC', 'RMLO', 'LMLO']";

@@ -115,7 +115,7 @@ fn a_name_in_two_encodings_is_one_name_and_bytes_without_a_set_are_bytes() {
 
 #[test]
 fn bytes_that_are_no_characters_of_a_set_are_not_left_out_before_patients_are_compared() {
-    let sets = [&b""[..], b"ISO_IR 6", b"ISO_IR 100", b"ISO_IR 144", b"ISO_IR 192", b"GB18030", b"\\ISO 2022 IR 149"];
+    let sets = [&b""[..], b"ISO_IR 6", b"ISO_IR 100", b"ISO_IR 144", b"ISO_IR 192", b"\\ISO 2022 IR 149"];
     for (set, at) in sets.into_iter().flat_map(|set| [(set, 1), (set, 2), (set, 5)]) {
         let of = |value: &[u8]| {
             let mut fields = [set, b"1", b"", b"", b"", b"A"];

@@ -405,7 +405,7 @@ impl From<ObjectName> for ObjectKind {
 impl Config {
     /// Reads a file and the environment over it. Errors name the file, and the line where there is one.
     pub(crate) fn load(path: &Path) -> Result<Self> {
-        let text = fs::read_to_string(path).with_context(|| {
+        let text = crate::text_file::read(path).with_context(|| {
             format!(
                 "cannot read the configuration {}; `preread config example` prints one to start from",
                 path.display()

@@ -24,6 +24,7 @@ mod serve;
 mod silence;
 mod start;
 mod tasks;
+mod text_file;
 mod told;
 mod trust;
 mod withdraw;

@@ -23,8 +23,9 @@ use pixel::ImagePolicy;
 use self::slot::{NotThere, Slot};
 use crate::{config, pipeline::image_policy};
 
-/// Requests that may wait for one model. Studies wait in the spool, so that more than the running one is rare.
-const QUEUE: usize = 8;
+/// Requests that may wait for one model: as many as `preread read --jobs` may prepare side by side. In the daemon studies wait
+/// in the spool, so that more than the running one is rare.
+const QUEUE: usize = 256;
 
 const LIBRARY: &str = "libonnxruntime.so";
 

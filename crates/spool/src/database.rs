@@ -482,6 +482,15 @@ fn connect(path: &Path, durability: Durability) -> Result<Connection, Error> {
     Ok(connection)
 }
 
+/// Columns that the first spools of this version lack.
+fn add_missing_columns(transaction: &rusqlite::Transaction<'_>) -> rusqlite::Result<()> {
+    let has = "SELECT EXISTS (SELECT 1 FROM pragma_table_info('study') WHERE name = 'in_doubt')";
+    if !transaction.query_row(has, [], |row| row.get::<_, bool>(0))? {
+        transaction.execute_batch("ALTER TABLE study ADD COLUMN in_doubt INTEGER NOT NULL DEFAULT 0")?;
+    }
+    Ok(())
+}
+
 /// Answers whether the database is new.
 fn migrate(connection: &mut Connection) -> Result<bool, Error> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -503,7 +512,7 @@ fn migrate(connection: &mut Connection) -> Result<bool, Error> {
             transaction.execute_batch(crate::recover::loss::SCHEMA)?;
             transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
         }
-        SCHEMA_VERSION => {}
+        SCHEMA_VERSION => add_missing_columns(&transaction)?,
         1 => return Err(Error::Unreleased { found }),
         _ => return Err(Error::Schema { found, known: SCHEMA_VERSION }),
     }

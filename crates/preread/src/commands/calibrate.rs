@@ -7,12 +7,13 @@ use serde_json::json;
 use crate::{
     cli::{Calibrate, Method},
     output::shown,
+    text_file,
 };
 
 /// Fits a calibration to labelled sentences and writes it.
 pub(crate) fn run(arguments: &Calibrate) -> Result<ExitCode> {
     let path = &arguments.labelled;
-    let text = fs::read_to_string(path).with_context(|| shown(path))?;
+    let text = text_file::read(path).with_context(|| shown(path))?;
     let mut labelled: Vec<Labelled> = Vec::new();
     for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let read: Labelled = serde_json::from_str(line).with_context(|| {

@@ -13,12 +13,13 @@ use report::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::output::shown;
+use crate::{output::shown, text_file};
 
 /// Prints what our own check finds, a line each.
 pub(crate) fn validate(files: &[PathBuf]) -> Result<ExitCode> {
     let mut all_good = true;
     for path in files {
+        text_file::require_regular(path).with_context(|| shown(path))?;
         let file = fs::read(path).with_context(|| shown(path))?;
         let violations = report::validate(&file);
         all_good &= !report::must_hold(&violations);
@@ -39,7 +40,7 @@ pub(crate) fn structure(file: &Path, template: &str, language: &str, json: bool)
         return Err(super::usage(format!("no reports are read in \"{language}\"; there are {}", known.join(", "))));
     };
     let template = named_or_read(template)?;
-    let text = fs::read_to_string(file).with_context(|| shown(file))?;
+    let text = text_file::read(file).with_context(|| shown(file))?;
     let structured = template::structure(&text, &template, language);
     if json {
         super::print_json(&structured)?;
@@ -61,7 +62,7 @@ fn named_or_read(template: &str) -> Result<Template> {
             own.join(", ")
         )));
     }
-    let text = fs::read_to_string(path).with_context(|| shown(path))?;
+    let text = text_file::read(path).with_context(|| shown(path))?;
     Template::read(&text).with_context(|| shown(path))
 }
 
@@ -117,7 +118,7 @@ struct Checked {
 
 /// Checks drafts; exit code 1 when one of them would be held.
 pub(crate) fn check(file: &Path, json: bool) -> Result<ExitCode> {
-    let text = fs::read_to_string(file).with_context(|| shown(file))?;
+    let text = text_file::read(file).with_context(|| shown(file))?;
     let given: Vec<Given> = if file.extension().is_some_and(|it| it == "jsonl") {
         let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
         let read = |(number, line): (usize, &str)| {

@@ -10,7 +10,6 @@ mod tests;
 mod values;
 
 use std::{
-    fs,
     net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,

@@ -483,7 +483,7 @@ fn connect(path: &Path, durability: Durability) -> Result<Connection, Error> {
 }
 
 /// Columns that the first spools of this version lack.
-fn add_missing_columns(transaction: &rusqlite::Transaction<'_>) -> rusqlite::Result<()> {
+fn add_missing_columns(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
     let has = "SELECT EXISTS (SELECT 1 FROM pragma_table_info('study') WHERE name = 'in_doubt')";
     if !transaction.query_row(has, [], |row| row.get::<_, bool>(0))? {
         transaction.execute_batch("ALTER TABLE study ADD COLUMN in_doubt INTEGER NOT NULL DEFAULT 0")?;

@@ -200,7 +200,8 @@ const STRUCTURE: &[Code] = &[
 pub(crate) fn all() -> impl Iterator<Item = Code> {
     let procedures = MODALITIES.iter().map(|(_, code)| *code).chain([IMAGING_PROCEDURE]);
     let findings = crate::vocabulary::Concept::all().filter_map(crate::vocabulary::Concept::code);
-    STRUCTURE.iter().copied().chain(procedures).chain(findings)
+    let sites = crate::vocabulary::Site::all().filter_map(crate::vocabulary::Site::code);
+    STRUCTURE.iter().copied().chain(procedures).chain(findings).chain(sites)
 }
 
 // PS3.3 C.7.5.1: what the contributing equipment did (CID 7005).

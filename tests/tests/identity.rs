@@ -550,3 +550,57 @@ fn what_a_destination_has_is_neither_dropped_nor_held() -> Result<()> {
     house.state(&study, "delivered")?;
     Ok(())
 }
+
+#[test]
+fn beside_a_verified_report_no_draft_is_delivered() -> Result<()> {
+    const REASON: &str = "a verified report of the study is there already";
+    let mut house = House::open(1210)?;
+    let verified = |house: &mut House, study: &str, flag: &str| -> Result<Instance> {
+        let document = house.document(study, uids::BASIC_TEXT_SR_STORAGE, "SR")?;
+        document.with(&[(tags::VERIFICATION_FLAG, VR::CS, flag)])
+    };
+    // It comes before the image, with it, after the report, or as a corrected version of one that was not verified.
+    let [before, with, after, corrected, not] = std::array::from_fn(|_| house.random.uid());
+    let report = verified(&mut house, &before, "VERIFIED")?;
+    house.send(&[report])?;
+    house.state(&before, "skipped")?;
+    let image = house.image(&before, 2, &[])?;
+    house.send(&[image])?;
+    let (image, report) = (house.image(&with, 2, &[])?, verified(&mut house, &with, "VERIFIED")?);
+    house.send(&[image, report])?;
+    for study in [&after, &corrected, &not] {
+        let (image, report) = (house.image(study, 2, &[])?, verified(&mut house, study, "UNVERIFIED")?);
+        house.send(&[image, report.clone()])?;
+        house.report(study, 1)?;
+        house.state(study, "delivered")?;
+        if study == &corrected {
+            house.send(&[report.with(&[(tags::VERIFICATION_FLAG, VR::CS, "VERIFIED")])?])?;
+        }
+    }
+    let report = verified(&mut house, &after, "VERIFIED")?;
+    house.send(&[report])?;
+    for (study, state, reports) in
+        [(&before, "skipped", 0), (&with, "skipped", 0), (&after, "delivered", 1), (&corrected, "delivered", 1)]
+    {
+        // A late image changes nothing of it.
+        for round in 0..2 {
+            let entry = wait::until(REASON, PATIENCE, || {
+                let entry = house.daemon.study(study)?.unwrap_or_default();
+                Ok(entry["reason"].to_string().contains(REASON).then_some(entry))
+            })?;
+            assert_eq!((entry["state"].as_str(), house.reports(study).len()), (Some(state), reports), "{entry}");
+            if round == 0 {
+                let late = house.image(study, 5, &[])?;
+                house.send(&[late])?;
+                wait::until("the late image", PATIENCE, || {
+                    let entry = house.daemon.study(study)?.unwrap_or_default();
+                    Ok((entry["state"] != state || entry["reason"].is_null()).then_some(()))
+                })?;
+            }
+        }
+    }
+    let late = house.image(&not, 5, &[])?;
+    house.send(&[late])?;
+    house.report(&not, 2)?;
+    Ok(())
+}

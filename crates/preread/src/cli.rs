@@ -332,7 +332,7 @@ pub(crate) enum QueueCommand {
         #[arg(long, value_name = "TEXT")]
         reason: String,
     },
-    /// End a study without a report; its instances stay.
+    /// End a study without a report; its instances stay, and what comes later is not read either, until somebody retries it.
     Drop {
         /// Its number, or its Study Instance UID.
         id: String,

@@ -355,3 +355,61 @@ fn a_note_that_names_our_report_marks_it_and_sends_no_second_one() -> Result<()>
     assert_eq!(pacs.stored_in(&study.uid).len(), 1, "the draft that somebody rejected is not sent anew");
     Ok(())
 }
+
+#[test]
+fn a_note_stands_beside_any_version_of_itself_and_a_rejected_image_is_in_no_group() -> Result<()> {
+    let pacs = Scp::start("PACS")?;
+    let daemon = Daemon::start(&Setup::to("PACS", &pacs.address()))?;
+    // "Of Interest" first, and under the same UID a note that rejects.
+    let mut study = Study::seeded(450);
+    let [read, other] = [study.image(1)?, study.image(2)?];
+    let of_interest = note_of_others(&read, 1, "113000", &[named(&read)])?;
+    send(&daemon, &[read.clone(), other.clone(), of_interest])?;
+    daemon.await_state(&study.uid, "delivered", PATIENCE)?;
+    send(&daemon, &[note_of_others(&read, 1, "113001", &[named(&read)])?])?;
+    let reports = || -> Vec<Instance> { pacs.stored_in(&study.uid).into_iter().map(|one| one.instance).collect() };
+    wait::until("a second version", PATIENCE, || Ok((reports().len() == 2).then_some(())))?;
+    let seen = evidence(&reports().pop().context("no report")?.header()?);
+    assert_eq!(seen, BTreeSet::from([other.sop_instance_uid]));
+
+    // Three patients, of whom one is rejected: the numbers in the reason are those that a person gives.
+    let mut mixed = Study::seeded(451);
+    let patient = |image: Instance, id: &str| image.with(&[(tags::PATIENT_ID, VR::LO, id)]);
+    let images = [patient(mixed.image(1)?, "P-1")?, patient(mixed.image(2)?, "P-2")?, patient(mixed.image(3)?, "P-3")?];
+    let [rejected, second, third] = &images;
+    let note = note_of_others(rejected, 1, "113001", &[named(rejected)])?;
+    send(&daemon, &[&images[..], &[note]].concat())?;
+    let held = daemon.await_state(&mixed.uid, "held", PATIENCE)?;
+    let reason = held["reason"].as_str().unwrap_or_default();
+    ensure!(reason.contains("2 different patients"), "{reason}");
+    let shown = words(&daemon, &["queue", "show", &mixed.uid])?;
+    let of_group = |number: usize| shown.split(&format!("\n  group {number}: ")).nth(1).unwrap_or_default();
+    ensure!(of_group(1).contains("id P-2") && of_group(2).starts_with("1 images") && of_group(3).is_empty(), "{shown}");
+    ensure!(of_group(2).contains(&third.sop_instance_uid) && of_group(1).contains(&second.sop_instance_uid), "{shown}");
+    ensure!(daemon.command(&["queue", "accept", &mixed.uid, "--group", "2"])?.status.success());
+    daemon.await_state(&mixed.uid, "delivered", PATIENCE)?;
+    let report = pacs.stored_in(&mixed.uid).pop().context("no report")?.instance;
+    assert_eq!(text(&report.header()?, tags::PATIENT_ID), "P-3");
+    Ok(())
+}
+
+#[test]
+fn a_withdrawn_study_can_be_held_as_the_command_says_and_its_note_goes_out() -> Result<()> {
+    let pacs = Scp::start("PACS")?;
+    let daemon = Daemon::start(&Setup::to("PACS", &pacs.address()))?;
+    let mut study = Study::seeded(460);
+    send(&daemon, &[study.image(1)?])?;
+    daemon.await_state(&study.uid, "delivered", PATIENCE)?;
+    pacs.answer(0xa700);
+    let said = withdraw(&daemon, "1", "f\u{fc}r einen anderen")?;
+    ensure!(said.contains("preread queue hold 1"), "{said}");
+    words(&daemon, &["queue", "hold", "1"])?;
+    pacs.answer(0);
+    wait::until("the note", PATIENCE, || Ok((notes(&pacs)?.len() == 1).then_some(())))?;
+    let held = daemon.await_state(&study.uid, "held", PATIENCE)?;
+    ensure!(held["withdrawn"] == "f\u{fc}r einen anderen", "{held}");
+    send(&daemon, &[study.image(2)?])?;
+    std::thread::sleep(Duration::from_secs(4));
+    daemon.await_state(&study.uid, "held", PATIENCE)?;
+    Ok(())
+}

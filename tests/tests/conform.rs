@@ -149,12 +149,14 @@ fn other_readers_find_every_finding_number_and_region() -> Result<()> {
     ensure!(!regions.is_empty(), "highdicom finds no region: {read}");
     for region in regions {
         let whole = ["tracking", "tracking_uid", "finding"].iter().all(|key| region[*key].is_string());
-        ensure!(whole && !region["numbers"][0].is_null(), "{region}");
+        ensure!(whole && !region["sites"][0].is_null(), "{region}");
+        // The demonstration model is not calibrated, and what is not calibrated is no certainty.
+        ensure!(region["numbers"][0].is_null(), "{region}");
         ensure!(region["outline"]["image"] == sample.json["sop_instance_uid"], "{region}");
         ensure!(region["outline"]["points"].as_array().is_some_and(|points| points.len() > 3), "{region}");
     }
     let study = read[1]["study"].as_array().context("no groups")?;
-    ensure!(study.iter().all(|group| group["numbers"][0]["name"] == "111012"), "{study:?}");
+    ensure!(!study.is_empty() && study.iter().all(|group| group["numbers"][0].is_null()), "{study:?}");
     let page = read[2]["pages"][0].as_str().unwrap_or_default();
     let name = sample.json["patient_name"].as_str().unwrap_or_default();
     for part in name.split(['=', '^']).filter(|part| !part.is_empty()) {

@@ -107,8 +107,8 @@ fn studies(files: &[PathBuf]) -> (Vec<Files>, super::Remarks) {
             }
             Ok(()) => {}
         }
-        let study = || (valid.clone(), Files::of(&header, uid.clone(), uid.clone()));
-        studies.entry(uid.clone()).or_insert_with(study).1.paths.push(path.clone());
+        let study = || (valid.clone(), Files::of(uid.clone(), uid.clone()));
+        studies.entry(uid.clone()).or_insert_with(study).1.add(path, &header);
     }
     let named = |(number, (valid, files)): (usize, (Option<Uid>, Files))| match valid {
         Some(_) => files,

@@ -1,6 +1,9 @@
 //! What is said of one study, the same in `report.json`, with `--json` and `--jsonl`, and in a row of the table.
 
-use std::path::PathBuf;
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use dataset::{Header, tags};
 use report::Drafted;
@@ -16,8 +19,8 @@ pub(super) struct Files {
     /// The name of the study's folder.
     pub(super) name: String,
     pub(super) paths: Vec<PathBuf>,
-    pub(super) patient_id: String,
-    pub(super) accession_number: String,
+    patient_ids: BTreeSet<String>,
+    accession_numbers: BTreeSet<String>,
 }
 
 /// A text of a header for a person or a program: without control characters, and nothing in it a guess.
@@ -26,16 +29,29 @@ pub(super) fn text(header: &Header, tag: dataset::Tag) -> String {
 }
 
 impl Files {
-    /// A study of which `header` is the first.
-    pub(super) fn of(header: &Header, study_instance_uid: String, name: String) -> Self {
+    /// A study of no file yet.
+    pub(super) fn of(study_instance_uid: String, name: String) -> Self {
         Self {
             study_instance_uid,
             name,
             paths: Vec::new(),
-            patient_id: text(header, tags::PATIENT_ID),
-            accession_number: text(header, tags::ACCESSION_NUMBER),
+            patient_ids: BTreeSet::new(),
+            accession_numbers: BTreeSet::new(),
         }
     }
+
+    /// One more file. What all files say of patient and order is told, in whichever order they lie.
+    pub(super) fn add(&mut self, path: &Path, header: &Header) {
+        self.paths.push(path.to_owned());
+        let said = |tag| Some(text(header, tag)).filter(|text| !text.is_empty());
+        self.patient_ids.extend(said(tags::PATIENT_ID));
+        self.accession_numbers.extend(said(tags::ACCESSION_NUMBER));
+    }
+}
+
+/// Values as DICOM writes several: with a backslash between them (PS3.5 6.4).
+fn values(values: &BTreeSet<String>) -> String {
+    values.iter().map(String::as_str).collect::<Vec<_>>().join("\\")
 }
 
 /// How a study ended.
@@ -70,8 +86,8 @@ fn said(files: &Files, inputs_digest: &str, run: &Run, record: &mut Value) {
     record["study_instance_uid"] = json!(files.study_instance_uid);
     record["folder"] = json!(files.name);
     record["paths"] = json!(files.paths.iter().map(|path| path.to_string_lossy()).collect::<Vec<_>>());
-    record["patient_id"] = json!(files.patient_id);
-    record["accession_number"] = json!(files.accession_number);
+    record["patient_id"] = json!(values(&files.patient_ids));
+    record["accession_number"] = json!(values(&files.accession_numbers));
     record["inputs_digest"] = json!(inputs_digest);
     record["software_version"] = json!(run.software_version);
     record["run_settings_digest"] = json!(run.settings_digest);

@@ -72,7 +72,10 @@ fn the_engine_knows_no_dicom() -> Result<()> {
 /// Where the daemon's crate may touch the file system itself, and why.
 const TOUCHES_DISK: &[(&str, &str)] = &[
     ("preread/src/commands", "commands that a person runs on files of their own"),
-    ("preread/src/config.rs", "the configuration is read once, before anything is received"),
+    (
+        "preread/src/text_file.rs",
+        "texts that a person names: the configuration, once, before anything is received, and files of commands",
+    ),
     ("preread/src/trust.rs", "a model folder's calibration is read once, when the model itself is looked at"),
     ("dimse/src/tls.rs", "certificates and keys are read at start and when an operator says that they are new"),
     ("dimse/src/store.rs", "a sender streams the file that it is given, so that it need not be held in memory"),

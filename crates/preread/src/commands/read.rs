@@ -110,9 +110,11 @@ fn studies(files: &[PathBuf]) -> (Vec<Files>, super::Remarks) {
         let study = || (valid.clone(), Files::of(uid.clone(), uid.clone()));
         studies.entry(uid.clone()).or_insert_with(study).1.add(path, &header);
     }
-    let named = |(number, (valid, files)): (usize, (Option<Uid>, Files))| match valid {
-        Some(_) => files,
-        None => Files { name: format!("study-{number}"), ..files },
+    let named = |(number, (valid, mut files)): (usize, (Option<Uid>, Files))| {
+        if valid.is_none() {
+            files.name = format!("study-{number}");
+        }
+        files
     };
     ((1..).zip(studies.into_values()).map(named).collect(), unreadable)
 }

@@ -140,7 +140,7 @@ fn what_runs_out_while_receiving_is_refused_and_what_was_acknowledged_is_filed()
         return Ok(());
     }
     // What is too long to be taken leaves room for what is shorter.
-    check_runs_out("size=32m,nr_inodes=4000", &[300 << 10, 64 * 64], "B free is below").context("bytes")?;
+    check_runs_out("size=32m,nr_inodes=4000", &[300 << 10, 64 * 64], "B free").context("bytes")?;
     check_runs_out("size=64m,nr_inodes=300", &[64 * 64], "inodes").context("inodes")
 }
 

@@ -53,6 +53,7 @@ impl<'a> Findings<'a> {
 pub(super) fn check(file: &File, found: &mut Findings<'_>) {
     names(file, found);
     listeners(file, found);
+    spool_folder(file, found);
     durations(file, found);
     log_level(file, found);
     peers(file, found);
@@ -76,6 +77,26 @@ fn names(file: &File, found: &mut Findings<'_>) {
     unique("model", file.model.iter().map(|model| model.name.as_str()).collect());
     unique("destination", file.destination.iter().map(|destination| destination.name.as_str()).collect());
     unique("rule", file.rule.iter().map(|rule| rule.name.as_str()).collect());
+}
+
+/// Whether the spool has a folder of its own, and the same one wherever the daemon is started.
+fn spool_folder(file: &File, found: &mut Findings<'_>) {
+    let dir = &file.spool.dir;
+    let at = ("spool", 0, "dir");
+    if dir.as_os_str().is_empty() || dir.parent().is_none() {
+        let text = format!(
+            "spool.dir = \"{}\" is no folder of its own: name one, such as \"/var/lib/preread\"",
+            dir.display()
+        );
+        found.error(at, text);
+    } else if dir.is_relative() {
+        let text = format!(
+            "spool.dir = \"{}\" is looked for below the folder that the daemon is started in, which is / under systemd: write \
+             the whole path",
+            dir.display()
+        );
+        found.warning(at, text);
+    }
 }
 
 /// Whether somebody can reach us, and each port be ours.

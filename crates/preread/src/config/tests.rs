@@ -4,7 +4,7 @@ fn refusal(text: &str) -> String {
     format!("{:#}", Config::parse(text).err().expect("it is refused"))
 }
 
-const LEAST: &str = "[listen]\nae_title = \"PREREAD\"\naddress = \"127.0.0.1:11112\"\n[spool]\ndir = \"spool\"\n";
+const LEAST: &str = "[listen]\nae_title = \"PREREAD\"\naddress = \"127.0.0.1:11112\"\n[spool]\ndir = \"/spool\"\n";
 
 #[test]
 fn the_shipped_example_is_valid() {
@@ -40,6 +40,18 @@ fn little_is_enough() {
     let config = Config::parse(LEAST).unwrap();
     assert_eq!(config.spool.reserve, 1 << 30);
     assert!(config.peers.is_empty());
+}
+
+#[test]
+fn a_spool_has_a_folder_of_its_own_and_the_same_one_wherever_it_is_started() {
+    let with = |dir: &str| LEAST.replace("\"/spool\"", &format!("\"{dir}\""));
+    for none in ["", "/"] {
+        assert!(refusal(&with(none)).contains("is no folder of its own"), "{none:?}");
+    }
+    for relative in ["spool", "~/spool"] {
+        let warnings = Config::parse(&with(relative)).unwrap().warnings;
+        assert!(warnings.iter().any(|it| it.contains("write the whole path")), "{relative}: {warnings:?}");
+    }
 }
 
 #[test]
@@ -128,7 +140,7 @@ fn private_sop_classes_are_all_some_or_none() {
 #[test]
 fn what_is_listened_on_is_named() {
     let check = |listen: &str, expected: &str| {
-        let text = format!("[listen]\nae_title = \"PREREAD\"\n{listen}[spool]\ndir = \"spool\"\n");
+        let text = format!("[listen]\nae_title = \"PREREAD\"\n{listen}[spool]\ndir = \"/spool\"\n");
         let refusal = refusal(&text);
         assert!(refusal.contains(expected), "{refusal}\ndoes not say {expected:?}");
     };

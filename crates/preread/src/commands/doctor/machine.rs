@@ -201,6 +201,11 @@ pub(super) fn rights(path: &Path, config: &Config, unit: Option<&Unit>) -> Vec<F
     }
     // The folder that the spool is made in, while there is none.
     let there = spool.ancestors().find(|folder| folder.exists()).unwrap_or(spool);
+    if !there.is_dir() {
+        let text = format!("{} (spool.dir) is no folder: name one that is, or is not there yet", there.display());
+        findings.push(problem("rights", text));
+        return findings;
+    }
     wanted.push(("spool.dir".to_owned(), there.to_owned(), WRITE_FOLDER));
     let before = findings.len();
     for (what, path, wanted) in wanted {
@@ -244,6 +249,9 @@ fn exposed(path: &Path, config: &Config) -> Vec<Finding> {
         }
     }
     look("the configuration", path, 0o022, "others than its owner can write it", "go-w");
-    look("spool.dir", &config.spool.dir, 0o077, "others than its owner can look into patients' images", "700");
+    // Only what a daemon made: of another folder, or a file, nobody is told to change the mode.
+    if config.spool.dir.join("state.sqlite").is_file() {
+        look("spool.dir", &config.spool.dir, 0o077, "others than its owner can look into patients' images", "700");
+    }
     findings
 }

@@ -141,6 +141,7 @@ fn sentences_that_nobody_tuned_are_understood() {
         ("brain", 64.0, 9, 10),
         ("spine", 59.0, 6, 3),
         ("bones", 63.0, 9, 5),
+        ("german", 34.0, 7, 3),
     ];
     let mut rows = String::new();
     let mut fallen = Vec::new();
@@ -152,7 +153,7 @@ fn sentences_that_nobody_tuned_are_understood() {
         });
         let holds = percent(count.read, count.labels) >= read && count.turned <= turned && count.coded_wrong <= wrong;
         // "Known multiple sclerosis" is history to its label.
-        let whole = usize::from(region == "spine");
+        let whole = usize::from(matches!(region, "spine" | "german"));
         if !holds || count.turned_whole > whole || count.hedge_lost > 1 {
             fallen.push(region);
         }
@@ -176,19 +177,19 @@ fn sentences_that_nobody_tuned_are_understood() {
     assert!(fallen.is_empty(), "worse than it was: {fallen:?}\n{rows}");
 }
 
-#[test]
-fn no_way_to_deny_doubt_ask_date_or_recommend_is_coded_as_present() {
+/// Says each term in each way that is no certain presence today: the ways that are coded as one all the same, each with the
+/// first term, and the share in percent of sentences that are read so.
+fn sweep(language: &str, terms: &[(&str, Concept)]) -> (Vec<String>, f64) {
+    let sweep = fs::read_to_string(folder().join(format!("sweep-{language}.tsv"))).expect("the sweep");
+    let language = Language::of_tag(language).expect("a language");
     let show = std::env::var("CORPUS_SHOW").is_ok();
-    let sweep = fs::read_to_string(folder().join("sweep-en.tsv")).expect("the sweep");
-    let patterns: Vec<(&str, &str)> = sweep.lines().filter_map(|line| line.split_once('\t')).collect();
-    let findings: Vec<Concept> = Concept::all().filter(|it| it.sort() == report::Sort::Finding).collect();
     let (mut said, mut read) = (0, 0);
-    let mut coded: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for (_, pattern) in &patterns {
+    let mut coded: BTreeMap<&str, &str> = BTreeMap::new();
+    for pattern in sweep.lines().filter_map(|line| Some(line.split_once('\t')?.1)) {
         let mut misread = false;
-        for concept in &findings {
-            let text = pattern.replace("{X}", concept.name());
-            let draft = parse_in(&ModelText { text: &text, tokens: Vec::new(), grid: None }, Language::ENGLISH);
+        for (term, concept) in terms {
+            let text = pattern.replace("{X}", term);
+            let draft = parse_in(&ModelText { text: &text, tokens: Vec::new(), grid: None }, language);
             said += 1;
             let certain = |presence, certainty| presence == Presence::Present && certainty == Certainty::Certain;
             let structure: &Structure = &draft.structure;
@@ -198,19 +199,33 @@ fn no_way_to_deny_doubt_ask_date_or_recommend_is_coded_as_present() {
             misread |= present;
             read += usize::from(present);
             if draft.findings.iter().any(|it| it.concept == *concept && certain(it.presence, it.certainty)) {
-                coded.entry(pattern).or_default().push(concept.id());
+                coded.entry(pattern).or_insert(term);
             }
         }
         if misread && show {
             println!("read as present: {pattern}");
         }
     }
-    println!(
-        "{} patterns, {said} sentences: {read} read as present and certain, {} patterns coded so",
-        patterns.len(),
-        coded.len()
-    );
-    let first: Vec<String> = coded.iter().map(|(pattern, of)| format!("{pattern} ({}: {})", of.len(), of[0])).collect();
-    assert!(percent(read, said) < 1.0, "{read} of {said} are read as present and certain");
-    assert!(coded.is_empty(), "coded as present and certain:\n{}", first.join("\n"));
+    println!("{said} sentences: {read} read as present and certain, {} patterns coded so", coded.len());
+    (coded.iter().map(|(pattern, term)| format!("{pattern} ({term})")).collect(), percent(read, said))
+}
+
+#[test]
+fn no_way_to_deny_doubt_ask_date_or_recommend_is_coded_as_present() {
+    let findings: Vec<(&str, Concept)> =
+        Concept::all().filter(|it| it.sort() == report::Sort::Finding).map(|it| (it.name(), it)).collect();
+    let (coded, read) = sweep("en", &findings);
+    assert!(read < 1.0, "{read} % are read as present and certain");
+    assert!(coded.is_empty(), "coded as present and certain:\n{}", coded.join("\n"));
+    let german = [
+        ("Pneumothorax", "pneumothorax"),
+        ("Pleuraerguss", "pleural_effusion"),
+        ("Pneumonie", "pneumonia"),
+        ("Fraktur", "fracture"),
+        ("Lungenembolie", "pulmonary_embolism"),
+    ];
+    let german = german.map(|(term, id)| (term, Concept::named(id).expect("a concept")));
+    let (coded, read) = sweep("de", &german);
+    // German is not read for a draft yet: what is left is known.
+    assert!(read < 3.0 && coded.len() <= 6, "{read} %: {coded:#?}");
 }

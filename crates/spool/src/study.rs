@@ -484,7 +484,7 @@ pub(crate) fn leave_reading(
     Ok(changed == 1)
 }
 
-/// Notes that no report of a study is to be sent for now, and says it of each that waits.
+/// Notes that no report of a study is sent until a reading of it ends with one, and says it of each that waits.
 fn doubt_reports(connection: &Connection, study: StudyId) -> Result<(), Error> {
     connection.execute("UPDATE study SET in_doubt = 1 WHERE id = ?1", [study])?;
     connection.execute(
